@@ -1,0 +1,29 @@
+"""The addresses of the reference shop."""
+
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path, re_path
+from django.views.static import serve
+
+from catalog import views
+
+storefront = [
+    path("", views.home, name="home"),
+    path("category/<slug:slug>/", views.category, name="category"),
+    path("product/<slug:slug>/", views.product, name="product"),
+    path("search/", views.search, name="search"),
+    path("basket/", views.basket, name="basket"),
+    path("basket/<int:pk>/", views.change_basket, name="change_basket"),
+]
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("", include((storefront, "catalog"))),
+]
+
+# A shop of one machine serves its photos itself; with a MEDIA_URL on another host somebody else does.
+if not urlsplit(settings.MEDIA_URL).netloc:
+    media = settings.MEDIA_URL.strip("/")
+    urlpatterns.append(re_path(rf"^{media}/(?P<path>.+)$", serve, {"document_root": settings.MEDIA_ROOT}))
