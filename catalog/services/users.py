@@ -1,0 +1,82 @@
+"""The unprivileged user that a server runs as when the shop itself is started by root.
+
+Postgres refuses to run as root, and no server of a demo has to.
+"""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ServiceError
+
+CANDIDATES = ("postgres", "nobody")
+SHELL = "/bin/sh"
+
+
+@dataclass(frozen=True)
+class ServerUser:
+    """A user of this machine that is not root."""
+
+    uid: int
+    gid: int
+    name: str
+
+    def process_arguments(self) -> dict:
+        """Arguments of subprocess.Popen that start a program as this user, without root's groups."""
+        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+
+    def owns(self, path: Path) -> None:
+        """Hand this one file or folder, not what is in it, to the user."""
+        os.chown(path, self.uid, self.gid)
+
+    def can_enter(self, path: Path) -> bool:
+        """Whether the user reaches `path` and may enter (a folder) or execute (a program) it.
+
+        Asked of the system itself: permission bits alone would not see access lists and mount options.
+        """
+        try:
+            return (
+                subprocess.run(  # noqa: S603
+                    [SHELL, "-c", 'test -x "$0"', os.fspath(path)],
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    **self.process_arguments(),
+                ).returncode
+                == 0
+            )
+        except PermissionError as error:
+            raise ServiceError(
+                f"Root is not allowed to start a server as the user {self.name} here ({error}). "
+                "Start the shop as an ordinary user, or give DATABASE_URL and REDIS_URL."
+            ) from error
+
+
+def server_user(data: Path) -> ServerUser | None:
+    """Whom the server has to run as: nobody else (None) unless root starts it.
+
+    Root hands a data folder that exists to its owner, a new one to the first of CANDIDATES that the machine has.
+    Raises ServiceError where no unprivileged user can be found.
+    """
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return None
+    import pwd  # not on Windows
+
+    if data.exists() and (owner := data.stat().st_uid) != 0:
+        try:
+            entry = pwd.getpwuid(owner)
+            return ServerUser(owner, entry.pw_gid, entry.pw_name)
+        except KeyError:
+            return ServerUser(owner, data.stat().st_gid, str(owner))
+    for name in CANDIDATES:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if entry.pw_uid != 0:
+            return ServerUser(entry.pw_uid, entry.pw_gid, name)
+    raise ServiceError(
+        "The shop's servers do not run as root, and this machine has neither a user `postgres` nor `nobody` "
+        "to run them as. Start the shop as an ordinary user, or give DATABASE_URL and REDIS_URL."
+    )
