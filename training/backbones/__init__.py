@@ -1,0 +1,1 @@
+"""Convolutional backbones and their pretrained weights."""
