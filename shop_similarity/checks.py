@@ -1,0 +1,207 @@
+"""System checks: every wrong setting as one message with a hint, the database's side with ``check --database``.
+
+========== ==========================================================================================
+E001       ``SHOP_SIMILARITY`` is missing, has an unknown key or a wrong value
+E002       the product model or its images can't be found
+E003       ``PRODUCTS`` or ``FALLBACK`` can't be imported or is no callable
+E004       ``CATEGORY`` is no field path of the product
+E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
+W001       the weights' storage is the public media storage
+E010       the database is not PostgreSQL
+E011       the pgvector extension is missing or older than 0.8
+E012       a key column has another type than the key of the shop's model
+========== ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core import checks
+from django.core.exceptions import FieldDoesNotExist
+from django.db import connections
+from django.db.models.constants import LOOKUP_SEP
+from django.utils.module_loading import import_string
+
+from .catalogue import Catalogue, get_catalogue
+from .conf import SETTING, Settings, SettingsError, get_settings, problems
+
+_TAG = "shop_similarity"
+
+
+@checks.register(_TAG)
+def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    wrong = problems(getattr(django_settings, SETTING, None))
+    if wrong:
+        return [checks.Error(problem.message, hint=problem.hint, id="shop_similarity.E001") for problem in wrong]
+    try:
+        catalogue = get_catalogue()
+    except SettingsError as error:
+        return [checks.Error(error.message, hint=error.hint, id="shop_similarity.E002")]
+    settings = get_settings()
+    return [*_check_callables(settings), *_check_category(settings, catalogue), *_check_storage(settings)]
+
+
+def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
+    found: list[checks.CheckMessage] = []
+    for key in ("products", "fallback"):
+        path = getattr(settings, key)
+        if path is None:
+            continue
+        try:
+            target = import_string(path)
+        except ImportError as error:
+            found.append(
+                checks.Error(
+                    f"{SETTING}[{key.upper()!r}] names {path!r}, which can't be imported: {error}",
+                    hint="Write the dotted path of a function, for example 'shop.products.visible_products'.",
+                    id="shop_similarity.E003",
+                )
+            )
+            continue
+        if not callable(target):
+            found.append(
+                checks.Error(
+                    f"{SETTING}[{key.upper()!r}] names {path!r}, which is no callable.",
+                    hint="Name a function that returns a queryset.",
+                    id="shop_similarity.E003",
+                )
+            )
+    return found
+
+
+def _check_category(settings: Settings, catalogue: Catalogue) -> list[checks.CheckMessage]:
+    if settings.category is None:
+        return []
+    model = catalogue.product_model
+    for part in settings.category.split(LOOKUP_SEP):
+        try:
+            field = model._meta.get_field(part) if model is not None else None
+        except FieldDoesNotExist:
+            field = None
+        if field is None:
+            return [
+                checks.Error(
+                    f"{SETTING}['CATEGORY'] is {settings.category!r}, but there is no field {part!r}"
+                    + (f" on {model._meta.label}." if model is not None else "."),
+                    hint="Write a field path of the product, for example 'category' or 'category__parent'.",
+                    id="shop_similarity.E004",
+                )
+            ]
+        model = field.related_model if field.is_relation else None
+    return []
+
+
+def _check_storage(settings: Settings) -> list[checks.CheckMessage]:
+    aliases = django_settings.STORAGES
+    if settings.weights_storage not in aliases:
+        return [
+            checks.Error(
+                f"{SETTING}['WEIGHTS_STORAGE'] is {settings.weights_storage!r}, which STORAGES doesn't have.",
+                hint=(
+                    f"Add STORAGES[{settings.weights_storage!r}], for example a FileSystemStorage whose location no "
+                    "web server serves."
+                ),
+                id="shop_similarity.E005",
+            )
+        ]
+    if settings.weights_storage == "default":
+        return [
+            checks.Warning(
+                "The model weights are kept in the default storage, which most shops serve to the public.",
+                hint="Give them a storage of their own in STORAGES and name it in WEIGHTS_STORAGE.",
+                id="shop_similarity.W001",
+            )
+        ]
+    return []
+
+
+@checks.register(checks.Tags.database)
+def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    found: list[checks.CheckMessage] = []
+    try:
+        get_catalogue()
+    except SettingsError:
+        # Reported by check_settings.
+        return found
+    from django.db import router
+
+    from .models import Embedding
+
+    for alias in databases or []:
+        if not router.allow_migrate_model(alias, Embedding):
+            continue
+        connection = connections[alias]
+        if connection.vendor != "postgresql":
+            found.append(
+                checks.Error(
+                    f"The database {alias!r} is {connection.display_name}; embeddings need PostgreSQL with pgvector.",
+                    hint="Use the django.db.backends.postgresql backend.",
+                    id="shop_similarity.E010",
+                )
+            )
+            continue
+        found += _check_extension(connection, alias)
+        found += _check_key_types(connection)
+    return found
+
+
+def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'vector'), "
+            "(SELECT default_version FROM pg_available_extensions WHERE name = 'vector')"
+        )
+        installed, available = cursor.fetchone()
+    version = installed or available
+    if version is None:
+        return [
+            checks.Error(
+                f"The PostgreSQL server of database {alias!r} doesn't have pgvector.",
+                hint="Install pgvector 0.8 or newer on the server; managed services call it 'vector'.",
+                id="shop_similarity.E011",
+            )
+        ]
+    if tuple(int(part) for part in version.split(".")[:2]) < (0, 8):
+        return [
+            checks.Error(
+                f"Database {alias!r} has pgvector {version}; 0.8 is the first with iterative index scans.",
+                hint="Upgrade pgvector on the server, then run ALTER EXTENSION vector UPDATE.",
+                id="shop_similarity.E011",
+            )
+        ]
+    return []
+
+
+def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
+    from .models import Embedding, OutboxEntry
+
+    found: list[checks.CheckMessage] = []
+    with connection.cursor() as cursor:
+        for model in (Embedding, OutboxEntry):
+            for name in ("product_id", "image_id"):
+                cursor.execute(
+                    "SELECT format_type(atttypid, atttypmod) = format_type(to_regtype(%s), -1) "
+                    "OR format_type(atttypid, atttypmod) = %s, format_type(atttypid, atttypmod) "
+                    "FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s",
+                    [
+                        (wanted := model._meta.get_field(name).db_type(connection)),
+                        wanted.replace("varchar", "character varying"),
+                        model._meta.db_table,
+                        name,
+                    ],
+                )
+                row = cursor.fetchone()
+                if row is not None and not row[0]:
+                    found.append(
+                        checks.Error(
+                            f"{model._meta.db_table}.{name} is of type {row[1]}, but the shop's key is {wanted}.",
+                            hint=(
+                                "The product model was exchanged after the tables were made: run "
+                                "`manage.py migrate shop_similarity zero`, then `manage.py migrate`, and embed again."
+                            ),
+                            id="shop_similarity.E012",
+                        )
+                    )
+    return found

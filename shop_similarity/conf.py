@@ -1,0 +1,192 @@
+"""The plugin's settings: one dict in the shop's settings, read lazily into a frozen dataclass.
+
+    SHOP_SIMILARITY = {
+        "PRODUCT_MODEL": "shop.Product",
+        "IMAGES": "photos.file",
+    }
+
+Every key is a field of :class:`Settings` in upper case. Nothing is read at import time and the cache is dropped
+whenever Django's ``setting_changed`` fires, so ``override_settings`` works in tests.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from dataclasses import dataclass, fields
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+
+SETTING = "SHOP_SIMILARITY"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings with their defaults. Byte counts are bytes, times are seconds."""
+
+    # The product model, "app_label.Model". Its primary key may be of any type.
+    product_model: str
+    # Where a product's photos are: "image" is an image field on the product itself, "photos.file" is the image field
+    # `file` of the model that points to the product with a foreign key whose related_name is `photos`.
+    images: str
+    # Field path on the product ("category", "category__parent", "categories"). Look-alikes that share its value with
+    # the product are preferred. None switches the preference off.
+    category: str | None = None
+    # How much cosine similarity sharing the category is worth in the ranking (0 to 2).
+    category_boost: float = 0.05
+    # Dotted path of a callable that returns the queryset of products that may be shown.
+    # None: everything the model's default manager returns.
+    products: str | None = None
+    # Dotted path of a callable (product, limit) that returns products for the widget while the product has no
+    # look-alikes of its own. None: the widget shows nothing then.
+    fallback: str | None = None
+    # Alias in STORAGES that keeps the model weights. Must not be served to the public.
+    weights_storage: str = "shop_similarity"
+    # Folder in which a worker keeps its own copy of weights that live in a remote storage. None: the system's
+    # folder for temporary files.
+    weights_cache: str | None = None
+
+    # What an image may be.
+    max_image_bytes: int = 20 * 2**20
+    max_image_pixels: int = 50_000_000
+    image_formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
+
+    # The Celery queue that the bell rings on and the worker listens to.
+    queue: str = "shop_similarity"
+    # Images that a worker claims, embeds and writes at once.
+    batch_size: int = 16
+    # Threads of a worker that read, decode and resize while the model computes.
+    decode_threads: int = 2
+    # Tries before an image is given up as failed. Only passing faults (storage, a dead worker) are tried again.
+    max_attempts: int = 5
+    # Seconds after which a claim of a worker that says nothing more is void.
+    lease_seconds: int = 120
+    # Seconds between two looks of an idle worker into the outbox, for the case that the bell was not heard.
+    poll_seconds: float = 5.0
+    # Seconds between two sweeps for what signals can't see (bulk_create, update(), raw SQL, replaced files). 0: never.
+    sweep_seconds: int = 300
+    # Seconds between two sweeps that also ask the storage for size and time of every file: one stat per file on a
+    # local disk, one request per file on S3. 0: never.
+    sweep_files_seconds: int = 3_600
+
+    # Photos of a product that are compared with the catalogue; the first ones by the image model's ordering.
+    query_images: int = 8
+    # Candidates by code distance whose exact cosine is computed.
+    candidates: int = 200
+    # Up to this many photos among the products that may be shown, every vector is compared exactly.
+    exact_rows: int = 2_000
+    # From this many photos on the HNSW index is used; between the two numbers all codes are scanned.
+    index_rows: int = 20_000
+
+
+class SettingsError(ImproperlyConfigured):
+    """A wrong entry in ``SHOP_SIMILARITY``. ``hint`` says what to write instead."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(f"{message} {hint}".strip())
+
+
+def _expected_type(name: str) -> tuple[type, ...]:
+    annotation = Settings.__annotations__[name]
+    kinds: list[type] = []
+    for part in annotation.split(" | "):
+        kinds += {
+            "str": [str],
+            "int": [int],
+            "float": [int, float],
+            "bool": [bool],
+            "None": [type(None)],
+            "tuple[str, ...]": [tuple, list],
+        }[part]
+    return tuple(kinds)
+
+
+_RANGES = {
+    "category_boost": (0, 2),
+    "max_image_bytes": (1, 2**31),
+    "max_image_pixels": (1, 2**31),
+    "batch_size": (1, 1024),
+    "decode_threads": (1, 64),
+    "max_attempts": (1, 100),
+    "lease_seconds": (1, 86_400),
+    "poll_seconds": (0.05, 3_600),
+    "sweep_seconds": (0, 30 * 86_400),
+    "sweep_files_seconds": (0, 365 * 86_400),
+    "query_images": (1, 64),
+    "candidates": (10, 10_000),
+    "exact_rows": (0, 10_000_000),
+    "index_rows": (0, 1_000_000_000),
+}
+
+
+def problems(raw: Any) -> list[SettingsError]:
+    """Everything that is wrong with the value of ``SHOP_SIMILARITY``, none of it needing the app registry."""
+    if raw is None:
+        return [
+            SettingsError(
+                f"The setting {SETTING} is missing.",
+                f'Add {SETTING} = {{"PRODUCT_MODEL": "your_app.Product", "IMAGES": "image"}} to your settings.',
+            )
+        ]
+    if not isinstance(raw, dict):
+        return [SettingsError(f"{SETTING} is a {type(raw).__name__}.", "Make it a dict.")]
+    known = {field.name.upper(): field for field in fields(Settings)}
+    found: list[SettingsError] = []
+    for key in raw:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(str(key).upper(), known, n=1)
+        found.append(
+            SettingsError(
+                f"{SETTING} has the unknown key {key!r}.",
+                f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}.",
+            )
+        )
+    for key in ("PRODUCT_MODEL", "IMAGES"):
+        if not raw.get(key):
+            example = "your_app.Product" if key == "PRODUCT_MODEL" else "image"
+            found.append(SettingsError(f"{SETTING} lacks {key!r}.", f'Add "{key}": "{example}".'))
+    for key, value in raw.items():
+        if key not in known:
+            continue
+        name = key.lower()
+        kinds = _expected_type(name)
+        # bool is an int to Python, but True as a number of seconds is a mistake.
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            wanted = " or ".join(kind.__name__ for kind in kinds)
+            found.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", f"It must be of type {wanted}."))
+            continue
+        if name in _RANGES:
+            low, high = _RANGES[name]
+            if not low <= value <= high:
+                found.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", f"It must lie in {low} to {high}."))
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The plugin's settings.
+
+    Raises:
+        SettingsError: the first thing that is wrong with ``SHOP_SIMILARITY``; ``manage.py check`` shows all of them.
+    """
+    raw = getattr(django_settings, SETTING, None)
+    wrong = problems(raw)
+    if wrong:
+        raise wrong[0]
+    values = {key.lower(): value for key, value in raw.items()}
+    if "image_formats" in values:
+        values["image_formats"] = tuple(values["image_formats"])
+    return Settings(**values)
+
+
+@receiver(setting_changed)
+def _drop_cache(*, setting: str, **kwargs: Any) -> None:
+    if setting == SETTING:
+        get_settings.cache_clear()

@@ -1,0 +1,67 @@
+"""Columns that hold keys of the shop's own rows and the vectors of this plugin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+from pgvector.django import BitField, HalfVectorField
+
+__all__ = ["BitField", "HalfVectorField", "ImageKeyField", "ProductKeyField"]
+
+
+class _KeyField(models.Field):
+    """The primary key of a row of the shop, in a column of that key's own type, without a foreign key.
+
+    A constraint would let this plugin forbid a shop to delete its own rows by raw SQL, and a ``ForeignKey`` would tie
+    the plugin's migrations to those of the shop. The type of the column is the only thing taken from the shop's
+    model, at the time the column is made; joins and ``IN (SELECT ...)`` then need no cast.
+    """
+
+    def _target(self) -> models.Field:
+        raise NotImplementedError("A key field names the model whose key it holds.")
+
+    def db_type(self, connection: Any) -> str | None:
+        return self._target().rel_db_type(connection)
+
+    def get_internal_type(self) -> str:
+        # A copy of an automatic key is no automatic key itself.
+        return self._target().get_internal_type().replace("AutoField", "IntegerField")
+
+    def get_prep_value(self, value: Any) -> Any:
+        return self._target().get_prep_value(value)
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return self._target().get_db_prep_value(value, connection, prepared)
+
+    def get_db_converters(self, connection: Any) -> list:
+        return self._target().get_db_converters(connection)
+
+    def to_python(self, value: Any) -> Any:
+        return self._target().to_python(value)
+
+
+def _concrete_key(model: type[models.Model]) -> models.Field:
+    key = model._meta.pk
+    # The key of a model that inherits another's table is a link to the parent's key.
+    while key.remote_field is not None:
+        key = key.target_field
+    return key
+
+
+class ProductKeyField(_KeyField):
+    """The primary key of a product."""
+
+    def _target(self) -> models.Field:
+        from .catalogue import get_catalogue
+
+        return _concrete_key(get_catalogue().product_model)
+
+
+class ImageKeyField(_KeyField):
+    """The primary key of the row that holds an image: of the image model, or of the product itself."""
+
+    def _target(self) -> models.Field:
+        from .catalogue import get_catalogue
+
+        return _concrete_key(get_catalogue().image_model)

@@ -1,0 +1,87 @@
+"""The state of the plugin in numbers: what is embedded, what waits, what failed, version by version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import Count
+
+from . import outbox
+from .catalogue import get_catalogue
+from .code_index import index_state
+from .models import Embedding, ModelVersion, OutboxEntry, SweepRun
+
+
+def status() -> dict[str, Any]:
+    """Counts of the catalogue and of every model version, ready for JSON.
+
+    Returns:
+        ``products`` and ``images`` in the shop; ``embedded``, ``pending`` and ``failed`` photos and the ``coverage``
+        (share of the photos, 0 to 1) of the active version, under ``active_version`` its name or None; ``versions``
+        with the same for each version, its state, metrics and index; ``last_sweep``.
+    """
+    catalogue = get_catalogue()
+    images = catalogue.images().order_by().count()
+    waiting = outbox.counts()
+    by_version = {
+        version: (count, products)
+        for version, count, products in Embedding.objects.order_by()
+        .values_list("version_id")
+        .annotate(count=Count("pk"), products=Count("product_id", distinct=True))
+    }
+    versions = []
+    for version in ModelVersion.objects.all():
+        embedded, products = by_version.get(version.pk, (0, 0))
+        counted = waiting.get(version.pk, {"pending": 0, "failed": 0})
+        index = index_state(version.pk)
+        versions.append(
+            {
+                "name": version.name,
+                "architecture": version.architecture,
+                "state": version.state,
+                "weights_sha256": version.weights_sha256,
+                "weights_source": version.weights_source,
+                "embedded": embedded,
+                "products_embedded": products,
+                "pending": counted["pending"],
+                "failed": counted["failed"],
+                "coverage": round(embedded / images, 4) if images else 1.0,
+                "index": {"name": index.name, "state": index.state, "bytes": index.bytes},
+                "metrics": version.metrics,
+            }
+        )
+    active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
+    sweep = SweepRun.objects.filter(finished_at__isnull=False).first()
+    return {
+        "products": catalogue.all_products().count(),
+        "images": images,
+        "active_version": active and active["name"],
+        "embedded": active["embedded"] if active else 0,
+        "pending": active["pending"] if active else 0,
+        "failed": active["failed"] if active else 0,
+        "coverage": active["coverage"] if active else 0.0,
+        "versions": versions,
+        "last_sweep": sweep
+        and {
+            "finished_at": sweep.finished_at.isoformat(),
+            "with_files": sweep.with_files,
+            "enqueued": sweep.enqueued,
+            "removed": sweep.removed,
+        },
+    }
+
+
+def failures(version_id: int, limit: int = 20) -> list[dict[str, Any]]:
+    """The photos of a version that could not be embedded, newest first, each with its sentence."""
+    entries = OutboxEntry.objects.filter(version=version_id, failed_at__isnull=False).order_by("-failed_at")[:limit]
+    return [
+        {
+            "image": str(entry.image_id),
+            "product": str(entry.product_id),
+            "file": entry.file_name,
+            "attempts": entry.attempts,
+            "error": entry.last_error,
+            "failed_at": entry.failed_at.isoformat(),
+        }
+        for entry in entries
+    ]
