@@ -1,0 +1,141 @@
+"""Settings of the reference shop.
+
+The environment decides where it runs:
+
+DATABASE_URL                    a Postgres with pgvector; without it, the shop's own (see catalog/services)
+CELERY_BROKER_URL or REDIS_URL  a Redis or Valkey; without it, the shop's own
+SHOP_DATA                       folder of all that the shop makes; default: .data in the project
+SHOP_DEBUG                      1 shows Django's debug pages; default: 0
+SHOP_SECRET_KEY                 default: generated into SHOP_DATA
+SHOP_ALLOWED_HOSTS              host names, separated by commas; default: this machine alone
+SHOP_TRUSTED_ORIGINS            origins for forms behind a proxy, separated by commas
+SHOP_MEDIA_URL                  default: /media/
+"""
+
+import os
+
+import dj_database_url
+
+from catalog.services import shop
+from catalog.services.secret_key import secret_key
+
+
+def _words(name: str, default: str = "") -> list[str]:
+    return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
+
+
+BASE_DIR = shop.PROJECT
+DATA_DIR = shop.data_folder()
+
+DEBUG = os.environ.get("SHOP_DEBUG", "0").lower() in ("1", "true", "yes", "on")
+SECRET_KEY = os.environ.get("SHOP_SECRET_KEY") or secret_key(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = _words("SHOP_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = _words("SHOP_TRUSTED_ORIGINS")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.contrib.humanize",
+    "rest_framework",
+    "imagekit",
+    "shop_similarity",
+    "training",
+    "workers",
+    "catalog",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "catalog.content_security.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "catalog.urls"
+WSGI_APPLICATION = "catalog.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "catalog.context_processors.shop",
+            ],
+        },
+    }
+]
+
+DATABASES = {"default": dj_database_url.parse(shop.database_url(), conn_max_age=60, conn_health_checks=True)}
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
+
+CELERY_BROKER_URL = shop.broker_url()
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # A broker that does not answer must not hold anybody up: the outbox in Postgres keeps the work.
+    "socket_connect_timeout": 2,
+    "socket_timeout": 5,
+    "socket_keepalive": True,
+}
+
+MEDIA_URL = os.environ.get("SHOP_MEDIA_URL") or "/media/"
+MEDIA_ROOT = DATA_DIR / "media"
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    # Model weights: below no URL, because they are nobody's to download.
+    "shop_similarity": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": DATA_DIR / "weights", "base_url": None},
+    },
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+SHOP_SIMILARITY = {
+    "PRODUCT_MODEL": "catalog.Product",
+    "IMAGES": "photos.file",
+    "CATEGORY": "category",
+    "PRODUCTS": "catalog.products.visible_products",
+    "FALLBACK": "catalog.products.fallback_products",
+    "WEIGHTS_STORAGE": "shop_similarity",
+}
+
+REST_FRAMEWORK = {
+    # The browsable pages need inline scripts, which the shop's Content-Security-Policy forbids.
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+}
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+SESSION_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}

@@ -1,0 +1,113 @@
+"""The servers, workers and browser that tests share: real ones, started when a test first asks for them."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from catalog.services.shop import own_broker_url, own_database_url
+from tests.support.browser import find_browser, open_browser
+from tests.support.celery_worker import CeleryWorker
+from tests.support.servers import TestServers, sweep_dead_runs
+
+RUN_FOLDER = Path(os.environ["SHOP_TEST_FOLDER"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    (RUN_FOLDER / "pytest.pid").write_text(str(os.getpid()), encoding="utf-8")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    sweep_dead_runs(RUN_FOLDER)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(RUN_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[TestServers]:
+    """Postgres and Valkey of this run: the developer's, where DATABASE_URL or REDIS_URL say so, else our own."""
+    running = TestServers(RUN_FOLDER, own_database_url(), own_broker_url())
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(servers: TestServers) -> str:
+    """Address of the Postgres that the test database is made in (not of the test database)."""
+    return servers.database_url
+
+
+@pytest.fixture(scope="session")
+def redis_url(servers: TestServers) -> str:
+    """Address of the broker, which the settings name too."""
+    return servers.broker_url
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(servers: TestServers) -> None:
+    """Tell Django where the servers are, before it makes the test database."""
+    servers.tell_django()
+
+
+@pytest.fixture
+def valkey(servers: TestServers):
+    """The broker's manager: a test may stop it; it runs again, at the same address, when the test is over."""
+    if servers.valkey is None:
+        pytest.skip("the broker is the developer's own (REDIS_URL): a test must not stop it")
+    servers.valkey.start()
+    yield servers.valkey
+    servers.valkey.start()
+    assert servers.valkey.url == servers.broker_url, "Valkey came back at another port"
+
+
+@pytest.fixture
+def celery_worker_process(transactional_db, servers: TestServers) -> Iterator:
+    """Starts real `celery -A workers worker` processes against the test database and the test broker.
+
+    celery_worker_process(*arguments, env={...}, wait=True, timeout=120) -> tests.support.celery_worker.CeleryWorker.
+    All of them, with the children they forked, are gone when the test is over.
+    """
+    from django.db import connection
+
+    servers.empty_broker()
+    started: list[CeleryWorker] = []
+
+    def start(*arguments: str, env: dict[str, str] | None = None, wait: bool = True, timeout: float = 120):
+        environment = {
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": servers.url_of(connection.settings_dict["NAME"]),
+            "REDIS_URL": servers.broker_url,
+        }
+        log = RUN_FOLDER / f"worker-{os.getpid()}-{len(list(RUN_FOLDER.glob('worker-*')))}.log"
+        worker = CeleryWorker(settings.BASE_DIR, arguments, environment | (env or {}), log)
+        started.append(worker)
+        if wait:
+            worker.wait_until_ready(timeout)
+        return worker
+
+    try:
+        yield start
+    finally:
+        for worker in started:
+            worker.reap()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium (playwright's Browser), shared by a module's tests; REQUIRE_BROWSER=1 makes its lack fail."""
+    path = find_browser()
+    if path is None:
+        reason = "no Chromium found: install the package chromium, or name one in CHROMIUM"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with open_browser(path) as browser:
+        yield browser

@@ -1,0 +1,25 @@
+"""Settings of the tests: the reference shop's, in a folder of this run alone.
+
+Both servers' addresses come from DATABASE_URL and REDIS_URL; where a developer gives none, tests/conftest.py starts
+servers of its own before the first connection. Worker processes that a test starts inherit all of it.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+FOLDER = "SHOP_TEST_FOLDER"
+
+if FOLDER not in os.environ:
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="shop-similarity-tests-")
+    # A server that runs as another user has to come through.
+    Path(os.environ[FOLDER]).chmod(0o711)
+os.environ["SHOP_DATA"] = os.environ[FOLDER]
+os.environ.setdefault("SHOP_SECRET_KEY", "for the tests alone")
+
+from catalog.settings import *  # noqa: E402, F403
+from catalog.settings import ALLOWED_HOSTS, STORAGES  # noqa: E402
+
+ALLOWED_HOSTS = [*ALLOWED_HOSTS, "testserver"]
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
