@@ -1,5 +1,6 @@
 """Finding and ending the processes of an embedded server by what they are, not by a bare process number."""
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,9 +39,18 @@ def is_alive(pid: int) -> bool:
 
 
 def wait_gone(processes: list[psutil.Process], timeout: float) -> list[psutil.Process]:
-    """Wait up to `timeout` seconds and return those that still live; a zombie counts as gone."""
-    _, alive = psutil.wait_procs(processes, timeout=timeout)
-    return [process for process in alive if is_alive(process.pid)]
+    """Wait up to `timeout` seconds and return those that still live; a zombie that nobody collects counts as gone."""
+    deadline = time.monotonic() + timeout
+    while (alive := [process for process in processes if _lives(process)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def end(processes: list[psutil.Process], *, patience: float) -> list[psutil.Process]:

@@ -13,7 +13,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 # Where nothing listens: an embedded server that was never started has no address yet.
 NOWHERE = "127.0.0.1:9"
 
-START_HINT = "Start them with `make demo`, or with `python manage.py services start` to run other commands."
+START_HINT = "Start it with `make demo`, or with `python manage.py services start` to run other commands."
 
 
 def data_folder() -> Path:
