@@ -246,7 +246,7 @@ def _can_seek(handle: Any) -> bool:
 def _size(handle: Any) -> int | None:
     try:
         size = handle.size
-    except (AttributeError, NotImplementedError):
+    except (AttributeError, NotImplementedError, io.UnsupportedOperation):
         return None
     return size if isinstance(size, int) else None
 
@@ -294,6 +294,8 @@ def _has_too_many_scans(data: bytes) -> bool:
 
     Segments are skipped by their lengths, because thumbnails and appended films contain markers of their own.
     """
+    if data.count(b"\xff\xda") <= MAX_JPEG_SCANS:
+        return False
     scans, position = 0, 2
     while marker := _NEXT_MARKER.search(data, position):
         code, position = marker[1][0], marker.end()

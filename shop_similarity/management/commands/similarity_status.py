@@ -1,0 +1,42 @@
+"""``manage.py similarity_status``: what is embedded, what waits, what failed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from ...models import ModelVersion
+from ...status import failures, status
+
+
+class Command(BaseCommand):
+    help = "Shows products, photos, coverage, failures and index of every model version."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+        parser.add_argument("--failures", type=int, default=5, metavar="N", help="Show at most N failed photos (5).")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        found = status()
+        for row in found["versions"]:
+            pk = ModelVersion.objects.only("pk").get(name=row["name"]).pk
+            row["failures"] = failures(pk, options["failures"]) if row["failed"] else []
+        if options["json"]:
+            self.stdout.write(json.dumps(found))
+            return
+        self.stdout.write(f"{found['products']} products with {found['images']} photos")
+        if not found["versions"]:
+            self.stdout.write("There is no model version yet: run `manage.py calibrate_mildnet --activate`.")
+        for row in found["versions"]:
+            self.stdout.write(
+                f"{row['name']} ({row['architecture']}, {row['state']}): {row['embedded']} embedded "
+                f"({row['coverage']:.1%}), {row['pending']} pending, {row['failed']} failed, "
+                f"index {row['index']['state']}"
+            )
+            for failure in row["failures"]:
+                self.stdout.write(f"  photo {failure['image']} of product {failure['product']}: {failure['error']}")
+        sweep = found["last_sweep"]
+        if sweep:
+            self.stdout.write(f"Last sweep ended {sweep['finished_at']}, queued {sweep['enqueued']} photos")

@@ -1,0 +1,56 @@
+"""What the widget shows: look-alikes of a product, or the shop's own choice while there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+from django.utils.module_loading import import_string
+
+from .catalogue import get_catalogue
+from .conf import get_settings
+from .search import similar_products
+
+
+@dataclass(frozen=True)
+class Card:
+    """One product of the widget.
+
+    Attributes:
+        product: the product.
+        image: file of the photo that looks most alike, or of the first photo; None where it has none.
+        similarity: cosine, -1 to 1; None for a product that the fallback chose.
+    """
+
+    product: models.Model
+    image: Any
+    similarity: float | None
+
+
+def widget_cards(product: models.Model, limit: int, among: models.QuerySet | None = None) -> list[Card]:
+    """The cards of the widget for a product, most similar first; empty where there is nothing to show."""
+    found = similar_products(product, limit, among)
+    if found:
+        return [Card(item, _similar_image(item), item.similarity) for item in found]
+    path = get_settings().fallback
+    if path is None:
+        return []
+    chosen: Iterable[models.Model] = import_string(path)(product, limit)
+    if isinstance(chosen, models.QuerySet):
+        chosen = get_catalogue().with_images(chosen)
+    cards = []
+    for item in chosen:
+        if item.pk != product.pk and len(cards) < limit:
+            images = get_catalogue().product_images(item)
+            cards.append(Card(item, images[0] if images else None, None))
+    return cards
+
+
+def _similar_image(product: models.Model) -> Any:
+    images = get_catalogue().product_images(product)
+    for image in images:
+        if image.instance.pk == product.similar_image_id:
+            return image
+    return images[0] if images else None

@@ -1,0 +1,146 @@
+"""The embedder: holds the network of one model version in this process and runs it in batches of one size."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from shop_similarity.conf import get_settings
+from training.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from shop_similarity.models import ModelVersion
+
+logger = logging.getLogger(__name__)
+
+_lock = threading.RLock()
+_current: Embedder | None = None
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16; without them it is slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def _prepare_devices() -> str:
+    """Let TensorFlow take GPU memory as it needs it; returns Keras's dtype policy for this machine."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:
+            # TensorFlow has been used in this process before and has its settings.
+            logger.debug("GPU memory growth is set already.")
+    if gpus:
+        return "mixed_float16"
+    return "mixed_bfloat16" if cpu_multiplies_bfloat16() else "float32"
+
+
+class Embedder:
+    """One model version, ready to embed.
+
+    The network runs as one compiled function over a batch of fixed size, padded where photos are fewer: a second shape
+    would be compiled anew, and ``predict`` in a loop leaks memory.
+
+    Attributes:
+        version_id: key of the model version.
+        preprocessing: how a photo becomes the network's input.
+        batch_size: photos per step.
+        dtype_policy: precision of the backbone on this machine.
+    """
+
+    def __init__(self, version: ModelVersion, batch_size: int | None = None) -> None:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        import keras
+        import tensorflow as tf
+        from training.loading import load_version
+
+        started = time.monotonic()
+        self.version_id = version.pk
+        self.preprocessing = Preprocessing.from_dict(version.preprocessing)
+        self.batch_size = batch_size or get_settings().batch_size
+        self.dtype_policy = _prepare_devices()
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(self.dtype_policy)
+        try:
+            model = load_version(version, cache_dir=get_settings().weights_cache)
+        finally:
+            keras.config.set_dtype_policy(before)
+        side = self.preprocessing.size
+        self._step = tf.function(
+            lambda photos: model(tf.cast(photos, tf.float32), training=False),
+            input_signature=[tf.TensorSpec((self.batch_size, side, side, 3), tf.uint8)],
+        )
+        self._model = model
+        logger.info(
+            "Loaded %s (%s) in %.1f s, computing in %s.",
+            version.name,
+            version.architecture,
+            time.monotonic() - started,
+            self.dtype_policy,
+        )
+
+    def embed(self, photos: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed prepared photos.
+
+        Args:
+            photos: ``uint8`` arrays of shape ``(size, size, 3)``, as the version's preprocessing makes them.
+
+        Returns:
+            ``float32`` array ``(len(photos), 4096)``, each row of length 1.
+        """
+        rows = []
+        for start in range(0, len(photos), self.batch_size):
+            chunk = photos[start : start + self.batch_size]
+            batch = np.zeros((self.batch_size, *chunk[0].shape), dtype=np.uint8)
+            batch[: len(chunk)] = np.stack(chunk)
+            rows.append(self._step(batch).numpy()[: len(chunk)])
+        if not rows:
+            return np.zeros((0, 4096), dtype=np.float32)
+        vectors = np.concatenate(rows).astype(np.float32)
+        # Half-precision backbones leave lengths a hair off one.
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def get_embedder(version: ModelVersion) -> Embedder:
+    """The embedder of a version; this process keeps the last one and lets go of the one before."""
+    global _current
+    with _lock:
+        if _current is None or _current.version_id != version.pk:
+            release_embedder()
+            _current = Embedder(version)
+        return _current
+
+
+def release_embedder() -> None:
+    """Free the model that this process holds."""
+    global _current
+    with _lock:
+        if _current is None:
+            return
+        _current = None
+        import keras
+
+        keras.backend.clear_session()
+        gc.collect()
+
+
+def embed_image(version: ModelVersion, image: Any) -> np.ndarray:
+    """Embed one decoded Pillow image: ``(4096,)`` ``float32``."""
+    with _lock:
+        embedder = get_embedder(version)
+        return embedder.embed([embedder.preprocessing.prepare(image)])[0]

@@ -1,0 +1,131 @@
+"""``manage.py embed_products``: embed everything that is not embedded yet, here or by the workers."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from tqdm import tqdm
+
+from shop_similarity import bell, outbox
+from shop_similarity.code_index import build_index
+from shop_similarity.models import ModelVersion, OutboxEntry
+from shop_similarity.sweep import sweep
+
+
+class Command(BaseCommand):
+    help = (
+        "Compares the catalogue with the embeddings, embeds what is missing or has changed, and builds the index. "
+        "Workers may run at the same time and share the work."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--model", metavar="VERSION", help="Name of one model version; all live ones by default.")
+        parser.add_argument("--retry-failed", action="store_true", help="Try photos that failed once more.")
+        parser.add_argument(
+            "--no-files", action="store_true", help="Do not ask the storage whether files were replaced."
+        )
+        parser.add_argument(
+            "--queue-only", action="store_true", help="Only queue the photos and ring the workers; do not embed here."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        versions = self._versions(options["model"])
+        self.verbosity = options["verbosity"]
+        retried = 0
+        if options["retry_failed"]:
+            retried = sum(outbox.retry_failed(version.pk) for version in versions)
+        swept = sweep(
+            files=not options["no_files"],
+            versions=ModelVersion.objects.filter(pk__in=[version.pk for version in versions]),
+            priority=OutboxEntry.Priority.BACKFILL,
+        )
+        if swept.skipped:
+            self._say("A worker is sweeping the catalogue right now; going on with what it has queued.")
+        self._say(f"Queued {swept.enqueued + retried} photos, removed {swept.removed} embeddings without a photo.")
+        if options["queue_only"]:
+            try:
+                bell.send()
+            except Exception as error:
+                raise CommandError(
+                    f"The photos are queued, but the broker can't be reached ({error}). A running worker finds them "
+                    "by itself; start one with `celery -A workers worker`."
+                ) from error
+            return
+        self._embed(versions)
+
+    def _versions(self, name: str | None) -> list[ModelVersion]:
+        if name:
+            version = ModelVersion.objects.filter(name=name).first()
+            if version is None:
+                known = ", ".join(ModelVersion.objects.values_list("name", flat=True)) or "none"
+                raise CommandError(f"There is no model version {name!r}. Known: {known}.")
+            if version.state == ModelVersion.State.RETIRED:
+                raise CommandError(f"Model version {name!r} is retired and gets no embeddings.")
+            return [version]
+        versions = list(ModelVersion.objects.live())
+        if versions:
+            return versions
+        self.stdout.write("There is no model version yet: making the first one from this catalogue's photos.")
+        call_command("calibrate_mildnet", activate=True, stdout=self.stdout, stderr=self.stderr)
+        return list(ModelVersion.objects.live())
+
+    def _say(self, text: str) -> None:
+        if self.verbosity > 0:
+            self.stdout.write(text)
+
+    def _embed(self, versions: list[ModelVersion]) -> None:
+        from workers.draining import Drained, drain
+
+        keys = [version.pk for version in versions]
+        stop = threading.Event()
+        before = _handle_interrupts(stop)
+        total = Drained()
+        try:
+            with tqdm(
+                total=_pending(keys), unit="photo", disable=self.verbosity == 0 or not sys.stderr.isatty()
+            ) as bar:
+
+                def show(drained: Drained) -> None:
+                    bar.update(max(drained.settled - bar.n, 0))
+
+                while not stop.is_set():
+                    drained = drain(keys, progress=show, stop=stop)
+                    for name, value in vars(drained).items():
+                        setattr(total, name, getattr(total, name) + value)
+                    if not _pending(keys):
+                        break
+                    # What is left waits for its next try, or a worker is at it.
+                    time.sleep(0.5)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        self._say(
+            f"Embedded {total.embedded} photos in {total.seconds:.1f} s, copied {total.copied} with the same bytes, "
+            f"{total.failed} failed."
+        )
+        if stop.is_set():
+            raise CommandError("Interrupted. Nothing is lost: run the command again, or start a worker, to go on.")
+        for version in versions:
+            started = time.monotonic()
+            if build_index(version.pk):
+                self._say(f"Built the index of {version.name} in {time.monotonic() - started:.1f} s.")
+        if total.failed:
+            self._say("`manage.py similarity_status` tells which photos failed and why.")
+
+
+def _pending(versions: list[int]) -> int:
+    counts = outbox.counts()
+    return sum(counts.get(pk, {"pending": 0})["pending"] for pk in versions)
+
+
+def _handle_interrupts(stop: threading.Event) -> dict[int, Any]:
+    """Let Ctrl-C end the drain after its batch; returns the handlers to put back."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, lambda *_args: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}

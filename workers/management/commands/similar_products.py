@@ -1,0 +1,86 @@
+"""``manage.py similar_products``: look-alikes of a product or of a picture file, on the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import models
+
+from shop_similarity.catalogue import get_catalogue
+from shop_similarity.conf import get_settings
+from shop_similarity.images import ImageError, ImageLimits, open_image
+from shop_similarity.models import Embedding, ModelVersion
+from shop_similarity.search import search_by_vector, similar_products
+
+
+class Command(BaseCommand):
+    help = "Shows the products that look like a product of the shop or like a picture file."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "product_or_image", metavar="PRODUCT_OR_IMAGE", help="Primary key of a product, or path of a picture."
+        )
+        parser.add_argument("-k", type=int, default=10, metavar="K", help="How many products (10).")
+        parser.add_argument("--model", metavar="VERSION", help="Name of a model version; the active one by default.")
+        parser.add_argument("--json", action="store_true", help="Print one JSON object.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["k"] < 1:
+            raise CommandError("-k must be at least 1.")
+        version = self._version(options["model"])
+        target = options["product_or_image"]
+        product = _find_product(target)
+        if product is not None:
+            if not Embedding.objects.filter(version=version, product_id=product.pk).exists():
+                raise CommandError(
+                    f"Product {target} ({product}) has no embedding in {version.name}: run `manage.py embed_products`."
+                )
+            query = {"product": str(product.pk), "name": str(product)}
+            found = similar_products(product, options["k"], version=version)
+        elif Path(target).is_file():
+            query = {"image": target}
+            found = search_by_vector(self._vector(version, Path(target)), options["k"], version=version)
+        else:
+            raise CommandError(f"{target!r} is neither the key of a product nor a picture file.")
+        results = [
+            {"product": str(item.pk), "name": str(item), "similarity": round(item.similarity, 4)} for item in found
+        ]
+        if options["json"]:
+            self.stdout.write(json.dumps({"query": query, "version": version.name, "similar": results}))
+            return
+        self.stdout.write(f"Similar to {query.get('name') or query['image']} ({version.name}):")
+        for row in results:
+            self.stdout.write(f"{row['similarity']:7.4f}  {row['product']}  {row['name']}")
+
+    def _version(self, name: str | None) -> ModelVersion:
+        version = ModelVersion.objects.filter(name=name).first() if name else ModelVersion.objects.active()
+        if version is None:
+            raise CommandError(
+                f"There is no model version {name!r}."
+                if name
+                else "No model version is active: run `manage.py calibrate_mildnet --activate`."
+            )
+        return version
+
+    def _vector(self, version: ModelVersion, path: Path) -> Any:
+        from workers.embedder import embed_image
+
+        settings = get_settings()
+        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.image_formats)
+        try:
+            image = open_image(path, limits, target_size=version.preprocessing.get("size"))
+        except ImageError as error:
+            raise CommandError(str(error)) from error
+        return embed_image(version, image)
+
+
+def _find_product(key: str) -> models.Model | None:
+    model = get_catalogue().product_model
+    try:
+        return model._base_manager.filter(pk=model._meta.pk.to_python(key)).first()
+    except (ValidationError, ValueError, OverflowError):
+        return None

@@ -1,0 +1,80 @@
+"""What a worker does by the clock: look into the outbox in case a bell was lost, and sweep.
+
+It needs neither the broker nor a beat process, so a shop whose Redis is away goes on embedding.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from django.db import close_old_connections, connections
+
+from shop_similarity import bell, outbox
+from shop_similarity.conf import get_settings
+from shop_similarity.sweep import due_sweep, sweep
+
+from . import draining
+
+logger = logging.getLogger(__name__)
+
+_threads: list[threading.Thread] = []
+
+
+def look_round(*, embed_here: bool) -> None:
+    """Sweep if it is time to, and see to it that what waits in the outbox is embedded.
+
+    Args:
+        embed_here: whether this process may hold the model; otherwise its pool is asked by a ring of the bell.
+    """
+    kind = due_sweep()
+    if kind is not None:
+        swept = sweep(files=kind == "files")
+        if swept.enqueued or swept.removed:
+            logger.info("The sweep queued %d photos and removed %d embeddings.", swept.enqueued, swept.removed)
+    if not outbox.has_due():
+        return
+    if embed_here:
+        draining.drain_unless_running()
+    else:
+        bell.ring()
+
+
+def _run(embed_here: bool) -> None:
+    complained = ""
+    while not draining.stopping.wait(get_settings().poll_seconds):
+        close_old_connections()
+        try:
+            look_round(embed_here=embed_here)
+            complained = ""
+        except Exception as error:
+            # The database may be away for a while; the next look finds it again. Say each trouble once.
+            if str(error) != complained:
+                complained = str(error)
+                logger.exception("The worker could not look into the outbox; it goes on trying.")
+    connections.close_all()
+
+
+@worker_ready.connect
+def _start(sender: Any = None, **kwargs: Any) -> None:
+    pool = getattr(sender, "pool", None)
+    # A pool of processes forks its workers from this one, which therefore must stay free of TensorFlow.
+    embed_here = not type(pool).__module__.startswith("celery.concurrency.prefork")
+    draining.stopping.clear()
+    thread = threading.Thread(target=_run, args=(embed_here,), name="shop-similarity-timekeeper", daemon=True)
+    _threads.append(thread)
+    thread.start()
+
+
+@worker_shutting_down.connect
+def _stop(**kwargs: Any) -> None:
+    draining.stopping.set()
+
+
+@worker_shutdown.connect
+def _wait(**kwargs: Any) -> None:
+    draining.stopping.set()
+    while _threads:
+        _threads.pop().join(timeout=60)
