@@ -1,0 +1,5 @@
+"""Why a catalogue cannot be had."""
+
+
+class SourceError(Exception):
+    """A sentence that says what is missing."""
