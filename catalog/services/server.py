@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -96,6 +97,14 @@ class EmbeddedServer(ABC):
                 self._shut_down(data)
             self._reap()
             return running
+
+    def delete(self) -> None:
+        """Stop the server and delete all it owns: its folder, and its data where that lies elsewhere."""
+        self.stop()
+        place = self.address.data
+        if place is not None:
+            shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def is_running(self) -> bool:
         """Whether the server runs and answers on its recorded port with its recorded password."""

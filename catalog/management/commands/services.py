@@ -1,4 +1,4 @@
-"""manage.py services start|stop|status"""
+"""manage.py services start|stop|status|delete"""
 
 from django.core.management.base import BaseCommand, CommandError
 from django.utils.translation import gettext as _
@@ -10,12 +10,12 @@ from catalog.services.errors import ServiceError
 class Command(BaseCommand):
     help = (
         "Start, stop or show the shop's own Postgres and Valkey, to run other commands without the demo. "
-        "They go on running until `services stop`."
+        "They go on running until `services stop`; `services delete` throws away their data."
     )
     requires_system_checks = []
 
     def add_arguments(self, parser):
-        parser.add_argument("action", choices=["start", "stop", "status"])
+        parser.add_argument("action", choices=["start", "stop", "status", "delete"])
 
     def handle(self, *args, action: str, **options):
         servers = []
@@ -42,6 +42,10 @@ class Command(BaseCommand):
             self.stdout.write(_("%(title)s was stopped.") % {"title": server.title})
         else:
             self.stdout.write(_("%(title)s was not running.") % {"title": server.title})
+
+    def _delete(self, server):
+        server.delete()
+        self.stdout.write(_("%(title)s was stopped and its data deleted.") % {"title": server.title})
 
     def _status(self, server):
         if server.is_running():

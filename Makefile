@@ -1,0 +1,58 @@
+# make demo, make test: everything else follows from them. Needs Python 3.11 to 3.13 and nothing else.
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+# The first Python that TensorFlow has wheels for and that can make a virtual environment.
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
+	if $$python -c '$(SUITABLE)' >/dev/null 2>&1; then echo $$python; break; fi; done)
+
+.PHONY: help setup demo test lint clean
+
+help:
+	@echo 'make demo    start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
+	@echo 'make test    run all tests (ARGS="-m '"'not slow'"'": the quick ones)'
+	@echo 'make lint    check the style and that the rooms of the house are kept apart'
+	@echo 'make setup   make $(VENV) and install what the shop needs'
+	@echo 'make clean   stop the servers and delete $(VENV) and .data, the data of the shop included'
+
+setup: $(VENV)/installed
+
+demo: $(VENV)/installed
+	@$(BIN)/python manage.py demo $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+clean:
+	@if [ -x $(BIN)/python ] && [ -d .data ]; then $(BIN)/python manage.py services delete; fi
+	rm -rf $(VENV) .data .pytest_cache .ruff_cache .import_linter_cache test-results
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/installed: requirements.txt | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "shop-similarity needs Python 3.11, 3.12 or 3.13 with venv, and found none:" >&2; \
+		for python in python3 python3.13 python3.12 python3.11 python; do \
+			if command -v $$python >/dev/null 2>&1; then \
+				echo "  $$python is `$$python --version 2>&1 | head -n 1`" >&2; \
+			fi; \
+		done; \
+		echo "Install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python@3.13)" >&2; \
+		echo "or name one: make PYTHON=/path/to/python3.13 ..." >&2; \
+		exit 1; \
+	fi
+	$(PYTHON) -m venv --clear $(VENV)
