@@ -1,0 +1,1 @@
+"""What `manage.py demo` does, one subject a file."""
