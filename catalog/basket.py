@@ -18,6 +18,11 @@ class Line:
     quantity: int
 
     @property
+    def most(self) -> int:
+        """How many can be had at once."""
+        return min(self.product.stock, MOST_PER_PRODUCT)
+
+    @property
     def total(self) -> Decimal:
         return self.product.price * self.quantity
 

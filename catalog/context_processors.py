@@ -12,7 +12,7 @@ from catalog.models import LoadedCatalogue
 def shop(request: HttpRequest) -> dict:
     """`shop_name`, the top categories, the number of things in the basket, where the catalogue comes from."""
     return {
-        "shop_name": getattr(settings, "SHOP_NAME", "Shop"),
+        "shop_name": getattr(settings, "SHOP_NAME", "Alike"),
         "top_categories": SimpleLazyObject(lambda: tree_of(request).roots),
         "basket_size": SimpleLazyObject(lambda: len(Basket(request.session))),
         "loaded_catalogue": SimpleLazyObject(LoadedCatalogue.objects.first),

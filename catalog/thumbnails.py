@@ -9,33 +9,83 @@ from dataclasses import dataclass
 from imagekit import ImageSpec
 from imagekit.cachefiles import ImageCacheFile
 from imagekit.cachefiles.backends import CacheFileState, Simple
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageStat
 
 from catalog.models import ProductPhoto
 
 logger = logging.getLogger(__name__)
 
+# How much the edge of a photo on a plain ground may vary, in levels of 0..255.
+UNEVEN = 4
+
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
 class Shrink:
-    """Image processor: turn upright, flatten on white, fit into width x height pixels; never enlarge."""
+    """Image processor: upright, flattened on white, fitted into width x height pixels; never enlarged."""
 
     def __init__(self, width: int, height: int):
         self.width = width
         self.height = height
 
     def process(self, image: Image.Image) -> Image.Image:
-        image.draft("RGB", (self.width * 2, self.height * 2))  # lets the JPEG decoder skip most of a large photo
-        icc_profile = image.info.get("icc_profile") if image.mode == "RGB" else None
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        image = image.convert("RGB")
+        image = upright(image, (self.width, self.height))
+        icc_profile = image.info.get("icc_profile")
         image.thumbnail((self.width, self.height), Image.Resampling.LANCZOS)
         image.info = {"icc_profile": icc_profile} if icc_profile else {}
         return image
+
+
+class Square:
+    """Image processor: a square of at most `side` pixels, so that grids are even.
+
+    A product on a plain ground keeps all of itself: the ground is carried on to the square's edge. Any other photo is
+    cut to its middle.
+    """
+
+    def __init__(self, side: int):
+        self.side = side
+
+    def process(self, image: Image.Image) -> Image.Image:
+        image = upright(image, (self.side, self.side))
+        icc_profile = image.info.get("icc_profile")
+        side = min(self.side, max(image.size))
+        ground = plain_ground(image)
+        if ground is None:
+            image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+        else:
+            image = ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color=ground)
+        image.info = {"icc_profile": icc_profile} if icc_profile else {}
+        return image
+
+
+def upright(image: Image.Image, enough: tuple[int, int]) -> Image.Image:
+    """The image in RGB on white with its EXIF turn carried out; a JPEG may come at any size above `enough`."""
+    image.draft("RGB", (enough[0] * 2, enough[1] * 2))  # lets the decoder skip most of a large JPEG
+    icc_profile = image.info.get("icc_profile") if image.mode == "RGB" else None
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    image = image.convert("RGB")
+    image.info = {"icc_profile": icc_profile} if icc_profile else {}
+    return image
+
+
+def plain_ground(image: Image.Image) -> tuple[int, int, int] | None:
+    """The RGB colour of the two edges beside which a square needs more ground; None if they are not plain and alike."""
+    width, height = image.size
+    if width <= height:
+        edges = (0, 0, 1, height), (width - 1, 0, width, height)
+    else:
+        edges = (0, 0, width, 1), (0, height - 1, width, height)
+    statistics = [ImageStat.Stat(image.crop(edge)) for edge in edges]
+    if any(deviation > UNEVEN for edge in statistics for deviation in edge.stddev):
+        return None
+    one, other = (edge.median for edge in statistics)
+    if any(abs(a - b) > UNEVEN for a, b in zip(one, other, strict=True)):
+        return None
+    return tuple((a + b) // 2 for a, b in zip(one, other, strict=True))
 
 
 class RetryingBackend(Simple):
@@ -53,33 +103,39 @@ class _Thumbnail(ImageSpec):
     format = "WEBP"
     options = {"quality": 82, "method": 4}
     cachefile_backend = RetryingBackend()
-    width: int
-    height: int
+    side: int
+    square: bool
 
     def __init__(self, source):
-        self.processors = [Shrink(self.width, self.height)]
+        self.processors = [Square(self.side) if self.square else Shrink(self.side, self.side)]
         super().__init__(source)
 
 
 class Small(_Thumbnail):
     """The row of small pictures below a gallery, the basket, the admin."""
 
-    width = height = 160
+    side, square = 160, True
 
 
 class Card(_Thumbnail):
     """A product in a grid."""
 
-    width = height = 600
+    side, square = 600, True
+
+
+class Medium(_Thumbnail):
+    """The photo on a product page on a telephone."""
+
+    side, square = 720, False
 
 
 class Large(_Thumbnail):
     """The photo on a product page."""
 
-    width = height = 1280
+    side, square = 1280, False
 
 
-SPECS: dict[str, type[_Thumbnail]] = {"small": Small, "card": Card, "large": Large}
+SPECS: dict[str, type[_Thumbnail]] = {"small": Small, "card": Card, "medium": Medium, "large": Large}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +155,10 @@ def thumbnail(photo: ProductPhoto, size: str) -> Thumbnail | None:
     except UNREADABLE as error:
         logger.warning("Photo %s of product %s cannot be shown: %s", photo.pk, photo.product_id, error)
         return None
-    return Thumbnail(url, *_fitted(photo.width, photo.height, spec.width, spec.height))
-
-
-def _fitted(width: int | None, height: int | None, most_wide: int, most_high: int) -> tuple[int | None, int | None]:
-    if not width or not height:
-        return None, None
-    scale = min(most_wide / width, most_high / height, 1)
-    return max(round(width * scale), 1), max(round(height * scale), 1)
+    if not photo.width or not photo.height:
+        return Thumbnail(url, None, None)
+    if spec.square:
+        side = min(spec.side, max(photo.width, photo.height))
+        return Thumbnail(url, side, side)
+    scale = min(spec.side / photo.width, spec.side / photo.height, 1)
+    return Thumbnail(url, max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))

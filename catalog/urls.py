@@ -20,6 +20,7 @@ storefront = [
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/similarity/", include("shop_similarity.api.urls")),
     path("", include((storefront, "catalog"))),
 ]
 

@@ -9,6 +9,7 @@ from tempfile import mkdtemp
 
 from django.utils.translation import gettext as _
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
+from tqdm import tqdm
 
 from catalog.product_csv import FILE_NAME
 from catalog.sources.errors import SourceError
@@ -90,7 +91,7 @@ def drawn_folder(folder: Path, say: Callable[[str], None]) -> Path:
     place = folder / EDITION
     if (place / FILE_NAME).is_file():
         return place
-    say(_("Drawing a catalogue ..."))
+    say(_("Drawing a catalogue of 48 products"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(mkdtemp(prefix="draw-", dir=folder))
@@ -112,7 +113,7 @@ def drawn_folder(folder: Path, say: Callable[[str], None]) -> Path:
 
 def _products(folder: Path) -> Iterable[tuple]:
     names = list(COLOURS)
-    for row, kind in enumerate(KINDS):
+    for row, kind in enumerate(tqdm(KINDS, desc=_("Drawing products"), unit="", disable=None)):
         for column, pattern in enumerate(PATTERNS):
             colour = names[(row + column) % len(names)]
             sku = f"DRAWN-{row + 1}{column + 1}"
