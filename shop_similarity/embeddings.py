@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from django.db import connections, router, transaction
 from pgvector import HalfVector
-from pgvector.psycopg import register_vector
 
 from . import outbox
 from .catalogue import ImageRow, get_catalogue
@@ -85,10 +84,10 @@ def _stage(cursor: Any, embedded: Sequence[Embedded]) -> None:
         f"SELECT {_COLUMNS} FROM {_TABLE} WITH NO DATA"
     )
     cursor.execute(f"SELECT {_COLUMNS} FROM {_STAGING} LIMIT 0")
-    types = [column.type_code for column in cursor.description]
+    # COPY carries no types: the binary form of a vector travels as plain bytes, without teaching the shop's
+    # connection a type it did not ask for.
+    types = [*(column.type_code for column in cursor.description[:-1]), "bytea"]
     driver = cursor.cursor
-    if driver.connection.adapters.types.get("halfvec") is None:
-        register_vector(driver.connection)
     connection = connections[router.db_for_write(Embedding)]
     product_key = Embedding._meta.get_field("product_id")
     image_key = Embedding._meta.get_field("image_id")
@@ -102,7 +101,7 @@ def _stage(cursor: Any, embedded: Sequence[Embedded]) -> None:
                     item.row.file_name,
                     item.file_mark,
                     item.content_sha256,
-                    None if item.vector is None else HalfVector(item.vector),
+                    None if item.vector is None else HalfVector(item.vector).to_binary(),
                 )
             )
 

@@ -33,7 +33,7 @@ def _image_saved(instance: models.Model, using: str, update_fields: frozenset | 
     if not row.file_name or row.product_id is None:
         _forget(using, image_id=row.image_id)
         return
-    if outbox.enqueue_saved(row, force=new_file, using=using):
+    if outbox.enqueue_saved(row, new_file=new_file, using=using):
         transaction.on_commit(bell.ring, using=using)
 
 

@@ -38,31 +38,43 @@ class Claim:
     attempts: int
 
 
-def enqueue_saved(row: ImageRow, *, force: bool, using: str) -> bool:
+def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
     """Queue a photo that was just saved, for every live version. One statement; returns whether it queued anything.
 
-    Without ``force``, versions that already hold this photo of this product under this file name are left alone.
+    Versions that already hold this photo of this product under this file name get an entry too, for the file may have
+    been written anew under its name, but one that waits behind new photos and at most once.
     """
-    unless_known = f"""AND NOT EXISTS (
-        SELECT 1 FROM {_EMBEDDING} e
-        WHERE e.version_id = v.id AND e.image_id = %s AND e.product_id = %s AND e.file_name = %s
-    )"""
-    key_of_image = OutboxEntry._meta.get_field("image_id")
-    key_of_product = OutboxEntry._meta.get_field("product_id")
     connection = connections[using]
-    image_id = key_of_image.get_db_prep_value(row.image_id, connection)
-    product_id = key_of_product.get_db_prep_value(row.product_id, connection)
-    parameters = [product_id, image_id, OutboxEntry.Priority.SAVED.value, *_LIVE]
-    if not force:
-        parameters += [image_id, product_id, row.file_name]
+    image_id = OutboxEntry._meta.get_field("image_id").get_db_prep_value(row.image_id, connection)
+    product_id = OutboxEntry._meta.get_field("product_id").get_db_prep_value(row.product_id, connection)
     with connection.cursor() as cursor:
         cursor.execute(
             f"""INSERT INTO {_OUTBOX}
                 (version_id, product_id, image_id, priority, created_at, attempts, claimed_by, last_error,
                  file_name, file_mark)
-            SELECT v.id, %s, %s, %s, now(), 0, '', '', '', ''
-            FROM {_VERSION} v WHERE v.state IN (%s, %s) {"" if force else unless_known}""",
-            parameters,
+            SELECT v.id, %(product)s, %(image)s, CASE WHEN held.as_it_is THEN %(swept)s ELSE %(saved)s END,
+                   now(), 0, '', '', '', ''
+            FROM {_VERSION} v CROSS JOIN LATERAL (
+                SELECT NOT %(new_file)s AND EXISTS (
+                    SELECT 1 FROM {_EMBEDDING} e
+                    WHERE e.version_id = v.id AND e.image_id = %(image)s AND e.product_id = %(product)s
+                        AND e.file_name = %(file)s
+                ) AS as_it_is
+            ) held
+            WHERE v.state IN (%(active)s, %(candidate)s) AND NOT (held.as_it_is AND EXISTS (
+                SELECT 1 FROM {_OUTBOX} o
+                WHERE o.version_id = v.id AND o.image_id = %(image)s AND o.leased_until IS NULL AND o.failed_at IS NULL
+            ))""",
+            {
+                "product": product_id,
+                "image": image_id,
+                "file": row.file_name,
+                "new_file": new_file,
+                "saved": OutboxEntry.Priority.SAVED.value,
+                "swept": OutboxEntry.Priority.SWEPT.value,
+                "active": ModelVersion.State.ACTIVE.value,
+                "candidate": ModelVersion.State.CANDIDATE.value,
+            },
         )
         return cursor.rowcount > 0
 

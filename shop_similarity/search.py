@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
+from django.core.exceptions import EmptyResultSet
 from django.db import connections, models, router, transaction
 from django.db.models import QuerySet
 from pgvector import HalfVector
@@ -236,7 +237,7 @@ class _Condition:
             keys = among.order_by().values("pk") if not among.query.is_sliced else among.values("pk")
             try:
                 keys_sql, keys_parameters = keys.query.sql_with_params()
-            except models.query.EmptyResultSet:
+            except EmptyResultSet:
                 return None
             sql += f" AND e.product_id IN ({keys_sql})"
             parameters += keys_parameters

@@ -1,7 +1,7 @@
 """The Celery app of the workers: ``celery -A workers worker``.
 
-Its settings are Django's ``CELERY_`` ones. The pool is one of threads, since a process that has used TensorFlow must not
-fork, and one process shall hold one model.
+Its settings are Django's ``CELERY_`` ones. The pool is one of threads, since a process that has used TensorFlow must
+not fork, and one process shall hold one model.
 """
 
 import os
