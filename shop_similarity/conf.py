@@ -78,7 +78,7 @@ class Settings:
     # Candidates by code distance whose exact cosine is computed.
     candidates: int = 200
     # Up to this many photos among the products that may be shown, every vector is compared exactly.
-    exact_rows: int = 2_000
+    exact_rows: int = 250
     # From this many photos on the HNSW index is used; between the two numbers all codes are scanned.
     index_rows: int = 20_000
 
