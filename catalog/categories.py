@@ -49,7 +49,8 @@ class CategoryTree:
     """All categories; `roots` holds those at the top that have something to sell, in alphabetical order."""
 
     def __init__(self) -> None:
-        categories = Category.objects.annotate(own_count=Count("products", filter=Q(products__is_published=True)))
+        published = Count("products", filter=Q(products__is_published=True))
+        categories = Category.objects.annotate(own_count=published).order_by("name", "pk")
         self.nodes = {category.pk: Node(category, own_count=category.own_count) for category in categories}
         below = defaultdict(list)
         for node in self.nodes.values():

@@ -5,6 +5,8 @@ saves hears of every change, and an interrupted load leaves whole products behin
 """
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from tqdm import tqdm
 
 from catalog.models import Category, LoadedCatalogue, Product, ProductPhoto
 from catalog.product_csv import CatalogueError, PhotoRecord, Problem, ProductRecord, read_catalogue
+from catalog.thumbnails import thumbnail
 
 CHUNK = 200
 
@@ -88,6 +91,7 @@ def load_folder(
             for record in chunk:
                 _save(record, known.get(record.sku), categories, slugs, report)
                 bar.update()
+    _prepare_pictures([record.sku for record in read.products], progress)
     if clear:
         _clear({record.sku for record in read.products}, report)
     name = name or folder.resolve().name
@@ -123,6 +127,18 @@ def _save(
         report.updated += 1
     else:
         report.unchanged += 1
+
+
+def _prepare_pictures(skus: list[str], progress: bool) -> None:
+    """Make the pictures of the product lists now, so that the first visitor does not wait for them."""
+    photos = ProductPhoto.objects.filter(product__sku__in=skus).order_by("product_id", "position", "pk")
+    firsts = list(photos.distinct("product_id"))
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        made = pool.map(lambda photo: thumbnail(photo, "card"), firsts)
+        for _made in tqdm(
+            made, total=len(firsts), desc=_("Preparing pictures"), unit="", disable=None if progress else True
+        ):
+            pass
 
 
 def _fill(product: Product, record: ProductRecord, categories: "_Categories") -> list[str]:

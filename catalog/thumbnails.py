@@ -6,10 +6,11 @@ Photos are never sent to a list at full size. The copies are upright, RGB on whi
 import logging
 from dataclasses import dataclass
 
-from imagekit import ImageSpec
+import numpy as np
+from imagekit import ImageSpec, register
 from imagekit.cachefiles import ImageCacheFile
 from imagekit.cachefiles.backends import CacheFileState, Simple
-from PIL import Image, ImageOps, ImageStat
+from PIL import Image, ImageFilter, ImageOps, ImageStat
 
 from catalog.models import ProductPhoto
 
@@ -17,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 # How much the edge of a photo on a plain ground may vary, in levels of 0..255.
 UNEVEN = 4
+# Longest side in pixels of the sketch in which contours are sought, and the share of them that outweighs the middle.
+SKETCH = 96
+PULL_TO_MIDDLE = 0.08
 
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
@@ -39,8 +43,8 @@ class Shrink:
 class Square:
     """Image processor: a square of at most `side` pixels, so that grids are even.
 
-    A product on a plain ground keeps all of itself: the ground is carried on to the square's edge. Any other photo is
-    cut to its middle.
+    A product on a plain ground keeps all of itself: the ground is carried on to the square's edge. Any other photo
+    loses the ends that show least.
     """
 
     def __init__(self, side: int):
@@ -52,7 +56,7 @@ class Square:
         side = min(self.side, max(image.size))
         ground = plain_ground(image)
         if ground is None:
-            image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+            image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS, centering=busiest_square(image))
         else:
             image = ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color=ground)
         image.info = {"icc_profile": icc_profile} if icc_profile else {}
@@ -70,6 +74,24 @@ def upright(image: Image.Image, enough: tuple[int, int]) -> Image.Image:
     image = image.convert("RGB")
     image.info = {"icc_profile": icc_profile} if icc_profile else {}
     return image
+
+
+def busiest_square(image: Image.Image) -> tuple[float, float]:
+    """Which square of an image holds the most contours, as ImageOps.fit wants it: 0 left or top, 1 right or bottom.
+
+    A photo's subject is seldom blurred and its ground seldom sharp. The middle wins when the difference is small.
+    """
+    sketch = ImageOps.contain(image.convert("L"), (SKETCH, SKETCH), Image.Resampling.BOX)
+    contours = np.asarray(sketch.filter(ImageFilter.FIND_EDGES), dtype=np.float64)[1:-1, 1:-1]
+    wide = image.width > image.height
+    along = contours.sum(axis=0 if wide else 1)
+    side, room = min(contours.shape), max(contours.shape) - min(contours.shape)
+    if room < 1:
+        return 0.5, 0.5
+    share = np.convolve(along, np.ones(side), "valid") / max(along.sum(), 1)
+    place = np.linspace(0, 1, room + 1)
+    best = float(place[np.argmax(share - PULL_TO_MIDDLE * (2 * place - 1) ** 2)])
+    return (best, 0.5) if wide else (0.5, best)
 
 
 def plain_ground(image: Image.Image) -> tuple[int, int, int] | None:
@@ -136,6 +158,8 @@ class Large(_Thumbnail):
 
 
 SPECS: dict[str, type[_Thumbnail]] = {"small": Small, "card": Card, "medium": Medium, "large": Large}
+for _name, _spec in SPECS.items():
+    register.generator(f"catalog:{_name}", _spec)
 
 
 @dataclass(frozen=True, slots=True)
