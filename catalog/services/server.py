@@ -251,9 +251,11 @@ class EmbeddedServer(ABC):
         """Wait for the spawned server; if it ends or takes too long, nothing of it stays behind."""
         deadline = time.monotonic() + self.start_timeout
         try:
-            while not ready():
+            while True:
                 if self._child.poll() is not None:
                     raise self._explain_failure()
+                if ready():
+                    return
                 if time.monotonic() > deadline:
                     raise ServiceError(
                         f"{self.title} did not answer within {self.start_timeout:.0f} s. Its log: {self.log_file}"

@@ -7,6 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from .binaries import valkey_binary
 from .errors import ServiceError
@@ -17,6 +19,7 @@ from .users import ServerUser
 
 LOG_FOLDER = "appendonlydir"
 STOP_TIMEOUT = 20.0
+ORPHAN_PATIENCE = 5.0
 
 
 class Valkey(EmbeddedServer):
@@ -35,12 +38,17 @@ class Valkey(EmbeddedServer):
         return f"redis://:{quote(self.password, safe='')}@{HOST}:{self.port}/0"
 
     def client(self, timeout: float = 2.0) -> redis.Redis:
-        """A client whose calls fail after `timeout` seconds."""
+        """A client whose calls fail after `timeout` seconds and are not tried again."""
         return self._client(self.port, timeout)
 
     def _client(self, port: int, timeout: float) -> redis.Redis:
         return redis.Redis(
-            host=HOST, port=port, password=self.password, socket_timeout=timeout, socket_connect_timeout=timeout
+            host=HOST,
+            port=port,
+            password=self.password,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),
         )
 
     def _programs(self) -> tuple[Sequence[Path], Path]:
@@ -51,7 +59,7 @@ class Valkey(EmbeddedServer):
         if not data.is_dir():
             return
         left = processes_in(data, self.program)
-        if left and (alive := end(left, patience=STOP_TIMEOUT)):
+        if left and (alive := end(left, patience=ORPHAN_PATIENCE)):
             raise ServiceError(f"An earlier Valkey in {data} does not end: process {alive[0].pid}. End it.")
 
     def _prepare_data(self, data: Path, user: ServerUser | None) -> None:
