@@ -369,10 +369,11 @@ def _rgb(image: Image.Image, original: Image.Image) -> Image.Image:
             return _srgb(_on_white(image), profile)
         case "RGB" | "L" | "CMYK":
             return _srgb(image, profile)
-        case "LAB":
-            return _lab_transform().apply(image)
-        case _:
+        case "P":
             return _srgb(image.convert("RGB"), profile)
+        # The profile of a LAB or YCbCr file does not describe the RGB that Pillow makes of it.
+        case _:
+            return image.convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -403,9 +404,6 @@ def _grey_to_8_bits(image: Image.Image, black: float, white: float) -> Image.Ima
     return values.point(lambda value: value * scale + offset).convert("L").convert("RGB")
 
 
-_PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
-
-
 def _srgb(image: Image.Image, profile: object) -> Image.Image:
     """``image`` of mode RGB, L or CMYK as sRGB by its ICC profile, or by plain arithmetic where that fails."""
     if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
@@ -424,8 +422,6 @@ def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
     """None where there is nothing to convert: the profile is sRGB, of another colour space, or broken."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != _PROFILE_SPACES[mode]:
-            return None
         if mode == "RGB" and "srgb" in (source.profile.profile_description or "").lower():
             return None
         # As browsers do: the paper's white becomes white, the press's black becomes black.
@@ -439,11 +435,6 @@ def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform 
         )
     except Exception:
         return None
-
-
-@functools.cache
-def _lab_transform() -> ImageCms.ImageCmsTransform:
-    return ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
 
 
 def _too_many_bytes(max_bytes: int) -> ImageTooLarge:

@@ -215,10 +215,11 @@ def test_lossy_formats_come_out_alike(write):
     assert difference(result, drawn()) < 5
 
 
-def test_result_carries_neither_metadata_nor_an_open_file():
+@pytest.mark.parametrize("options", [{}, {"icc_profile": WIDE_RGB}], ids=["plain", "converted"])
+def test_result_carries_neither_metadata_nor_an_open_file(options):
     exif = Image.Exif()
     exif[0x010E] = "private"
-    result = open_image(encoded(drawn(), "JPEG", exif=exif, comment=b"private", icc_profile=WIDE_RGB))
+    result = open_image(encoded(drawn(), "JPEG", exif=exif, comment=b"private", **options))
     assert type(result) is Image.Image
     assert result.info == {}
     assert not result.getexif()
@@ -364,6 +365,14 @@ def test_transparency_becomes_white(data, target_size, request):
         assert result.getpixel((7 * result.width // 8, 0)) == (255, 255, 255)
 
 
+def test_colour_key_is_not_mixed_into_its_neighbours():
+    image = Image.new("RGB", (8, 8), (0, 0, 0))
+    image.paste((255, 0, 0), (0, 0, 3, 8))
+    result = open_image(encoded(image, "PNG", transparency=(0, 0, 0)), target_size=2)
+    assert result.size == (4, 4)
+    assert min(red for red, _green, _blue in (result.getpixel((x, 0)) for x in range(4))) == 255
+
+
 def test_half_transparent_grey_becomes_lighter():
     result = open_image(encoded(Image.new("LA", (4, 4), (0, 128)), "PNG"))
     assert result.getpixel((0, 0)) == (127, 127, 127)
@@ -397,9 +406,21 @@ def test_grey_profile_is_applied():
     assert open_image(encoded(Image.new("L", (8, 8), 128), "PNG", icc_profile=DARK_GREY)).getpixel((0, 0))[0] < 100
 
 
-def test_srgb_profile_changes_nothing():
+def test_srgb_profile_costs_nothing(monkeypatch):
     profile = images.ImageCms.ImageCmsProfile(images.ImageCms.createProfile("sRGB")).tobytes()
+    built = []
+    monkeypatch.setattr(images.ImageCms, "buildTransform", lambda *args, **kwargs: built.append(args))
+    images._profile_transform.cache_clear()
     assert open_image(encoded(drawn(), "PNG", icc_profile=profile)).tobytes() == drawn().tobytes()
+    assert not built
+
+
+def test_profile_is_prepared_once():
+    images._profile_transform.cache_clear()
+    data = encoded(drawn(), "PNG", icc_profile=WIDE_RGB)
+    open_image(data)
+    open_image(data)
+    assert images._profile_transform.cache_info().hits == 1
 
 
 @pytest.mark.parametrize(
@@ -593,7 +614,7 @@ def test_jpeg_of_endless_scans_is_refused():
 
 
 def test_scan_markers_in_metadata_and_behind_the_picture_do_not_count():
-    data = encoded(drawn(), "JPEG", comment=b"\xff\xda" * 500) + b"\xff\xda" * 500
+    data = encoded(drawn(), "JPEG", comment=b"\xff\xda" * 500) + b"\xff\xda\0\2" * 500
     assert open_image(data).size == drawn().size
 
 
