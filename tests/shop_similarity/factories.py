@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile
 from catalog.models import Category, Product, ProductPhoto
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embeddings import Embedded, write_embeddings
-from shop_similarity.models import EMBEDDING_DIM, ModelVersion
+from shop_similarity.models import ModelVersion
 from shop_similarity.outbox import Claim
 
 _numbers = itertools.count(1)
@@ -69,13 +69,3 @@ def store_vectors(version: ModelVersion, photos: Sequence[ProductPhoto], vectors
         ],
     ).written
     assert len(written) == len(photos)
-
-
-def random_vectors(count: int, *, clusters: int = 0, seed: int = 0) -> np.ndarray:
-    """``(count, 4096)`` vectors of length 1; around ``clusters`` centres, where any are asked for."""
-    random = np.random.default_rng(seed)
-    vectors = random.standard_normal((count, EMBEDDING_DIM)).astype(np.float32)
-    if clusters:
-        centres = random.standard_normal((clusters, EMBEDDING_DIM)).astype(np.float32)
-        vectors = centres[random.integers(clusters, size=count)] + 0.7 * vectors
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

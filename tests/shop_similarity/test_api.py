@@ -11,9 +11,9 @@ from tests.shop_similarity.factories import (
     make_photos_without_files,
     make_product,
     make_version,
-    random_vectors,
     store_vectors,
 )
+from tests.vectors import random_vectors
 
 pytestmark = pytest.mark.django_db
 

@@ -13,7 +13,8 @@ from shop_similarity import outbox
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embeddings import Embedded, write_embeddings
 from shop_similarity.models import Embedding, OutboxEntry
-from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, random_vectors
+from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version
+from tests.vectors import random_vectors
 
 DIGEST = "a" * 64
 

@@ -1,0 +1,109 @@
+"""Run by test_uuid_shop.py in a process of its own, with the settings of this shop."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.management import call_command
+from django.db import connection
+from django.template import Context, Template
+
+from shop_similarity import outbox
+from shop_similarity.catalogue import get_catalogue
+from shop_similarity.checks import check_database, check_settings
+from shop_similarity.embeddings import Embedded, write_embeddings
+from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
+from shop_similarity.search import similar_products
+from shop_similarity.status import status
+from shop_similarity.sweep import sweep
+from tests.uuid_shop.models import FramedPoster, Poster
+from tests.vectors import random_vectors
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def version() -> ModelVersion:
+    return ModelVersion.objects.create(name="v1", architecture="mildnet", weights_sha256="0", state="active")
+
+
+def _poster(title: str = "A poster", model=Poster, **values) -> Poster:
+    return model.objects.create(title=title, picture=ContentFile(title.encode(), name="p.jpg"), **values)
+
+
+def _embed_all(version: ModelVersion, seed: int = 0) -> None:
+    claims = outbox.claim(version.pk, 1_000, "w")
+    rows = {row.image_id: row for row in get_catalogue().rows(get_catalogue().images())}
+    vectors = random_vectors(len(claims), seed=seed)
+    write_embeddings(
+        version.pk,
+        [
+            Embedded(claim, rows[claim.image_id], "1:1", uuid.uuid4().hex * 2, vector)
+            for claim, vector in zip(claims, vectors, strict=True)
+        ],
+    )
+
+
+def test_checks_and_column_types():
+    assert check_settings() == []
+    assert check_database(databases=["default"]) == []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_typeof(product_id)::text FROM shop_similarity_outboxentry RIGHT JOIN (SELECT 1) o ON true"
+        )
+        assert cursor.fetchone() == ("uuid",)
+
+
+def test_no_migration_is_missing():
+    call_command("makemigrations", "shop_similarity", check=True, dry_run=True)
+
+
+def test_save_search_and_delete(version):
+    posters = [_poster(f"Poster {n}", motif="sea" if n % 2 else "hill") for n in range(8)]
+    assert set(OutboxEntry.objects.values_list("product_id", flat=True)) == {poster.pk for poster in posters}
+    _embed_all(version)
+    found = similar_products(posters[0], 5)
+    assert len(found) == 5
+    assert posters[0] not in found
+    assert all(isinstance(poster.similar_image_id, uuid.UUID) for poster in found)
+    assert status()["coverage"] == 1.0
+    few = Poster.objects.filter(pk__in=[posters[3].pk, posters[5].pk])
+    assert {p.pk for p in similar_products(posters[0], 5, among=few)} == {posters[3].pk, posters[5].pk}
+    posters[1].delete()
+    assert Embedding.objects.count() == 7
+
+
+def test_child_models_are_products_too(version):
+    framed = _poster("Framed", FramedPoster, frame="oak")
+    plain = _poster("Plain")
+    _embed_all(version)
+    assert [p.pk for p in similar_products(framed, 3)] == [plain.pk]
+    assert similar_products(plain, 3)[0].pk == framed.pk
+    framed.picture.save("other.jpg", ContentFile(b"other"))
+    assert OutboxEntry.objects.filter(image_id=framed.pk, priority=OutboxEntry.Priority.SAVED).exists()
+    framed.delete()
+    assert list(Embedding.objects.values_list("image_id", flat=True)) == [plain.pk]
+
+
+def test_product_without_a_photo_is_no_photo(version):
+    poster = Poster.objects.create(title="Empty")
+    assert not OutboxEntry.objects.exists()
+    assert status()["images"] == 0
+    assert similar_products(poster) == []
+
+
+def test_bulk_created_products_are_swept_up(version):
+    Poster.objects.bulk_create([Poster(title=str(n), picture=f"{n}.jpg") for n in range(5)])
+    assert sweep(files=False).enqueued == 5
+
+
+def test_api_and_widget(client, version):
+    posters = [_poster(f"Poster {n}") for n in range(4)]
+    _embed_all(version)
+    data = client.get(f"/similarity/products/{posters[0].pk}/similar/").json()
+    assert len(data["results"]) == 3
+    assert client.get("/similarity/products/42/similar/").status_code == 404
+    html = Template("{% load shop_similarity %}{% similar_products p %}").render(Context({"p": posters[0]}))
+    assert html.count("<li") == 3
