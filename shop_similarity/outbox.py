@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connections, router, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q
+from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -275,12 +275,11 @@ def give_up_lost(version_id: int) -> int:
     return count
 
 
-def retry_failed(version_id: int | None = None) -> int:
-    """Queue everything that failed once more. Returns how many photos."""
-    entries = OutboxEntry.objects.filter(failed_at__isnull=False)
-    if version_id is not None:
-        entries = entries.filter(version=version_id)
-    return entries.update(failed_at=None, attempts=0, last_error="", due_at=None, file_name="", file_mark="")
+def retry_failed(entries: QuerySet[OutboxEntry]) -> int:
+    """Queue those of the entries that failed once more. Returns how many photos."""
+    return entries.filter(failed_at__isnull=False).update(
+        failed_at=None, attempts=0, last_error="", due_at=None, file_name="", file_mark=""
+    )
 
 
 def counts() -> dict[int, dict[str, int]]:

@@ -16,9 +16,9 @@ from tests.shop_similarity.factories import (
     make_photos_without_files,
     make_product,
     make_version,
-    random_vectors,
     store_vectors,
 )
+from tests.vectors import random_vectors
 
 
 def _queue(version, count: int, **values) -> list[int]:
@@ -187,7 +187,7 @@ def test_failure_removes_the_old_embedding_and_retry_queues_it_again():
     outbox.fail(claim, "No picture.", file_name=photo.file.name, file_mark="1:1")
     assert not Embedding.objects.exists()
     assert outbox.counts() == {version.pk: {"pending": 0, "failed": 1}}
-    assert outbox.retry_failed(version.pk) == 1
+    assert outbox.retry_failed(OutboxEntry.objects.all()) == 1
     assert outbox.counts() == {version.pk: {"pending": 1, "failed": 0}}
 
 

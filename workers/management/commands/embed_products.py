@@ -39,7 +39,7 @@ class Command(BaseCommand):
         self.verbosity = options["verbosity"]
         retried = 0
         if options["retry_failed"]:
-            retried = sum(outbox.retry_failed(version.pk) for version in versions)
+            retried = outbox.retry_failed(OutboxEntry.objects.filter(version__in=versions))
         swept = sweep(
             files=not options["no_files"],
             versions=ModelVersion.objects.filter(pk__in=[version.pk for version in versions]),
