@@ -1,0 +1,141 @@
+"""Setting the linear head of an untrained model from unlabelled photos.
+
+Pooled VGG16 features share a large common part, and a few directions (brightness, the texture of a background) have
+most of their variance, so their cosines say little. Centring takes the common part out, partial whitening levels the
+directions. Both are linear, and so is the lift to the length of the embedding, whose columns are orthonormal and keep
+every cosine: together they are the kernel and the bias of one Dense layer. The lift also spreads each feature over
+all coordinates, which is what makes the signs of the coordinates a good code to search by (Dong, Charikar and Li,
+"Asymmetric distance estimation with sketches", SIGIR 2008).
+
+A shop may have forty photos or a million, and 1472 features. A covariance of few photos is mostly noise, and whitening
+noise blows it up. So it is shrunk towards the identity by the intensity of Ledoit and Wolf ("A well-conditioned
+estimator for large-dimensional covariance matrices", 2004, lemma 3.3), which is near 1 for few photos, where nothing
+but centring is left, and near 0 for many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class CalibrationError(ValueError):
+    """The features cannot be calibrated on; the sentence says why."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The head and what it was fitted on.
+
+    Attributes:
+        kernel: ``(d, embedding_dim)`` ``float32``, for row vectors: ``features @ kernel + bias``.
+        bias: ``(embedding_dim,)`` ``float32``.
+        photos: number of rows that it was fitted on.
+        shrinkage: intensity of Ledoit and Wolf, 0 (covariance as measured) to 1 (its trace only).
+        effective_rank: exponential of the entropy of the shrunk spectrum before whitening: how many directions the
+            photos really fill.
+        effective_rank_after: the same after whitening.
+    """
+
+    kernel: np.ndarray
+    bias: np.ndarray
+    photos: int
+    shrinkage: float
+    effective_rank: float
+    effective_rank_after: float
+
+
+def fit_head(
+    features: np.ndarray,
+    embedding_dim: int = 4096,
+    strength: float = 0.5,
+    shrinkage: float | None = None,
+    seed: int = 0,
+) -> Calibration:
+    """Fit centring, partial whitening and the lift.
+
+    Args:
+        features: ``(n, d)``, joined taps of unlabelled photos, finite.
+        embedding_dim: length of the embedding. Below ``d``, only the strongest directions are kept.
+        strength: each direction of variance v is scaled by v to the power ``-strength / 2``: 0 centres only, 1 whitens.
+        shrinkage: 0 to 1; ``None`` for Ledoit and Wolf's estimate.
+        seed: of the random lift.
+
+    Raises:
+        CalibrationError: if there are no features or they are not finite.
+    """
+    features = np.asarray(features, dtype=np.float64)
+    if features.ndim != 2 or not features.size:
+        raise CalibrationError("There are no features to calibrate on: at least one photo is needed.")
+    if not np.isfinite(features).all():
+        raise CalibrationError("The features hold numbers that are not finite: the weights or the photos are damaged.")
+    n, d = features.shape
+    mean = features.mean(axis=0)
+    centred = features - mean
+    covariance = centred.T @ centred / n
+    average = np.trace(covariance) / d
+    # Photos without any difference (or a single one) have no centre to leave and no spread to level.
+    if average <= np.finfo(np.float32).eps * np.square(features).mean():
+        mean, variances, directions, rho = np.zeros(d), np.ones(d), np.eye(d), 1.0
+    else:
+        rho = ledoit_wolf_intensity(centred) if shrinkage is None else float(shrinkage)
+        variances, directions = np.linalg.eigh(covariance)
+        order = np.argsort(variances)[::-1]
+        variances = (1 - rho) * variances[order].clip(0) + rho * average
+        directions = directions[:, order]
+        # Without shrinkage, directions that no photo varies in would be scaled without bound.
+        variances = variances.clip(1e-6 * variances[0])
+    components = min(d, embedding_dim)
+    scales = variances[:components] ** (-strength / 2)
+    # One common factor changes no cosine and keeps the numbers near 1.
+    scales /= np.sqrt(np.mean(variances[:components] * scales**2)) * np.sqrt(components)
+    kernel = (directions[:, :components] * scales) @ orthonormal_lift(components, embedding_dim, seed)
+    return Calibration(
+        kernel=kernel.astype(np.float32),
+        bias=(-mean @ kernel).astype(np.float32),
+        photos=n,
+        shrinkage=float(rho),
+        effective_rank=effective_rank(variances[:components]),
+        effective_rank_after=effective_rank(variances[:components] * scales**2),
+    )
+
+
+def ledoit_wolf_intensity(centred: np.ndarray) -> float:
+    """How far a covariance should be shrunk towards a multiple of the identity.
+
+    Args:
+        centred: ``(n, d)`` observations with mean 0.
+
+    Returns:
+        0 (trust the covariance) to 1 (trust its trace alone).
+    """
+    n, d = centred.shape
+    covariance = centred.T @ centred / n
+    average = np.trace(covariance) / d
+    squares = np.square(covariance).sum()
+    distance = squares / d - average**2
+    if distance <= 0:
+        return 1.0
+    spread = (np.square(np.square(centred).sum(axis=1)).sum() / n - squares) / (n * d)
+    return float(np.clip(spread / distance, 0.0, 1.0))
+
+
+def orthonormal_lift(components: int, embedding_dim: int, seed: int = 0) -> np.ndarray:
+    """A random ``(components, embedding_dim)`` matrix with orthonormal rows; the same for the same seed.
+
+    Raises:
+        CalibrationError: if there is no room for that many rows.
+    """
+    if components > embedding_dim:
+        raise CalibrationError(f"{components} directions do not fit into an embedding of {embedding_dim}.")
+    gaussian = np.random.default_rng(seed).standard_normal((embedding_dim, components))
+    q, r = np.linalg.qr(gaussian)
+    # LAPACK leaves the signs open; fixing them makes the lift uniformly random and the same everywhere.
+    return (q * np.sign(np.diag(r))).T
+
+
+def effective_rank(variances: np.ndarray) -> float:
+    """Exponential of the entropy of the normalised spectrum (Roy and Vetterli, EUSIPCO 2007)."""
+    share = variances[variances > 0] / variances[variances > 0].sum()
+    return float(np.exp(-(share * np.log(share)).sum()))

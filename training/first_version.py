@@ -1,0 +1,216 @@
+"""The first model version of a shop: ImageNet weights, calibrated on the shop's own unlabelled photos.
+
+No training and no label is needed. A seeded sample of the photos is pushed through the pretrained backbone, the linear
+head is set from what comes out (:mod:`training.calibration`), and the whole model is stored as a
+:class:`~shop_similarity.models.ModelVersion`. Recipe and reasons: ``docs/model.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from django.core.files import File
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from shop_similarity.catalogue import ImageRow, get_catalogue
+from shop_similarity.conf import get_settings
+from shop_similarity.images import ImageError, ImageLimits, open_image
+from shop_similarity.models import EMBEDDING_DIM, ModelVersion
+from training.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from training.backbones.weights import BackboneWeights
+
+ARCHITECTURE = "mildnet"
+CONFIG = {"pooling": "avg", "normalise_taps": True, "hidden": [], "embedding_dim": EMBEDDING_DIM}
+PREPROCESSING = Preprocessing()
+WHITENING = 0.5
+SAMPLE = 1_000
+SEED = 20190304
+
+Item = TypeVar("Item")
+# Called as progress(what, done, total); total is 0 while unknown.
+Progress = Callable[[str, int, int], None]
+
+
+class FirstVersionError(Exception):
+    """No version could be made; the sentence says what to do."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A photo of the sample that could not be used."""
+
+    file_name: str
+    reason: str
+
+
+def make_first_version(
+    weights: BackboneWeights,
+    name: str | None = None,
+    sample: int = SAMPLE,
+    config: dict | None = None,
+    preprocessing: Preprocessing | None = None,
+    seed: int = SEED,
+    progress: Progress | None = None,
+) -> tuple[ModelVersion, list[Skipped]]:
+    """Calibrate on the shop's photos and store the model as a candidate.
+
+    Args:
+        weights: pretrained convolutions; their normalisation becomes the version's.
+        name: of the version; a free one by default.
+        sample: photos to calibrate on at most.
+        config: options of the architecture; the measured recipe by default.
+        preprocessing: geometry of the input; the measured one by default.
+        seed: of the sample and of the lift.
+        progress: called as ``progress(what, done, total)``.
+
+    Returns:
+        The stored version and the photos of the sample that could not be used.
+
+    Raises:
+        FirstVersionError: the name is taken, or no photo could be used.
+    """
+    name = _free_name(name)
+    rows = sample_rows(sample, seed)
+    if not rows:
+        raise FirstVersionError(
+            _("The shop has no photo yet, so there is nothing to calibrate on. Add products with photos and try again.")
+        )
+    from training.architectures import build
+    from training.architectures.mildnet import HEAD, MildnetConfig, feature_model
+    from training.calibration import fit_head
+    from training.features import extract
+    from training.precision import dtype_policy, fast_policy
+
+    config = MildnetConfig.from_dict(config or CONFIG)
+    preprocessing = replace(preprocessing or PREPROCESSING, mean=weights.mean, std=weights.std)
+    skipped: list[Skipped] = []
+    policy = fast_policy()
+    with dtype_policy(policy):
+        model = build(ARCHITECTURE, config.to_dict(), preprocessing)
+    weights.apply(model)
+    what = _("Looking at the shop's photos")
+    features = extract(
+        feature_model(model),
+        _prepared(rows, preprocessing, skipped),
+        get_settings().batch_size,
+        progress and (lambda done: progress(what, done + len(skipped), len(rows))),
+    )
+    if not len(features):
+        raise FirstVersionError(
+            ngettext(
+                "The one photo that was tried cannot be used, so there is nothing to calibrate on: %(reason)s",
+                "None of the %(count)d photos that were tried can be used, so there is nothing to calibrate on. "
+                "The first one: %(reason)s",
+                len(skipped),
+            )
+            % {"count": len(skipped), "reason": skipped[0].reason}
+        )
+    head = fit_head(features, config.embedding_dim, WHITENING, seed=seed)
+    model.get_layer(HEAD).set_weights([head.kernel, head.bias])
+    version = ModelVersion(
+        name=name,
+        architecture=ARCHITECTURE,
+        config=config.to_dict(),
+        preprocessing=preprocessing.to_dict(),
+        weights_source=weights.source,
+        metrics={
+            "calibration": {
+                "photos": head.photos,
+                "skipped": len(skipped),
+                "seed": seed,
+                "strength": WHITENING,
+                "shrinkage": round(head.shrinkage, 4),
+                "effective_rank": round(head.effective_rank, 1),
+                "effective_rank_after": round(head.effective_rank_after, 1),
+                "precision": policy,
+                "backbone_sha256": weights.sha256,
+            }
+        },
+    )
+    with tempfile.TemporaryDirectory(prefix="shop-similarity-") as folder:
+        path = Path(folder) / "model.weights.h5"
+        model.save_weights(path)
+        _store(version, path)
+    return version, skipped
+
+
+def sample_rows(count: int, seed: int = SEED) -> list[ImageRow]:
+    """At most ``count`` photos of the shop, each as likely as any other, read in one pass (reservoir sampling)."""
+    catalogue = get_catalogue()
+    return reservoir_sample(catalogue.rows(catalogue.images()), count, seed)
+
+
+def reservoir_sample(items: Iterable[Item], count: int, seed: int) -> list[Item]:
+    """At most ``count`` of ``items``, each as likely as any other; the same for the same seed."""
+    generator = random.Random(seed)  # noqa: S311
+    iterator = iter(items)
+    kept = list(islice(iterator, count))
+    for seen, item in enumerate(iterator, start=len(kept) + 1):
+        place = generator.randrange(seen)
+        if place < count:
+            kept[place] = item
+    return kept
+
+
+def _free_name(name: str | None) -> str:
+    if name is not None:
+        if ModelVersion.objects.filter(name=name).exists():
+            raise FirstVersionError(
+                _("There is a model version %(name)s already. Choose another name with --name.") % {"name": name}
+            )
+        return name
+    number = 1
+    taken = set(ModelVersion.objects.filter(name__startswith="mildnet-").values_list("name", flat=True))
+    while f"mildnet-{number}" in taken:
+        number += 1
+    return f"mildnet-{number}"
+
+
+def _prepared(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped]) -> Iterator[np.ndarray]:
+    """The rows' photos, ready for the model, in their order; decoded in threads ahead of the model."""
+    settings = get_settings()
+    storage = get_catalogue().storage
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, tuple(settings.image_formats))
+
+    def prepare(row: ImageRow) -> np.ndarray | Skipped:
+        try:
+            with storage.open(row.file_name, "rb") as file:
+                return preprocessing.prepare(open_image(file, limits, target_size=preprocessing.size))
+        except (ImageError, OSError) as error:
+            return Skipped(row.file_name, str(error))
+
+    ahead = 4 * settings.batch_size
+    with ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="calibrate-decode") as pool:
+        for start in range(0, len(rows), ahead):
+            for result in pool.map(prepare, rows[start : start + ahead]):
+                if isinstance(result, Skipped):
+                    skipped.append(result)
+                else:
+                    yield result
+
+
+def _store(version: ModelVersion, path: Path) -> None:
+    with path.open("rb") as file:
+        version.weights_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        stem = slugify(version.name) or ARCHITECTURE
+        version.weights.save(f"{stem}-{version.weights_sha256[:16]}.weights.h5", File(file), save=False)
+    try:
+        version.save()
+    except Exception:
+        # A file that no row knows of would lie in the storage for ever.
+        version.weights.storage.delete(version.weights.name)
+        raise

