@@ -22,6 +22,7 @@ from django.db.models import FileField
 from django.db.models.fields.files import FieldFile
 from django.utils import translation
 from PIL import GifImagePlugin, Image, ImageChops, ImageDraw, ImageFile, ImageStat, TiffImagePlugin
+from PIL import __version__ as PILLOW_VERSION
 
 from shop_similarity import images
 from shop_similarity.images import (
@@ -208,9 +209,11 @@ def test_lossless_formats_come_out_exactly(write):
     assert result.tobytes() == drawn().tobytes()
 
 
-@pytest.mark.parametrize("write", LOSSY.values(), ids=LOSSY)
-def test_lossy_formats_come_out_alike(write):
-    result = open_image(write(drawn()))
+@pytest.mark.parametrize("name", LOSSY)
+def test_lossy_formats_come_out_alike(name):
+    if name == "tiff-ycbcr" and int(PILLOW_VERSION.split(".")[0]) < 13:
+        pytest.skip("Pillow before 13 cannot read the uncompressed YCbCr TIFF that it writes")
+    result = open_image(LOSSY[name](drawn()))
     assert result.mode == "RGB"
     assert difference(result, drawn()) < 5
 
