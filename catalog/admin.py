@@ -5,6 +5,7 @@ from django.db.models import Count
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
+from catalog.categories import tree_of
 from catalog.models import Category, LoadedCatalogue, Product, ProductPhoto
 from catalog.thumbnails import thumbnail
 
@@ -30,6 +31,25 @@ class HasPhotoFilter(admin.SimpleListFilter):
         return queryset.filter(photos__isnull=self.value() == "no").distinct()
 
 
+class CategoryFilter(admin.SimpleListFilter):
+    """Categories by their whole path, because "Tops" may stand under Men and under Women."""
+
+    title = _("category")
+    parameter_name = "category"
+
+    def __init__(self, request, params, model, model_admin):
+        self.tree = tree_of(request)
+        super().__init__(request, params, model, model_admin)
+
+    def lookups(self, request, model_admin):
+        paths = [(str(key), " / ".join(step.category.name for step in self.tree.trail(key))) for key in self.tree.nodes]
+        return sorted(paths, key=lambda path: path[1])
+
+    def queryset(self, request, queryset):
+        node = self.tree.nodes.get(int(self.value())) if (self.value() or "").isdecimal() else None
+        return queryset.filter(category_id__in=node.subtree_ids()) if node else queryset
+
+
 class PhotoInline(admin.TabularInline):
     model = ProductPhoto
     fields = ["shown", "file", "caption", "position"]
@@ -45,8 +65,7 @@ class PhotoInline(admin.TabularInline):
 class ProductAdmin(admin.ModelAdmin):
     list_display = ["shown", "name", "sku", "category", "price", "stock", "is_published", "photo_count"]
     list_display_links = ["shown", "name"]
-    list_editable = ["price", "stock", "is_published"]
-    list_filter = ["is_published", HasPhotoFilter, "category"]
+    list_filter = ["is_published", HasPhotoFilter, CategoryFilter]
     list_select_related = ["category"]
     list_per_page = 50
     search_fields = ["name", "sku", "category__name"]

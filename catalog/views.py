@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
 
 from catalog.basket import Basket
-from catalog.categories import tree_of
+from catalog.categories import CategoryTree, tree_of
 from catalog.models import Product, ProductPhoto
 from catalog.products import visible_products
 from catalog.searching import search_products
@@ -30,25 +30,41 @@ SORTINGS = {
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     """The front page: what is new, and a door to each top category."""
-    newest = list(visible_products().order_by("-created_at", "-pk")[: IN_HERO + ON_HOME])
-    with_photo = [product for product in newest if product.main_photo]
     tree = tree_of(request)
-    pictures = {
-        photo.product.category_id: photo
-        for photo in ProductPhoto.objects.filter(product__is_published=True)
-        .select_related("product")
-        .order_by("product__category_id", "product_id", "position", "pk")
+    # Of each category the newest product that has a photo.
+    pictures = list(
+        ProductPhoto.objects.filter(product__is_published=True)
+        .select_related("product__category")
+        .order_by("product__category_id", "-product__created_at", "-product_id", "position", "pk")
         .distinct("product__category_id")
-    }
+    )
+    by_category = {picture.product.category_id: picture for picture in pictures}
     doors = [
-        (root, next((pictures[key] for key in root.subtree_ids() if key in pictures), None)) for root in tree.roots
+        (root, next((by_category[key] for key in root.subtree_ids() if key in by_category), None))
+        for root in tree.roots
     ]
-    hero = with_photo[:IN_HERO]
+    hero = _varied(pictures, tree, IN_HERO)
+    newest = visible_products().exclude(pk__in=[picture.product_id for picture in hero])
     return render(
         request,
         "catalog/home.html",
-        {"hero": hero, "doors": doors, "newest": [product for product in newest if product not in hero][:ON_HOME]},
+        {"hero": hero, "doors": doors, "newest": newest.order_by("-created_at", "-pk")[:ON_HOME]},
     )
+
+
+def _varied(pictures: list[ProductPhoto], tree: CategoryTree, count: int) -> list[ProductPhoto]:
+    """The newest pictures, from as many top categories as there are."""
+    rest = sorted(pictures, key=lambda picture: (picture.product.created_at, picture.product_id), reverse=True)
+    chosen: list[ProductPhoto] = []
+    while rest and len(chosen) < count:
+        roots = set()
+        for picture in list(rest):
+            root = tree.trail(picture.product.category_id)[0].category.pk
+            if root not in roots and len(chosen) < count:
+                roots.add(root)
+                chosen.append(picture)
+                rest.remove(picture)
+    return chosen
 
 
 @require_safe

@@ -33,7 +33,14 @@ def npm_pack(package: str, folder: Path, say: Callable[[str], None]) -> Path:
             )
             command, environment = _npm_of_wheel(Path(scratch) / "node")
         arguments = ["pack", package, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
-        environment |= {"npm_config_cache": str(Path(scratch) / "cache"), "npm_config_update_notifier": "false"}
+        environment |= {
+            "npm_config_cache": str(Path(scratch) / "cache"),
+            "npm_config_update_notifier": "false",
+            # npm's own waits between tries keep a user without a network waiting for a minute and more.
+            "npm_config_fetch_retries": "1",
+            "npm_config_fetch_retry_mintimeout": "1000",
+            "npm_config_fetch_retry_maxtimeout": "2000",
+        }
         before = set(folder.glob("*.tgz"))
         _run([*command, *arguments], environment, NPM_SECONDS, what=f"npm pack {package}")
     fetched = set(folder.glob("*.tgz")) - before
