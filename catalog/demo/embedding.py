@@ -37,7 +37,7 @@ def embed_all(worker: Child, say: Callable[[str], None]) -> dict:
     moved = time.monotonic()
     on_terminal = sys.stderr.isatty()
     with tqdm(
-        total=state["images"], initial=done, unit=_("photo"), desc="  ", mininterval=0.5 if on_terminal else 10
+        total=state["images"], initial=done, unit=_("photo"), desc=_("  Photos"), mininterval=0.5 if on_terminal else 10
     ) as bar:
         while not is_done(state):
             if worker.ended() is not None:
