@@ -4,6 +4,7 @@ Both servers' addresses come from DATABASE_URL and REDIS_URL; where a developer 
 servers of its own before the first connection. Worker processes that a test starts inherit all of it.
 """
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -18,8 +19,11 @@ os.environ["SHOP_DATA"] = os.environ[FOLDER]
 os.environ.setdefault("SHOP_SECRET_KEY", "for the tests alone")
 
 from catalog.settings import *  # noqa: E402, F403
-from catalog.settings import ALLOWED_HOSTS, STORAGES  # noqa: E402
+from catalog.settings import ALLOWED_HOSTS, SHOP_SIMILARITY, STORAGES  # noqa: E402
 
 ALLOWED_HOSTS = [*ALLOWED_HOSTS, "testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
+
+# Worker processes can't see what a test overrides in this process, so it tells them here.
+SHOP_SIMILARITY = SHOP_SIMILARITY | json.loads(os.environ.get("SHOP_TEST_SIMILARITY", "{}"))

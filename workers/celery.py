@@ -11,11 +11,16 @@ from celery import Celery
 # The reference shop's, for a clone that is run as it is; any other shop names its own.
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "catalog.settings")
 
-app = Celery("workers")
+app = Celery("workers", include=["workers.tasks", "workers.timekeeper"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.add_defaults(
-    lambda: {
-        "task_default_queue": _queue(),
+
+
+@app.add_defaults
+def _defaults() -> dict:
+    from shop_similarity.conf import get_settings
+
+    return {
+        "task_default_queue": get_settings().queue,
         "worker_pool": "threads",
         # One thread drains the outbox, one answers what comes in meanwhile.
         "worker_concurrency": 2,
@@ -24,11 +29,3 @@ app.add_defaults(
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
     }
-)
-app.conf.imports = (*app.conf.imports, "workers.tasks", "workers.timekeeper")
-
-
-def _queue() -> str:
-    from shop_similarity.conf import get_settings
-
-    return get_settings().queue

@@ -54,6 +54,7 @@ class Drained:
         failed: given up, with a sentence on each.
         retried: put back after a passing fault.
         seconds: how long it took.
+        unusable: why the network of a version could not be loaded, by the version's name; its photos go on waiting.
     """
 
     embedded: int = 0
@@ -63,6 +64,7 @@ class Drained:
     failed: int = 0
     retried: int = 0
     seconds: float = 0.0
+    unusable: dict[str, str] = field(default_factory=dict)
 
     @property
     def settled(self) -> int:
@@ -105,12 +107,23 @@ def drain(
     drained = Drained()
     started = time.monotonic()
     worked: set[int] = set()
+    unusable: set[int] = set()
     while not stop.is_set():
-        waiting = [pk for pk in outbox.versions_with_work() if versions is None or pk in versions]
+        waiting = [
+            pk for pk in outbox.versions_with_work() if (versions is None or pk in versions) and pk not in unusable
+        ]
         if not waiting:
             break
         version = ModelVersion.objects.get(pk=waiting[0])
         outbox.give_up_lost(version.pk)
+        try:
+            # Before anything is claimed: a version that can't be loaded must not use up the tries of its photos.
+            get_embedder(version)
+        except Exception as error:
+            unusable.add(version.pk)
+            drained.unusable[version.name] = str(error)
+            _complain(version, error)
+            continue
         worked.add(version.pk)
         _Line(version, drained, progress, stop).run()
     drained.seconds = time.monotonic() - started
@@ -128,6 +141,17 @@ def drain(
             drained.retried,
         )
     return drained
+
+
+_complaints: dict[int, tuple[str, float]] = {}
+
+
+def _complain(version: ModelVersion, error: Exception) -> None:
+    """Log why a version can't be loaded, but not at every look into the outbox."""
+    said, when = _complaints.get(version.pk, ("", 0.0))
+    if said != str(error) or time.monotonic() - when > 600:
+        _complaints[version.pk] = (str(error), time.monotonic())
+        logger.error("Model version %s can't be loaded, its photos wait: %s", version.name, error)
 
 
 def _index_after_bulk_load(version_id: int, stop: threading.Event) -> None:

@@ -96,8 +96,12 @@ class Command(BaseCommand):
 
                 while not stop.is_set():
                     drained = drain(keys, progress=show, stop=stop)
-                    for name, value in vars(drained).items():
-                        setattr(total, name, getattr(total, name) + value)
+                    if drained.unusable:
+                        raise CommandError("; ".join(drained.unusable.values()))
+                    total.embedded += drained.embedded
+                    total.copied += drained.copied
+                    total.failed += drained.failed
+                    total.seconds += drained.seconds
                     if not _pending(keys):
                         break
                     # What is left waits for its next try, or a worker is at it.
