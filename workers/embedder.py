@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,29 +24,16 @@ _lock = threading.RLock()
 _current: Embedder | None = None
 
 
-def cpu_multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16; without them it is slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-def _prepare_devices() -> str:
-    """Let TensorFlow take GPU memory as it needs it; returns Keras's dtype policy for this machine."""
+def _share_gpu_memory() -> None:
+    """Have TensorFlow take GPU memory as it needs it, not all at once, so that other processes find some."""
     import tensorflow as tf
 
-    gpus = tf.config.list_physical_devices("GPU")
-    for gpu in gpus:
+    for gpu in tf.config.list_physical_devices("GPU"):
         try:
             tf.config.experimental.set_memory_growth(gpu, True)
         except RuntimeError:
             # TensorFlow has been used in this process before and has its settings.
-            logger.debug("GPU memory growth is set already.")
-    if gpus:
-        return "mixed_float16"
-    return "mixed_bfloat16" if cpu_multiplies_bfloat16() else "float32"
+            logger.debug("GPU memory growth is settled already.")
 
 
 class Embedder:
@@ -65,21 +51,19 @@ class Embedder:
 
     def __init__(self, version: ModelVersion, batch_size: int | None = None) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import keras
         import tensorflow as tf
+
         from training.loading import load_version
+        from training.precision import dtype_policy, fast_policy
 
         started = time.monotonic()
         self.version_id = version.pk
         self.preprocessing = Preprocessing.from_dict(version.preprocessing)
         self.batch_size = batch_size or get_settings().batch_size
-        self.dtype_policy = _prepare_devices()
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy(self.dtype_policy)
-        try:
+        _share_gpu_memory()
+        self.dtype_policy = fast_policy()
+        with dtype_policy(self.dtype_policy):
             model = load_version(version, cache_dir=get_settings().weights_cache)
-        finally:
-            keras.config.set_dtype_policy(before)
         side = self.preprocessing.size
         self._step = tf.function(
             lambda photos: model(tf.cast(photos, tf.float32), training=False),
