@@ -7,6 +7,7 @@ saves hears of every change, and an interrupted load leaves whole products behin
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from catalog.models import Category, LoadedCatalogue, Product, ProductPhoto
 from catalog.product_csv import CatalogueError, PhotoRecord, Problem, ProductRecord, read_catalogue
-from catalog.thumbnails import thumbnail
+from catalog.thumbnails import forget, thumbnail
 
 CHUNK = 200
 
@@ -197,10 +198,15 @@ def _save_photos(
 
 
 def _remove_photo(photo: ProductPhoto) -> None:
-    storage, name = photo.file.storage, photo.file.name
+    gone = copy(photo)  # with the key that delete() takes away
     photo.delete()
-    if name:
-        transaction.on_commit(lambda: storage.delete(name))
+    if gone.file:
+        transaction.on_commit(lambda: _delete_files(gone))
+
+
+def _delete_files(photo: ProductPhoto) -> None:
+    forget(photo)
+    photo.file.storage.delete(photo.file.name)
 
 
 def _clear(named: set[str], report: LoadReport) -> None:

@@ -39,6 +39,7 @@ COLUMNS = {
     "published": ("ispublished", "published", "active", "isactive"),
     "colours": ("colours", "colors", "variant", "colour", "color"),
     "view": ("view",),
+    "option": ("optionvalues", "optionvalue", "option1value"),
 }
 IMAGE_COLUMNS = (
     "image", "images", "photo", "photos", "picture", "pictures", "assets", "imagepath", "imagefile", "filename", "img",
@@ -241,7 +242,7 @@ def _continues(row: _Row, group: str | None, latest: ProductRecord | None) -> bo
         return False
     if row.get("group"):
         return row.get("group") == group
-    return not (row.get("category") or row.get("facets") or row.get("description") or row.images())
+    return bool(row.get("option")) and not row.get("category")
 
 
 def _add(product: ProductRecord, row: _Row, finder: "_PhotoFinder") -> None:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-from imagekit import ImageSpec, register
+from imagekit import ImageSpec, hashers, register
 from imagekit.cachefiles import ImageCacheFile
 from imagekit.cachefiles.backends import CacheFileState, Simple
 from PIL import Image, ImageFilter, ImageOps, ImageStat
@@ -132,6 +132,10 @@ class _Thumbnail(ImageSpec):
         self.processors = [Square(self.side) if self.square else Shrink(self.side, self.side)]
         super().__init__(source)
 
+    def get_hash(self) -> str:
+        # A storage gives the name of a deleted file to the next one: the name alone does not tell photos apart.
+        return hashers.pickle([super().get_hash(), self.source.instance.pk])
+
 
 class Small(_Thumbnail):
     """The row of small pictures below a gallery, the basket, the admin."""
@@ -186,3 +190,11 @@ def thumbnail(photo: ProductPhoto, size: str) -> Thumbnail | None:
         return Thumbnail(url, side, side)
     scale = min(spec.side / photo.width, spec.side / photo.height, 1)
     return Thumbnail(url, max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
+
+
+def forget(photo: ProductPhoto) -> None:
+    """Delete the small copies of a photo."""
+    for spec in SPECS.values():
+        copy = ImageCacheFile(spec(source=photo.file))
+        copy.cachefile_backend.set_state(copy, CacheFileState.DOES_NOT_EXIST)
+        copy.storage.delete(copy.name)

@@ -5,7 +5,6 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path, re_path
-from django.views.static import serve
 
 from catalog import views
 
@@ -27,4 +26,4 @@ urlpatterns = [
 # A shop of one machine serves its photos itself; with a MEDIA_URL on another host somebody else does.
 if not urlsplit(settings.MEDIA_URL).netloc:
     media = settings.MEDIA_URL.strip("/")
-    urlpatterns.append(re_path(rf"^{media}/(?P<path>.+)$", serve, {"document_root": settings.MEDIA_ROOT}))
+    urlpatterns.append(re_path(rf"^{media}/(?P<path>.+)$", views.stored_file))
