@@ -74,10 +74,9 @@ class Preprocessing:
             image = image.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
         elif self.resize == "crop":
             edge = min(width, height)
-            left, top = (width - edge) / 2, (height - edge) / 2
-            image = image.resize(
-                (side, side), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge), reducing_gap=3.0
-            )
+            left, top = (width - edge) // 2, (height - edge) // 2
+            image = image.crop((left, top, left + edge, top + edge))
+            image = image.resize((side, side), Image.Resampling.BICUBIC, reducing_gap=3.0)
         else:
             scale = side / max(width, height)
             inner = (max(1, round(width * scale)), max(1, round(height * scale)))

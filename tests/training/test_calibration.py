@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from training.calibration import CalibrationError, effective_rank, fit_head, ledoit_wolf_intensity, orthonormal_lift
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def product_features(n, d=200, seed=0, products=40):
+    """Non-negative features with a large common part and a few strong directions, as pooled activations are."""
+    generator = np.random.default_rng(seed)
+    loadings = np.random.default_rng(99).standard_normal((60, d)) * np.linspace(2, 0.2, 60)[:, None]
+    common = np.random.default_rng(98).uniform(1, 6, d)
+    centres = generator.standard_normal((products, 60))
+    chosen = generator.integers(0, products, n)
+    latent = centres[chosen] + 0.35 * generator.standard_normal((n, 60))
+    return np.maximum(common + latent @ loadings + 0.05 * generator.standard_normal((n, d)), 0), chosen
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_cosines_of_the_head_are_those_of_the_calibrated_features(strength):
+    features, _ = product_features(300)
+    head = fit_head(features, 1024, strength=strength, seed=3)
+    centred = features - features.mean(axis=0)
+    covariance = centred.T @ centred / len(features)
+    covariance = (1 - head.shrinkage) * covariance + head.shrinkage * np.trace(covariance) / 200 * np.eye(200)
+    values, vectors = np.linalg.eigh(covariance)
+    whitened = unit(centred @ (vectors * values ** (-strength / 2)) @ vectors.T)
+    embeddings = unit(features @ head.kernel.astype(np.float64) + head.bias)
+    assert np.abs(embeddings @ embeddings.T - whitened @ whitened.T).max() < 1e-5
+
+
+def test_full_whitening_without_shrinkage_levels_the_directions():
+    features, _ = product_features(5000)
+    head = fit_head(features, 256, strength=1.0, shrinkage=0.0)
+    assert head.effective_rank_after == pytest.approx(200, rel=1e-3)
+    embeddings = features @ head.kernel + head.bias
+    assert np.allclose(embeddings.mean(axis=0), 0, atol=1e-5)
+
+
+def test_shrinkage_is_strong_for_few_photos_and_weak_for_many():
+    intensities = [fit_head(product_features(n)[0], 256).shrinkage for n in (5, 20, 100, 1000)]
+    assert intensities == sorted(intensities, reverse=True)
+    assert intensities[0] > 0.3
+    assert intensities[-1] < 0.05
+
+
+def test_ledoit_wolf_by_its_definition():
+    generator = np.random.default_rng(5)
+    centred = generator.standard_normal((12, 4)) * (3, 1, 1, 0.5)
+    centred -= centred.mean(axis=0)
+    covariance = centred.T @ centred / 12
+    target = np.trace(covariance) / 4 * np.eye(4)
+    distance = np.square(covariance - target).sum() / 4
+    spread = sum(np.square(np.outer(row, row) - covariance).sum() / 4 for row in centred) / 12**2
+    assert ledoit_wolf_intensity(centred) == pytest.approx(min(1, spread / distance))
+
+
+@pytest.mark.parametrize("photos", [2, 3, 10, 54])
+def test_a_head_of_few_photos_is_tame_on_photos_it_has_not_seen(photos):
+    """With far fewer photos than features, new photos still find their own product about as well as raw cosines do."""
+    sample, _ = product_features(photos, seed=1)
+    features, products = product_features(400, seed=2)
+    head = fit_head(sample, 256)
+    embeddings = unit(features @ head.kernel.astype(np.float64) + head.bias)
+    assert np.isfinite(embeddings).all()
+
+    def nearest_is_same(rows):
+        similarities = unit(rows) @ unit(rows).T
+        np.fill_diagonal(similarities, -2)
+        return np.mean(products[similarities.argmax(axis=1)] == products)
+
+    assert nearest_is_same(embeddings) > nearest_is_same(features) - 0.1
+
+
+@pytest.mark.parametrize("features", [np.ones((1, 50)), np.ones((9, 50)), np.zeros((3, 50))])
+def test_photos_without_any_difference_leave_the_features_as_they_are(features):
+    head = fit_head(features, 64)
+    assert not head.bias.any()
+    others = np.random.default_rng(0).uniform(0, 1, (20, 50))
+    assert np.allclose(unit(others @ head.kernel) @ unit(others @ head.kernel).T, unit(others) @ unit(others).T, atol=1e-5)
+
+
+def test_sign_codes_then_exact_cosine_find_what_an_exact_search_finds():
+    features, _ = product_features(3000, products=300)
+    head = fit_head(features, 4096)
+    embeddings = unit(features @ head.kernel + head.bias)
+    queries = embeddings[:100]
+    similarities = queries @ embeddings.T
+    exact = np.argsort(-similarities, axis=1)[:, :10]
+    signs = np.where(embeddings > 0, 1.0, -1.0).astype(np.float32)
+    candidates = np.argsort(-(signs[:100] @ signs.T), axis=1, kind="stable")[:, :100]
+    found = [len(set(exact[q]) & set(candidates[q])) / 10 for q in range(100)]
+    assert np.mean(found) > 0.99
+
+
+def test_a_shorter_embedding_keeps_the_strongest_directions():
+    features, _ = product_features(2000)
+    head = fit_head(features, 80)
+    assert head.kernel.shape == (200, 80)
+    assert head.bias.shape == (80,)
+    full = fit_head(features, 200)
+    short = unit(features @ head.kernel + head.bias)
+    long = unit(features @ full.kernel + full.bias)
+    assert np.corrcoef((short @ short.T).ravel(), (long @ long.T).ravel())[0, 1] > 0.97
+
+
+def test_the_lift_is_orthonormal_and_the_same_for_the_same_seed():
+    lift = orthonormal_lift(30, 100, seed=4)
+    assert np.allclose(lift @ lift.T, np.eye(30))
+    assert np.array_equal(lift, orthonormal_lift(30, 100, seed=4))
+    assert not np.allclose(lift, orthonormal_lift(30, 100, seed=5))
+    with pytest.raises(CalibrationError, match="do not fit"):
+        orthonormal_lift(101, 100)
+
+
+def test_features_that_cannot_be_used_are_refused():
+    with pytest.raises(CalibrationError, match="at least one photo"):
+        fit_head(np.zeros((0, 50)))
+    features = np.ones((4, 50))
+    features[1, 1] = np.nan
+    with pytest.raises(CalibrationError, match="finite"):
+        fit_head(features)
+
+
+def test_effective_rank():
+    assert effective_rank(np.ones(7)) == pytest.approx(7)
+    assert effective_rank(np.array([1.0, 0, 0])) == pytest.approx(1)
