@@ -80,7 +80,9 @@ def test_photos_without_any_difference_leave_the_features_as_they_are(features):
     head = fit_head(features, 64)
     assert not head.bias.any()
     others = np.random.default_rng(0).uniform(0, 1, (20, 50))
-    assert np.allclose(unit(others @ head.kernel) @ unit(others @ head.kernel).T, unit(others) @ unit(others).T, atol=1e-5)
+    assert np.allclose(
+        unit(others @ head.kernel) @ unit(others @ head.kernel).T, unit(others) @ unit(others).T, atol=1e-5
+    )
 
 
 def test_sign_codes_then_exact_cosine_find_what_an_exact_search_finds():
