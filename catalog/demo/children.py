@@ -35,7 +35,7 @@ def marked(data: Path) -> list[psutil.Process]:
     return found
 
 
-def end_marked(data: Path, patience: float = 5.0) -> int:
+def end_marked(data: Path, patience: float) -> int:
     """End whatever carries the mark; returns how many processes that were."""
     ended = 0
     # What is being ended may start something more.

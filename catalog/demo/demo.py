@@ -16,6 +16,7 @@ from catalog.demo import only_one
 from catalog.demo.administrator import administrator
 from catalog.demo.catalogue import fill_shop
 from catalog.demo.children import Child, end_marked, mark_children
+from catalog.demo.claims import free_claims_of_the_dead
 from catalog.demo.embedding import embed_all
 from catalog.demo.errors import DemoError
 from catalog.demo.interruption import Interrupted, Interruption
@@ -28,7 +29,8 @@ from catalog.demo.web import WebServer
 from catalog.services import home
 
 WORKER = ("-m", "celery", "-A", "workers", "worker", "--loglevel=INFO")
-WORKER_PATIENCE = 8.0
+# A worker that is asked to end finishes the batch it computes: on a slow machine that takes a while.
+WORKER_PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Demo:
 
     def _start(self) -> None:
         step = self.steps.step
-        if left := end_marked(self.data):
+        if left := end_marked(self.data, WORKER_PATIENCE):
             self.steps.say(_("Ended %(count)d processes of a demo that was killed.") % {"count": left})
         with step("servers", _("Postgres and Valkey")), self.interruption.shielded():
             self.servers.start()
@@ -118,6 +120,8 @@ class Demo:
                 % {"name": self.version.name, "source": self.version.weights_source or _("unknown")}
             )
         with step("worker", _("Celery worker")) as note:
+            if freed := free_claims_of_the_dead():
+                note(_("%(count)d photos were claimed by a worker that was killed: free again.") % {"count": freed})
             log = self.data / "log" / "worker.log"
             worker = self._start_child(lambda: Child(WORKER, folder=self.project, log=log))
             note(_("process %(pid)d, log: %(log)s") % {"pid": worker.process.pid, "log": log})
@@ -171,7 +175,7 @@ class Demo:
             self.web.stop()
         for child in reversed(self.children):
             child.stop(WORKER_PATIENCE)
-        end_marked(self.data)
+        end_marked(self.data, WORKER_PATIENCE)
         connections.close_all()
         problems = self.servers.stop()
         for problem in problems:

@@ -17,10 +17,10 @@ class WebServer:
     """Serves the shop on `port`, or on the next free one."""
 
     def __init__(self, port: int, log: Path) -> None:
-        _log_requests_to(log)
         self._server = _bound(port)
-        from catalog.wsgi import application  # reads settings and static files as they are now
+        from catalog.wsgi import application  # reads the static files as they are now, and sets up logging anew
 
+        _log_requests_to(log)
         self._server.set_app(application)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="web", daemon=True

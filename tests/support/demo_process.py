@@ -1,5 +1,6 @@
 """`manage.py demo` as a user's shell would start it, in a data folder of the test's own."""
 
+import json
 import os
 import re
 import signal
@@ -19,7 +20,14 @@ OF_THE_TESTS = ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "DJANGO_SETTIN
 class DemoProcess:
     """One demo. `data` is its SHOP_DATA; None leaves it at `.data` in `project`."""
 
-    def __init__(self, *arguments: str, log: Path, data: Path | None = None, project: Path = PROJECT) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        log: Path,
+        data: Path | None = None,
+        project: Path = PROJECT,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self.log_file = log
         self.data = data or project / ".data"
         environment = {
@@ -33,7 +41,7 @@ class DemoProcess:
             self.process = subprocess.Popen(
                 [sys.executable, "manage.py", "demo", *arguments],
                 cwd=project,
-                env=environment,
+                env=environment | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -69,19 +77,31 @@ class DemoProcess:
         self.process.wait(timeout=30)
 
 
-def left_behind(data: Path, but: int | None = None) -> list[str]:
-    """Every process that works in the data folder, names it in its command line or in its environment."""
+def left_behind(data: Path) -> list[str]:
+    """Every process that works in the data folder, names it in its command line or in its environment.
+
+    Found in another way than the demo's own, which marks what it starts.
+    """
     found = []
+    places = [str(data), *(place for name in ("postgres", "valkey") if (place := _elsewhere(data / name)))]
     for process in psutil.process_iter():
         try:
-            if process.pid in (os.getpid(), but) or process.status() == psutil.STATUS_ZOMBIE:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
                 continue
             traces = [process.cwd(), *process.cmdline(), *process.environ().values()]
         except (psutil.Error, OSError):
             continue
-        if any(str(data) in trace for trace in traces):
+        if any(place in trace for trace in traces for place in places):
             found.append(f"{process.pid} {' '.join(process.cmdline())[:200]}")
     return found
+
+
+def _elsewhere(folder: Path) -> str | None:
+    """Where a server's data lies if its user cannot reach the project."""
+    try:
+        return json.loads((folder / "address.json").read_text())["data"]
+    except FileNotFoundError:
+        return None
 
 
 def end_all(data: Path) -> None:
