@@ -94,7 +94,7 @@ def load_folder(
                 bar.update()
     _prepare_pictures([record.sku for record in read.products], progress)
     if clear:
-        _clear({record.sku for record in read.products}, report)
+        _clear({record.sku for record in read.products}, report, progress)
     name = name or folder.resolve().name
     LoadedCatalogue.objects.update_or_create(
         name=name,
@@ -209,8 +209,9 @@ def _delete_files(photo: ProductPhoto) -> None:
     photo.file.storage.delete(photo.file.name)
 
 
-def _clear(named: set[str], report: LoadReport) -> None:
-    for product in Product.objects.exclude(sku__in=named).prefetch_related("photos"):
+def _clear(named: set[str], report: LoadReport, progress: bool) -> None:
+    surplus = Product.objects.exclude(sku__in=named).prefetch_related("photos")
+    for product in tqdm(surplus, desc=_("Removing products"), unit="", disable=None if progress else True):
         with transaction.atomic():
             for photo in product.photos.all():
                 _remove_photo(photo)

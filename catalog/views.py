@@ -43,11 +43,13 @@ def home(request: HttpRequest) -> HttpResponse:
         .distinct("product__category_id")
     )
     by_category = {picture.product.category_id: picture for picture in pictures}
-    doors = [
-        (root, next((by_category[key] for key in root.subtree_ids() if key in by_category), None))
-        for root in tree.roots
-    ]
     hero = _varied(pictures, tree, IN_HERO)
+    doors = []
+    for root in tree.roots:
+        theirs = [by_category[key] for key in root.subtree_ids() if key in by_category]
+        doors.append(
+            (root, next((picture for picture in theirs if picture not in hero), theirs[0] if theirs else None))
+        )
     newest = visible_products().exclude(pk__in=[picture.product_id for picture in hero])
     return render(
         request,
@@ -82,7 +84,13 @@ def category(request: HttpRequest, slug: str) -> HttpResponse:
     return render(
         request,
         "catalog/category.html",
-        {"node": node, "page": _page(request, products), "sorting": sorting, "sortings": SORTINGS},
+        {
+            "node": node,
+            "active_root": [*node.ancestors, node][0].category.pk,
+            "page": _page(request, products),
+            "sorting": sorting,
+            "sortings": SORTINGS,
+        },
     )
 
 
@@ -107,7 +115,11 @@ def product(request: HttpRequest, slug: str) -> HttpResponse:
     """One product with its photos and its look-alikes."""
     shown = get_object_or_404(visible_products(), slug=slug)
     trail = tree_of(request).trail(shown.category_id)
-    return render(request, "catalog/product.html", {"product": shown, "trail": trail})
+    return render(
+        request,
+        "catalog/product.html",
+        {"product": shown, "trail": trail, "active_root": trail[0].category.pk if trail else None},
+    )
 
 
 @require_safe

@@ -162,6 +162,8 @@ def test_what_is_not_published_is_nowhere(client, shop):
 def test_a_category_holds_what_is_below_it(client, shop):
     found = page(client, "/category/men/")
     assert [e.text for e in found.all("h3")] == ["Blue Tee", "Grey Pants", "Red Tee"]
+    (active,) = found.all("a", aria_current="true")
+    assert active.text == "Men"
     chips = found.inside("nav", aria_label="Subcategories")
     assert [chip.text for chip in chips if chip.tag == "a"] == ["Bottoms 1", "Tops 2"]
     women = page(client, "/category/women/")
