@@ -26,18 +26,12 @@ from django.utils.translation import ngettext
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.images import ImageError, ImageLimits, open_image
-from shop_similarity.models import EMBEDDING_DIM, ModelVersion
+from shop_similarity.models import ModelVersion
+from training import recipe
 from training.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from training.backbones.weights import BackboneWeights
-
-ARCHITECTURE = "mildnet"
-CONFIG = {"pooling": "avg", "normalise_taps": True, "hidden": [], "embedding_dim": EMBEDDING_DIM}
-PREPROCESSING = Preprocessing()
-WHITENING = 0.5
-SAMPLE = 1_000
-SEED = 20190304
 
 Item = TypeVar("Item")
 # Called as progress(what, done, total); total is 0 while unknown.
@@ -59,10 +53,10 @@ class Skipped:
 def make_first_version(
     weights: BackboneWeights,
     name: str | None = None,
-    sample: int = SAMPLE,
+    sample: int = recipe.SAMPLE,
     config: dict | None = None,
     preprocessing: Preprocessing | None = None,
-    seed: int = SEED,
+    seed: int = recipe.SEED,
     progress: Progress | None = None,
 ) -> tuple[ModelVersion, list[Skipped]]:
     """Calibrate on the shop's photos and store the model as a candidate.
@@ -94,12 +88,12 @@ def make_first_version(
     from training.features import extract
     from training.precision import dtype_policy, fast_policy
 
-    config = MildnetConfig.from_dict(config or CONFIG)
-    preprocessing = replace(preprocessing or PREPROCESSING, mean=weights.mean, std=weights.std)
+    config = MildnetConfig.from_dict(config or recipe.CONFIG)
+    preprocessing = replace(preprocessing or recipe.PREPROCESSING, mean=weights.mean, std=weights.std)
     skipped: list[Skipped] = []
     policy = fast_policy()
     with dtype_policy(policy):
-        model = build(ARCHITECTURE, config.to_dict(), preprocessing)
+        model = build(recipe.ARCHITECTURE, config.to_dict(), preprocessing)
     weights.apply(model)
     what = _("Looking at the shop's photos")
     features = extract(
@@ -118,11 +112,11 @@ def make_first_version(
             )
             % {"count": len(skipped), "reason": skipped[0].reason}
         )
-    head = fit_head(features, config.embedding_dim, WHITENING, seed=seed)
+    head = fit_head(features, config.embedding_dim, recipe.WHITENING, seed=seed)
     model.get_layer(HEAD).set_weights([head.kernel, head.bias])
     version = ModelVersion(
         name=name,
-        architecture=ARCHITECTURE,
+        architecture=recipe.ARCHITECTURE,
         config=config.to_dict(),
         preprocessing=preprocessing.to_dict(),
         weights_source=weights.source,
@@ -131,7 +125,7 @@ def make_first_version(
                 "photos": head.photos,
                 "skipped": len(skipped),
                 "seed": seed,
-                "strength": WHITENING,
+                "strength": recipe.WHITENING,
                 "shrinkage": round(head.shrinkage, 4),
                 "effective_rank": round(head.effective_rank, 1),
                 "effective_rank_after": round(head.effective_rank_after, 1),
@@ -147,7 +141,7 @@ def make_first_version(
     return version, skipped
 
 
-def sample_rows(count: int, seed: int = SEED) -> list[ImageRow]:
+def sample_rows(count: int, seed: int = recipe.SEED) -> list[ImageRow]:
     """At most ``count`` photos of the shop, each as likely as any other, read in one pass (reservoir sampling)."""
     catalogue = get_catalogue()
     return reservoir_sample(catalogue.rows(catalogue.images()), count, seed)
@@ -206,7 +200,7 @@ def _store(version: ModelVersion, path: Path) -> None:
     with path.open("rb") as file:
         version.weights_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
-        stem = slugify(version.name) or ARCHITECTURE
+        stem = slugify(version.name) or recipe.ARCHITECTURE
         version.weights.save(f"{stem}-{version.weights_sha256[:16]}.weights.h5", File(file), save=False)
     try:
         version.save()

@@ -13,7 +13,7 @@ from django.core.management.base import CommandError
 from shop_similarity.models import ModelVersion, weights_storage
 from tests.shop_similarity.factories import add_photo, make_product, make_version
 from tests.shop_similarity.photos import product_photo, products
-from training import first_version
+from training import recipe
 from training.first_version import FirstVersionError, make_first_version, reservoir_sample
 from training.loading import WeightsError, load_version
 from training.preprocessing import Preprocessing
@@ -216,8 +216,8 @@ def test_weights_in_a_remote_storage_are_copied_once_and_the_copy_is_checked(sho
 @pytest.fixture
 def small_recipe(monkeypatch):
     """The command's own way, with the small backbone in the place of the pretrained one."""
-    monkeypatch.setattr(first_version, "CONFIG", CONFIG)
-    monkeypatch.setattr(first_version, "PREPROCESSING", SIZE)
+    monkeypatch.setattr(recipe, "CONFIG", CONFIG)
+    monkeypatch.setattr(recipe, "PREPROCESSING", SIZE)
     monkeypatch.setattr("training.backbones.weights.find_vgg16_weights", lambda *args, **kwargs: SmallBackbone())
 
 

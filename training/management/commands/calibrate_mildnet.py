@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion, weights_storage
+from training.recipe import SAMPLE
 
 
 class Command(BaseCommand):
@@ -23,8 +24,6 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        from training.first_version import SAMPLE
-
         parser.add_argument("--name", help="Name of the version; by default mildnet-1, mildnet-2 and so on.")
         parser.add_argument(
             "--weights",
@@ -59,9 +58,7 @@ class Command(BaseCommand):
                 self._say(options, _("Weights: %(source)s.") % {"source": weights.source})
                 self._say(
                     options,
-                    _(
-                        "ImageNet's terms are for research and teaching; see docs/model.md before a shop relies on them."
-                    ),
+                    _("ImageNet's terms are for research and teaching: read docs/model.md before a shop uses it."),
                 )
                 version, skipped = make_first_version(
                     weights, options["name"], sample=options["sample"], progress=bars.photos

@@ -1,0 +1,14 @@
+"""The recipe of the first model, chosen by measuring; ``docs/model.md`` tells how."""
+
+from __future__ import annotations
+
+from training.preprocessing import Preprocessing
+
+ARCHITECTURE = "mildnet"
+CONFIG = {"pooling": "avg", "normalise_taps": True, "hidden": [], "embedding_dim": 4096}
+PREPROCESSING = Preprocessing(size=224, resize="squash")
+# Exponent of whitening: 0 centres only, 1 whitens.
+WHITENING = 0.5
+# Photos to calibrate on at most.
+SAMPLE = 1_000
+SEED = 20190304
