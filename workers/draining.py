@@ -6,8 +6,6 @@ While the network computes one batch, the next is claimed, read and decoded in t
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +30,7 @@ from shop_similarity.outbox import Claim
 from training.preprocessing import Preprocessing
 
 from .embedder import get_embedder
+from .identity import worker_name
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +69,6 @@ class Drained:
     def settled(self) -> int:
         """Photos that wait no longer."""
         return self.embedded + self.copied + self.unchanged + self.gone + self.failed
-
-
-def worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def drain_unless_running() -> Drained | None:

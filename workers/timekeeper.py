@@ -17,6 +17,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.sweep import due_sweep, sweep
 
 from . import draining
+from .identity import free_claims_of_the_dead
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ def look_round(*, embed_here: bool) -> None:
     Args:
         embed_here: whether this process may hold the model; otherwise its pool is asked by a ring of the bell.
     """
+    freed = free_claims_of_the_dead()
+    if freed:
+        logger.info("Freed %d claims of workers that were killed on this machine.", freed)
     kind = due_sweep()
     if kind is not None:
         swept = sweep(files=kind == "files")

@@ -16,6 +16,7 @@ from shop_similarity import bell, outbox
 from shop_similarity.code_index import build_index
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
+from workers.identity import free_claims_of_the_dead
 
 
 class Command(BaseCommand):
@@ -37,6 +38,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         versions = self._versions(options["model"])
         self.verbosity = options["verbosity"]
+        free_claims_of_the_dead()
         retried = 0
         if options["retry_failed"]:
             retried = outbox.retry_failed(OutboxEntry.objects.filter(version__in=versions))
