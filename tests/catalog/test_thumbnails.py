@@ -51,6 +51,22 @@ def test_size_is_bounded_stated_and_never_enlarged(add_photo, size, dimensions):
         assert same_shape or min(image.size) <= 3
 
 
+def test_a_turned_photo_with_exif_comes_upright_and_bare(add_photo):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6  # what is the top of the file belongs on the right
+    exif[MAKER] = "Secret Camera"
+    image = Image.new("RGB", (400, 200), "white")
+    image.paste("red", (0, 0, 400, 50))
+    picture = add_photo(encoded(image, exif=exif))
+    assert (picture.width, picture.height) == (200, 400)
+    copy = opened(picture, "large")
+    assert copy.size == (200, 400)
+    assert not copy.getexif()
+    assert "exif" not in copy.info
+    assert copy.getpixel((190, 200))[1] < 90, "red on the right"
+    assert copy.getpixel((20, 200))[1] > 200, "white on the left"
+
+
 @pytest.mark.parametrize(
     ("mode", "kind"),
     [
