@@ -15,6 +15,7 @@ if FOLDER not in os.environ:
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="shop-similarity-tests-")
     # A server that runs as another user has to come through.
     Path(os.environ[FOLDER]).chmod(0o711)
+    (Path(os.environ[FOLDER]) / "static").mkdir()
 os.environ["SHOP_DATA"] = os.environ[FOLDER]
 os.environ.setdefault("SHOP_SECRET_KEY", "for the tests alone")
 

@@ -1,18 +1,22 @@
 """However the demo ends, in whatever step, nothing of it stays behind."""
 
+import os
+import pty
 import signal
+import sys
 import time
 
 import pytest
 
-from tests.support.demo_process import left_behind
+from tests.support.demo_process import OF_THE_TESTS, PROJECT, left_behind
 
 pytestmark = pytest.mark.slow
 
 EARLY = ["• Postgres and Valkey", "on port", "• Tables", "• Catalogue", "• Web server", "• Model"]
+NAMES = ["before the servers", "servers", "tables", "catalogue", "web server", "model"]
 
 
-@pytest.mark.parametrize("where", EARLY)
+@pytest.mark.parametrize("where", EARLY, ids=NAMES)
 def test_ctrl_c_in_the_early_steps(demo, data, drawn_catalogue, where):
     process = demo("--folder", str(drawn_catalogue), "--port", "0")
     process.wait_for(where)
@@ -58,7 +62,7 @@ def test_a_second_demo_on_the_same_data_is_refused(demo, data, drawn_catalogue):
     assert left_behind(data) == []
 
 
-@pytest.mark.parametrize("where", ["on port", "• Catalogue", "• Web server", "• Model"])
+@pytest.mark.parametrize("where", ["on port", "• Catalogue", "• Model"], ids=["servers", "catalogue", "model"])
 def test_the_next_demo_recovers_from_one_that_was_killed(demo, data, drawn_catalogue, where):
     killed = demo("--folder", str(drawn_catalogue), "--port", "0")
     killed.wait_for(where)
@@ -69,4 +73,26 @@ def test_the_next_demo_recovers_from_one_that_was_killed(demo, data, drawn_catal
     again.signal_group(signal.SIGINT)
     again.wait()
     assert "All stopped." in again.output
+    assert left_behind(data) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no terminals of this kind")
+def test_closing_the_terminal_ends_it(data, drawn_catalogue):
+    pid, terminal = pty.fork()
+    if pid == 0:
+        environment = {n: v for n, v in os.environ.items() if not n.startswith("SHOP_") and n not in OF_THE_TESTS}
+        os.chdir(PROJECT)
+        os.execve(
+            sys.executable,
+            [sys.executable, "manage.py", "demo", "--port", "0", "--folder", str(drawn_catalogue)],
+            environment | {"SHOP_DATA": str(data)},
+        )
+    seen = b""
+    while "• Web server".encode() not in seen:
+        seen += os.read(terminal, 4096)
+    os.close(terminal)
+    deadline = time.monotonic() + 60
+    while os.waitpid(pid, os.WNOHANG) == (0, 0):
+        assert time.monotonic() < deadline, "the demo goes on without a terminal"
+        time.sleep(0.05)
     assert left_behind(data) == []
