@@ -76,7 +76,6 @@ def test_the_next_demo_recovers_from_one_that_was_killed(demo, data, drawn_catal
     assert left_behind(data) == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no terminals of this kind")
 def test_closing_the_terminal_ends_it(data, drawn_catalogue):
     pid, terminal = pty.fork()
     if pid == 0:
