@@ -1,7 +1,6 @@
 """The servers, workers and browser that tests share: real ones, started when a test first asks for them."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,16 +15,8 @@ from tests.support.servers import TestServers, sweep_dead_runs
 RUN_FOLDER = Path(os.environ["SHOP_TEST_FOLDER"])
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    (RUN_FOLDER / "pytest.pid").write_text(str(os.getpid()), encoding="utf-8")
-
-
 def pytest_sessionstart(session: pytest.Session) -> None:
     sweep_dead_runs(RUN_FOLDER)
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    shutil.rmtree(RUN_FOLDER, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ Both servers' addresses come from DATABASE_URL and REDIS_URL; where a developer 
 servers of its own before the first connection. Worker processes that a test starts inherit all of it.
 """
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,6 +18,8 @@ if FOLDER not in os.environ:
     # A server that runs as another user has to come through.
     Path(os.environ[FOLDER]).chmod(0o711)
     (Path(os.environ[FOLDER]) / "static").mkdir()
+    (Path(os.environ[FOLDER]) / "owner").write_text(str(os.getpid()), encoding="utf-8")
+    atexit.register(shutil.rmtree, os.environ[FOLDER], ignore_errors=True)
 os.environ["SHOP_DATA"] = os.environ[FOLDER]
 os.environ.setdefault("SHOP_SECRET_KEY", "for the tests alone")
 

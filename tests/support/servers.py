@@ -70,7 +70,7 @@ def sweep_dead_runs(own: Path) -> None:
         try:
             if not hasattr(os, "geteuid") or folder.stat().st_uid != os.geteuid():
                 continue
-            if psutil.pid_exists(int((folder / "pytest.pid").read_text(encoding="utf-8"))):
+            if psutil.pid_exists(int((folder / "owner").read_text(encoding="utf-8"))):
                 continue
             Postgres(folder / "postgres").stop()
             Valkey(folder / "valkey").stop()
