@@ -13,8 +13,9 @@ Tasks (a photo is never its own result):
     kind       clothing train photos that people sent in: the same kind of garment
     kind+hue   the same photos: the same kind and the same dominant colour
 
-Each recipe is calibrated without labels, in three ways: "own" on the photos that are searched, "other" on photos of
-another source, "few" on 54 photos of another source. The named peer is plain VGG16: block5 pooled, nothing else.
+Each recipe is calibrated without labels, in four ways: "own" on the photos that are searched, "train" on all photos of
+the train split, "other" on photos of another source, "few" on 54 photos of another source. The named peer is plain
+VGG16: block5 pooled, nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import csv
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,11 @@ from tqdm import tqdm
 from training.calibration import fit_head
 from training.metrics import bootstrap_interval, rank
 from training.preprocessing import Preprocessing
-from training.recipe import PREPROCESSING
+from training.recipe import CONFIG, PREPROCESSING, WHITENING
 
 CLOTHING = 1200
 FEW = 54
+WAYS = ["own", "train", "other", "few"]
 PEER = "plain VGG16 block5"
 TAPS = (1, 2, 3, 4, 5)
 
@@ -66,27 +68,28 @@ class Task:
     other: str
 
 
-def recipes(chosen: str) -> list[Recipe]:
+def recipes() -> list[Recipe]:
     """The peer, the chosen recipe, and what differs from it in one thing each."""
-    base = {"resize": chosen}
+    resize, power = PREPROCESSING.resize, CONFIG["tap_power"]
+    chosen = Recipe("CHOSEN", resize, CONFIG["pooling"], power=power, strength=WHITENING)
+    plain = Recipe(PEER, resize, taps=(5,), unit_taps=False, strength=None)
     listed = [
-        Recipe(PEER, **base, taps=(5,), unit_taps=False, strength=None),
-        Recipe("taps joined raw", **base, unit_taps=False, strength=None),
-        Recipe("unit taps", **base, strength=None),
-        Recipe("unit taps, centred", **base, strength=0.0),
-        Recipe("CHOSEN: unit taps, centred, whitened 0.5", **base),
+        plain,
+        replace(plain, name="taps joined raw", taps=TAPS),
+        replace(plain, name="unit taps", taps=TAPS, unit_taps=True),
+        replace(chosen, name="not calibrated", strength=None),
+        replace(chosen, name="centred only", strength=0.0),
+        chosen,
     ]
-    listed += [Recipe(f"whitened {strength}", **base, strength=strength) for strength in (0.25, 0.75, 1.0)]
-    listed += [Recipe(f"shrinkage {fixed}", **base, shrinkage=fixed) for fixed in (0.0, 0.1, 0.3)]
-    listed += [Recipe(f"tap power {power}", **base, power=power) for power in (0.5, 0.7)]
-    listed += [Recipe(f"{pooling} pooling", **base, pooling=pooling) for pooling in ("max", "gem")]
-    listed += [Recipe(f"blocks {taps[0]}-5", **base, taps=taps) for taps in ((5,), (4, 5), (3, 4, 5), (2, 3, 4, 5))]
-    for resize in ("squash", "pad"):
-        if resize != chosen:
-            listed += [
-                Recipe(f"{PEER}, {resize}", resize, taps=(5,), unit_taps=False, strength=None),
-                Recipe(f"chosen, {resize}", resize),
-            ]
+    listed += [replace(chosen, name=f"whitened {s}", strength=s) for s in (0.25, 0.6, 0.75, 1.0)]
+    listed += [replace(chosen, name=f"shrinkage fixed at {s}", shrinkage=s) for s in (0.0, 0.1, 0.3)]
+    listed += [replace(chosen, name=f"tap power {p}", power=p) for p in (0.5, 0.7, 1.0)]
+    listed += [replace(chosen, name=f"{p} pooling", pooling=p) for p in ("max", "gem")]
+    listed += [replace(chosen, name=f"blocks {t[0]} to 5", taps=t) for t in ((5,), (4, 5), (3, 4, 5), (2, 3, 4, 5))]
+    for other in ("squash", "pad"):
+        if other != resize:
+            listed += [replace(plain, name=f"{PEER}, {other}", resize=other)]
+            listed += [replace(chosen, name=f"chosen, {other}", resize=other)]
     return listed
 
 
@@ -115,7 +118,7 @@ def collect(photos: Path, shop: Path) -> tuple[list[Path], list[Task], dict[str,
     style = [row for row in rows if row["split"] == "train" and not row["sender_id"]]
     clothing = [row for row in rows if row["split"] == "train" and row["sender_id"]]
     random.Random(0).shuffle(clothing)
-    clothing = clothing[:CLOTHING]
+    clothing, unasked = clothing[:CLOTHING], clothing[CLOTHING:]
     gallery = read(photos / "retrieval_val" / "gallery.csv")
     queries = read(photos / "retrieval_val" / "queries.csv")
     wanted = collections.defaultdict(set)
@@ -152,6 +155,8 @@ def collect(photos: Path, shop: Path) -> tuple[list[Path], list[Task], dict[str,
     members = add("shop", [path for _, path in sold])
     same("colours", members, [sku for sku, _ in sold], "clothing")
     members = add("clothing", [photos / row["image"] for row in clothing])
+    rest = add("rest", [photos / row["image"] for row in unasked])
+    sets["train"] = np.concatenate([sets["style"], members, rest])
     kinds = [row["kind"] for row in clothing]
     same("kind", members, kinds, "style")
     hues = [hue(photos / row["image"]) for row in clothing]
@@ -225,7 +230,7 @@ def measure(recipe: Recipe, rows: np.ndarray, tasks: list[Task], sets: dict[str,
     embedded: dict[str, np.ndarray] = {}
     found = {}
     for task in tasks:
-        fitted = own[task.name] if way == "own" else task.other
+        fitted = {"own": own[task.name], "train": "train"}.get(way, task.other)
         if fitted not in embedded:
             if recipe.strength is None:
                 embedded[fitted] = unit(rows)
@@ -247,8 +252,7 @@ def main() -> None:
     parser.add_argument("--shop", type=Path, required=True)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--resize", default=PREPROCESSING.resize, help="the chosen way of resizing (%(default)s)")
-    parser.add_argument("--ways", nargs="+", default=["own", "other", "few"], choices=["own", "other", "few"])
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--recipes", nargs="+", default=[], help="only recipes whose name holds one of these words")
     options = parser.parse_args()
     paths, tasks, sets = collect(options.photos, options.shop)
@@ -256,7 +260,7 @@ def main() -> None:
         print(f"{task.name}: {len(task.queries)} queries, {len(task.gallery)} photos")
     listed = [
         recipe
-        for recipe in recipes(options.resize)
+        for recipe in recipes()
         if recipe.name == PEER or not options.recipes or any(word in recipe.name for word in options.recipes)
     ]
     pooled = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from training.preprocessing import Preprocessing
 
 ARCHITECTURE = "mildnet"
-CONFIG = {"pooling": "avg", "normalise_taps": True, "hidden": [], "embedding_dim": 4096}
+CONFIG = {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096}
 PREPROCESSING = Preprocessing(size=224, resize="squash")
 # Exponent of whitening: 0 centres only, 1 whitens.
 WHITENING = 0.5
 # Photos to calibrate on at most.
-SAMPLE = 1_000
+SAMPLE = 4_000
 SEED = 20190304
