@@ -10,17 +10,11 @@ that admit a tenth and a hundredth of the products.
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parents[1]
+from temporary_shop import temporary_shop
 
 
 def main() -> None:
@@ -28,31 +22,13 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=20_000)
     parser.add_argument("--queries", type=int, default=20)
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
-    folder = Path(tempfile.mkdtemp(prefix="shop-similarity-bench-"))
-    folder.chmod(0o711)
-    os.environ["SHOP_DATA"] = str(folder)
-    os.environ["DJANGO_SETTINGS_MODULE"] = "catalog.settings"
-    from catalog.services.postgres import Postgres
-
-    server = Postgres(folder / "postgres")
-    server.start()
-    try:
-        os.environ["DATABASE_URL"] = server.url
+    with temporary_shop():
         run(options.photos, options.queries)
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def run(photos: int, queries: int) -> None:
-    import django
-
-    django.setup()
-    from django.core.management import call_command
     from django.db import connection
 
-    call_command("migrate", verbosity=0)
     from catalog.models import Category, Product, ProductPhoto
     from shop_similarity.catalogue import ImageRow
     from shop_similarity.code_index import build_index, index_state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
@@ -174,15 +175,17 @@ def test_proxy_of_the_photo_model_is_heard_too():
         apps.clear_cache()
 
 
-@pytest.mark.parametrize("broker", ["redis://127.0.0.1:1/0", "redis://192.0.2.1:6379/0"], ids=["refused", "silent"])
-def test_ringing_costs_no_time_when_the_broker_is_away(broker, settings):
-    settings.CELERY_BROKER_URL = broker
-    bell._app.cache_clear()
-    try:
-        started = time.perf_counter()
-        for _ in range(20):
-            bell.ring()
-        assert time.perf_counter() - started < 0.05
-    finally:
-        bell.flush(30)
+@pytest.mark.parametrize("answer", ["refused", "silent"])
+def test_ringing_costs_no_time_when_the_broker_is_away(answer, settings):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1] if answer == "silent" else 1
+        settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{port}/0"
         bell._app.cache_clear()
+        try:
+            started = time.perf_counter()
+            for _ in range(20):
+                bell.ring()
+            assert time.perf_counter() - started < 0.05
+        finally:
+            assert bell.flush(30)
+            bell._app.cache_clear()
