@@ -36,21 +36,23 @@ class ServerUser:
         Asked of the system itself: permission bits alone would not see access lists and mount options.
         """
         try:
-            return (
-                subprocess.run(  # noqa: S603
-                    [SHELL, "-c", 'test -x "$0"', os.fspath(path)],
-                    cwd="/",
-                    stdin=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    **self.process_arguments(),
-                ).returncode
-                == 0
-            )
+            status = subprocess.run(  # noqa: S603
+                [SHELL, "-c", 'test -x "$0"', os.fspath(path)],
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # or Ctrl-C would cut the question short
+                **self.process_arguments(),
+            ).returncode
         except PermissionError as error:
             raise ServiceError(
                 f"Root is not allowed to start a server as the user {self.name} here ({error}). "
                 "Start the shop as an ordinary user, or give DATABASE_URL and REDIS_URL."
             ) from error
+        # What was not answered must not pass for a no, for a no moves the data elsewhere.
+        if status not in (0, 1):
+            raise ServiceError(f"Whether the user {self.name} can reach {path} could not be found out ({status}).")
+        return status == 0
 
 
 def server_user(data: Path) -> ServerUser | None:

@@ -289,6 +289,21 @@ class TestAsRoot:
             subprocess.run(["rm", "-rf", str(elsewhere)], check=True)
         assert leftover == []
 
+    def test_a_question_that_was_cut_short_is_not_a_no(self, folder, monkeypatch):
+        from catalog.services import users
+
+        user = users.server_user(folder / "none")
+        assert user.can_enter(folder) is True
+        folder.chmod(0o700)
+        assert user.can_enter(folder) is False
+        killed = folder / "killed"
+        killed.write_text("#!/bin/sh\nkill -INT $$\n")
+        killed.chmod(0o755)
+        folder.chmod(0o711)
+        monkeypatch.setattr(users, "SHELL", str(killed))
+        with pytest.raises(ServiceError, match="could not be found out"):
+            user.can_enter(folder)
+
     def test_programs_are_copied_where_the_server_can_execute_them(self, make_postgres, folder, monkeypatch, reports):
         import shutil
 
