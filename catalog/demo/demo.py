@@ -16,7 +16,6 @@ from catalog.demo import only_one
 from catalog.demo.administrator import administrator
 from catalog.demo.catalogue import fill_shop
 from catalog.demo.children import Child, end_marked, mark_children
-from catalog.demo.claims import free_claims_of_the_dead
 from catalog.demo.embedding import embed_all
 from catalog.demo.errors import DemoError
 from catalog.demo.interruption import Interrupted, Interruption
@@ -120,8 +119,6 @@ class Demo:
                 % {"name": self.version.name, "source": self.version.weights_source or _("unknown")}
             )
         with step("worker", _("Celery worker")) as note:
-            if freed := free_claims_of_the_dead():
-                note(_("%(count)d photos were claimed by a worker that was killed: free again.") % {"count": freed})
             log = self.data / "log" / "worker.log"
             worker = self._start_child(lambda: Child(WORKER, folder=self.project, log=log))
             note(_("process %(pid)d, log: %(log)s") % {"pid": worker.process.pid, "log": log})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.db import connection
-from django.template import Context, Template
+from django.template import engines
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
+import shop_similarity
 from catalog.models import Product
 from tests.shop_similarity.factories import (
     add_photo,
@@ -22,7 +25,14 @@ pytestmark = pytest.mark.django_db
 
 
 def _render(source: str, **context) -> str:
-    return Template("{% load shop_similarity %}" + source).render(Context(context))
+    return engines["django"].from_string("{% load shop_similarity %}" + source).render(context)
+
+
+@pytest.fixture(autouse=True)
+def _templates_of_the_plugin(settings):
+    """The reference shop puts a card of its own in the place of the plugin's."""
+    folder = Path(shop_similarity.__file__).parent / "templates"
+    settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [folder]}]
 
 
 @pytest.fixture
