@@ -36,13 +36,14 @@ from tqdm import tqdm
 from training.calibration import fit_head
 from training.metrics import bootstrap_interval, rank
 from training.preprocessing import Preprocessing
-from training.recipe import CONFIG, PREPROCESSING, WHITENING
+from training.recipe import CONFIG, PREPROCESSING, TAP_TRUST, WHITENING
 
 CLOTHING = 1200
 FEW = 54
 WAYS = ["own", "train", "other", "few"]
 PEER = "plain VGG16 block5"
 TAPS = (1, 2, 3, 4, 5)
+WIDTHS = (64, 128, 256, 512, 512)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Recipe:
     unit_taps: bool = True
     strength: float | None = 0.5
     shrinkage: float | None = None
+    # Trust in each tap where photos are few.
+    trust: tuple[float, ...] = (1.0,) * len(TAPS)
 
 
 @dataclass
@@ -71,7 +74,8 @@ class Task:
 def recipes() -> list[Recipe]:
     """The peer, the chosen recipe, and what differs from it in one thing each."""
     resize, power = PREPROCESSING.resize, CONFIG["tap_power"]
-    chosen = Recipe("CHOSEN", resize, CONFIG["pooling"], power=power, strength=WHITENING)
+    trust = tuple(TAP_TRUST[f"block{tap}_pool"] for tap in TAPS)
+    chosen = Recipe("CHOSEN", resize, CONFIG["pooling"], power=power, strength=WHITENING, trust=trust)
     plain = Recipe(PEER, resize, taps=(5,), unit_taps=False, strength=None)
     listed = [
         plain,
@@ -81,6 +85,7 @@ def recipes() -> list[Recipe]:
         replace(chosen, name="centred only", strength=0.0),
         chosen,
     ]
+    listed += [replace(chosen, name="all taps trusted", trust=(1.0,) * len(TAPS))]
     listed += [replace(chosen, name=f"whitened {s}", strength=s) for s in (0.25, 0.6, 0.75, 1.0)]
     listed += [replace(chosen, name=f"shrinkage fixed at {s}", shrinkage=s) for s in (0.0, 0.1, 0.3)]
     listed += [replace(chosen, name=f"tap power {p}", power=p) for p in (0.5, 0.7, 1.0)]
@@ -238,7 +243,8 @@ def measure(recipe: Recipe, rows: np.ndarray, tasks: list[Task], sets: dict[str,
                 photos = rows[sets[fitted]]
                 if way == "few":
                     photos = photos[np.random.default_rng(1).choice(len(photos), FEW, replace=False)]
-                head = fit_head(photos, rows.shape[1], recipe.strength, recipe.shrinkage)
+                taps = [(WIDTHS[tap - 1], recipe.trust[tap - 1]) for tap in recipe.taps]
+                head = fit_head(photos, rows.shape[1], recipe.strength, recipe.shrinkage, taps=taps)
                 embedded[fitted] = unit(rows @ head.kernel.astype(np.float64) + head.bias)
         vectors = embedded[fitted]
         itself = task.queries[:, None] == task.gallery[None, :]

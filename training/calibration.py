@@ -15,9 +15,13 @@ but centring is left, and near 0 for many.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+# Shrinkage at which the photos say little more than their mean: about that of fifty product photos.
+LITTLE_KNOWN = 0.4
 
 
 class CalibrationError(ValueError):
@@ -52,6 +56,7 @@ def fit_head(
     strength: float = 0.5,
     shrinkage: float | None = None,
     seed: int = 0,
+    taps: Sequence[tuple[int, float]] | None = None,
 ) -> Calibration:
     """Fit centring, partial whitening and the lift.
 
@@ -61,9 +66,12 @@ def fit_head(
         strength: each direction of variance v is scaled by v to the power ``-strength / 2``: 0 centres only, 1 whitens.
         shrinkage: 0 to 1; ``None`` for Ledoit and Wolf's estimate.
         seed: of the random lift.
+        taps: length and trust (above 0, at most 1) of each of the joined taps. The less the photos say about the
+            covariance, the more of a tap's trust becomes its weight, see :func:`tap_weights`. All are weighted 1 by
+            default.
 
     Raises:
-        CalibrationError: if there are no features or they are not finite.
+        CalibrationError: if there are no features, they are not finite, or the taps don't add up to them.
     """
     features = np.asarray(features, dtype=np.float64)
     if features.ndim != 2 or not features.size:
@@ -71,6 +79,12 @@ def fit_head(
     if not np.isfinite(features).all():
         raise CalibrationError("The features hold numbers that are not finite: the weights or the photos are damaged.")
     n, d = features.shape
+    if taps is not None and sum(length for length, _ in taps) != d:
+        raise CalibrationError(
+            f"The taps add up to {sum(length for length, _ in taps)} numbers, the features have {d}."
+        )
+    weights = tap_weights(features, taps) if taps is not None else np.ones(d)
+    features = features * weights
     mean = features.mean(axis=0)
     centred = features - mean
     covariance = centred.T @ centred / n
@@ -92,13 +106,33 @@ def fit_head(
     scales /= np.sqrt(np.mean(variances[:components] * scales**2)) * np.sqrt(components)
     kernel = (directions[:, :components] * scales) @ orthonormal_lift(components, embedding_dim, seed)
     return Calibration(
-        kernel=kernel.astype(np.float32),
+        kernel=(weights[:, None] * kernel).astype(np.float32),
         bias=(-mean @ kernel).astype(np.float32),
         photos=n,
         shrinkage=float(rho),
         effective_rank=effective_rank(variances[:components]),
         effective_rank_after=effective_rank(variances[:components] * scales**2),
     )
+
+
+def tap_weights(features: np.ndarray, taps: Sequence[tuple[int, float]]) -> np.ndarray:
+    """Weight of every feature before the covariance is taken.
+
+    With few photos whitening can't find out that the early blocks mostly tell what all photos share, and joined with
+    equal weight they drown the last one. So a tap is weighted by its trust to the power t, where t grows with the
+    shrinkage that the photos ask for: 0 with many photos (all taps count the same and whitening sorts them out), 1 at
+    an intensity of :data:`LITTLE_KNOWN`.
+
+    Args:
+        features: ``(n, d)`` joined taps.
+        taps: length and trust of each.
+
+    Returns:
+        ``(d,)`` weights, above 0 and at most 1.
+    """
+    intensity = ledoit_wolf_intensity(features - features.mean(axis=0))
+    share = min(1.0, intensity / LITTLE_KNOWN)
+    return np.concatenate([np.full(length, trust**share) for length, trust in taps])
 
 
 def ledoit_wolf_intensity(centred: np.ndarray) -> float:

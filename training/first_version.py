@@ -112,7 +112,8 @@ def make_first_version(
             )
             % {"count": len(skipped), "reason": skipped[0].reason}
         )
-    head = fit_head(features, config.embedding_dim, recipe.WHITENING, seed=seed)
+    taps = [(length, recipe.TAP_TRUST[tap]) for tap, length in config.tap_lengths.items()]
+    head = fit_head(features, config.embedding_dim, recipe.WHITENING, seed=seed, taps=taps)
     model.get_layer(HEAD).set_weights([head.kernel, head.bias])
     version = ModelVersion(
         name=name,

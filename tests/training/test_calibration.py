@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from training.calibration import CalibrationError, effective_rank, fit_head, ledoit_wolf_intensity, orthonormal_lift
+from training.calibration import (
+    CalibrationError,
+    effective_rank,
+    fit_head,
+    ledoit_wolf_intensity,
+    orthonormal_lift,
+    tap_weights,
+)
 
 
 def unit(rows):
@@ -130,3 +137,48 @@ def test_features_that_cannot_be_used_are_refused():
 def test_effective_rank():
     assert effective_rank(np.ones(7)) == pytest.approx(7)
     assert effective_rank(np.array([1.0, 0, 0])) == pytest.approx(1)
+
+
+def _two_taps(n: int) -> np.ndarray:
+    """A loud tap that says nothing of 8 kinds and a quiet one that does, each of 40 numbers."""
+    random = np.random.default_rng(5)
+    kinds = random.standard_normal((8, 40))
+    quiet = 0.3 * kinds[np.arange(n) % 8] + 0.3 * random.standard_normal((n, 40))
+    loud = random.standard_normal((n, 3)) @ random.standard_normal((3, 40))
+    return np.concatenate([loud, quiet], axis=1)
+
+
+def test_with_few_photos_a_tap_weighs_what_it_is_trusted_and_with_many_all_the_same():
+    taps = [(40, 0.25), (40, 1.0)]
+    few = tap_weights(np.random.default_rng(0).standard_normal((10, 80)), taps)
+    assert np.allclose(few, [0.25] * 40 + [1.0] * 40)
+    many = tap_weights(_two_taps(5_000), taps)
+    assert 0.97 < many[0] < many[-1] == 1
+
+
+def test_weights_of_taps_are_part_of_the_linear_head():
+    features = _two_taps(30)
+    taps = [(40, 0.25), (40, 1.0)]
+    head = fit_head(features, 256, taps=taps)
+    weighted = fit_head(features * tap_weights(features, taps), 256)
+    outputs = features @ head.kernel + head.bias
+    assert np.allclose(outputs, (features * tap_weights(features, taps)) @ weighted.kernel + weighted.bias, atol=1e-4)
+
+
+def test_trust_finds_the_quiet_tap_where_photos_are_few():
+    features = _two_taps(24)
+
+    def same_kind(taps) -> float:
+        head = fit_head(features, 256, taps=taps)
+        rows = features @ head.kernel + head.bias
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        similarities = rows @ rows.T
+        np.fill_diagonal(similarities, -9)
+        return float(np.mean(similarities.argmax(axis=1) % 8 == np.arange(24) % 8))
+
+    assert same_kind([(40, 0.1), (40, 1.0)]) > same_kind(None)
+
+
+def test_taps_that_do_not_add_up_are_refused():
+    with pytest.raises(CalibrationError, match="add up to 79"):
+        fit_head(_two_taps(10), 256, taps=[(39, 1.0), (40, 1.0)])

@@ -81,9 +81,14 @@ class MildnetConfig:
             raise ValueError("embedding_dim and the hidden widths must be positive.")
 
     @property
+    def tap_lengths(self) -> dict[str, int]:
+        """Numbers of each pooled tap, in the order in which they are joined."""
+        return {tap: filters(TAPS.index(tap) + 1, self.width) for tap in self.taps}
+
+    @property
     def feature_dim(self) -> int:
         """Length of the joined taps."""
-        return sum(filters(TAPS.index(tap) + 1, self.width) for tap in self.taps)
+        return sum(self.tap_lengths.values())
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""
