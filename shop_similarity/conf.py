@@ -37,7 +37,7 @@ class Settings:
     # the product are preferred. None switches the preference off.
     category: str | None = None
     # How much cosine similarity sharing the category is worth in the ranking (0 to 2).
-    category_boost: float = 0.05
+    category_boost: float = 0.1
     # Dotted path of a callable that returns the queryset of products that may be shown.
     # None: everything the model's default manager returns.
     products: str | None = None
