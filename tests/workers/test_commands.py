@@ -1,0 +1,128 @@
+"""embed_products and similar_products, as somebody types them."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.management import CommandError, call_command
+
+from catalog.models import Product, ProductPhoto
+from shop_similarity.code_index import index_state
+from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
+from tests.shop_similarity.factories import add_photo, make_product
+from tests.shop_similarity.photos import product_photo, products
+from workers import embedder
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_model_kept():
+    embedder.release_embedder()
+    yield
+    embedder.release_embedder()
+
+
+def _say(command: str, *arguments, **options) -> str:
+    out = StringIO()
+    call_command(command, *arguments, stdout=out, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def shop(tiny_version) -> list[Product]:
+    tiny_version()
+    made = []
+    for item in products(6):
+        product = make_product(item.name)
+        product.photos.create(file=item.photo_file((64, 64)))
+        made.append(product)
+    return made
+
+
+def test_embeds_what_is_missing_builds_the_index_and_then_has_nothing_to_do(shop):
+    storage = ProductPhoto._meta.get_field("file").storage
+    name = storage.save("bulk.jpg", ContentFile(product_photo("mug", "red", size=(64, 64), seed=99)))
+    ProductPhoto.objects.bulk_create([ProductPhoto(product=shop[0], file=name)])
+    said = _say("embed_products")
+    assert "Embedded 7 photos" in said
+    assert "Built the index of tiny" in said
+    assert Embedding.objects.count() == 7
+    assert index_state(ModelVersion.objects.get().pk).state == "ready"
+    again = _say("embed_products")
+    assert "Queued 0 photos" in again
+    assert "Embedded 0 photos" in again
+
+
+def test_failed_photos_are_tried_again_only_when_asked(shop):
+    bad = add_photo(shop[0], b"no picture", "bad.jpg")
+    assert "1 failed" in _say("embed_products")
+    assert "0 failed" in _say("embed_products")
+    assert "Queued 1 photos" in _say("embed_products", retry_failed=True)
+    assert OutboxEntry.objects.get().image_id == bad.pk
+
+
+def test_queue_only_leaves_the_work_to_the_workers(shop, servers):
+    from shop_similarity import bell
+
+    bell._app.cache_clear()
+    OutboxEntry.objects.all().delete()
+    assert "Queued 6 photos" in _say("embed_products", queue_only=True)
+    assert not Embedding.objects.exists()
+    assert OutboxEntry.objects.count() == 6
+
+
+def test_unknown_and_retired_versions_are_refused(shop):
+    with pytest.raises(CommandError, match=r"no model version 'nope'\. Known: tiny"):
+        _say("embed_products", model="nope")
+    ModelVersion.objects.update(state=ModelVersion.State.RETIRED)
+    with pytest.raises(CommandError, match="is retired"):
+        _say("embed_products", model="tiny")
+
+
+def test_similar_products_of_a_product_and_of_a_picture(shop, tmp_path):
+    _say("embed_products")
+    asked = shop[0]
+    data = json.loads(_say("similar_products", str(asked.pk), "-k", "3", json=True))
+    assert data["query"] == {"product": str(asked.pk), "name": asked.name}
+    assert data["version"] == "tiny"
+    assert len(data["similar"]) == 3
+    assert str(asked.pk) not in {row["product"] for row in data["similar"]}
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(asked.photos.get().file.read())
+    found = json.loads(_say("similar_products", str(picture), "-k", "2", json=True))["similar"]
+    assert found[0]["product"] == str(asked.pk)
+    assert found[0]["similarity"] == pytest.approx(1, abs=1e-3)
+    assert asked.name in _say("similar_products", str(picture))
+
+
+def test_similar_products_says_what_is_wrong(shop, tmp_path):
+    with pytest.raises(CommandError, match=r"has no embedding in tiny: run `manage\.py embed_products`"):
+        _say("similar_products", str(shop[0].pk))
+    with pytest.raises(CommandError, match="neither the key of a product nor a picture file"):
+        _say("similar_products", "no-such-thing.jpg")
+    text = tmp_path / "text.jpg"
+    text.write_text("hello")
+    with pytest.raises(CommandError, match=r"(?i)image|picture"):
+        _say("similar_products", str(text))
+    ModelVersion.objects.update(state=ModelVersion.State.RETIRED)
+    with pytest.raises(CommandError, match="calibrate_mildnet"):
+        _say("similar_products", str(shop[0].pk))
+
+
+@pytest.mark.slow
+def test_first_embed_products_makes_the_first_version_from_imagenet_weights(tmp_path):
+    drawn = [item for item in products(40) if item.kind in ("mug", "shoe")][:8]
+    for item in drawn:
+        product = make_product(item.name)
+        product.photos.create(file=item.photo_file((224, 224)))
+    said = _say("embed_products")
+    assert "making the first one" in said
+    assert "Embedded 8 photos" in said
+    version = ModelVersion.objects.active()
+    assert version.weights_source
+    assert version.metrics["calibration"]["photos"] == 8
+    assert len(version.weights_sha256) == 64
