@@ -10,7 +10,7 @@ from django.core.files.storage import InMemoryStorage
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from shop_similarity.models import ModelVersion, weights_storage
+from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
 from tests.shop_similarity.factories import add_photo, make_product, make_version
 from tests.shop_similarity.photos import product_photo, products
 from training import recipe
@@ -231,6 +231,10 @@ def test_the_command_makes_and_activates_a_version(shop, small_recipe):
     assert "ImageNet's terms" in out.getvalue()
     assert "12 photos" in out.getvalue()
     assert "text" in err.getvalue()
+    version = ModelVersion.objects.get(name="mildnet-1")
+    # The bad one too: the worker says on it what is wrong.
+    assert version.outbox.count() == 13
+    assert set(version.outbox.values_list("priority", flat=True)) == {OutboxEntry.Priority.BACKFILL}
     call_command("calibrate_mildnet", "--activate", "--name", "next", stdout=out, stderr=err)
     assert ModelVersion.objects.active().name == "next"
     assert "took the place of mildnet-1" in err.getvalue()

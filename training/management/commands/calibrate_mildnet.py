@@ -13,7 +13,8 @@ from django.utils.translation import ngettext
 from tqdm import tqdm
 
 from shop_similarity.conf import get_settings
-from shop_similarity.models import ModelVersion, weights_storage
+from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
+from shop_similarity.sweep import sweep
 from training.recipe import SAMPLE
 
 
@@ -78,6 +79,19 @@ class Command(BaseCommand):
                 count,
             )
             % {"name": version.name, "count": count, "seconds": time.monotonic() - started},
+        )
+        # A running worker would find them too, at its next sweep.
+        queued = sweep(
+            files=False, versions=ModelVersion.objects.filter(pk=version.pk), priority=OutboxEntry.Priority.BACKFILL
+        ).enqueued
+        self._say(
+            options,
+            ngettext(
+                "%(count)d photo waits to be embedded: a running worker takes it up, or run embed_products.",
+                "%(count)d photos wait to be embedded: a running worker takes them up, or run embed_products.",
+                queued,
+            )
+            % {"count": queued},
         )
         if options["activate"]:
             self._activate(version, replaced, options)
