@@ -1,6 +1,7 @@
 """The servers, workers and browser that tests share: real ones, started when a test first asks for them."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,11 @@ RUN_FOLDER = Path(os.environ["SHOP_TEST_FOLDER"])
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    # A shell ignores these for what it runs in the background, and children inherit that: the tests that press Ctrl-C
+    # would press it in vain.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
     sweep_dead_runs(RUN_FOLDER)
 
 
