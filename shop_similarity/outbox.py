@@ -143,6 +143,13 @@ def has_due(version_id: int | None = None) -> bool:
     return entries.exists()
 
 
+def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
+    """Whether somebody holds a claim on a photo of these versions right now."""
+    return OutboxEntry.objects.filter(
+        version__in=version_ids, failed_at__isnull=True, leased_until__gte=timezone.now()
+    ).exists()
+
+
 def versions_with_work() -> list[int]:
     """Live versions with claimable entries, the active one first."""
     entries = OutboxEntry.objects.filter(_due(), version=OuterRef("pk"))

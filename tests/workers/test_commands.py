@@ -48,21 +48,38 @@ def test_embeds_what_is_missing_builds_the_index_and_then_has_nothing_to_do(shop
     name = storage.save("bulk.jpg", ContentFile(product_photo("mug", "red", size=(64, 64), seed=99)))
     ProductPhoto.objects.bulk_create([ProductPhoto(product=shop[0], file=name)])
     said = _say("embed_products")
-    assert "Embedded 7 photos" in said
+    assert "Photos embedded: 7," in said
     assert "Built the index of tiny" in said
     assert Embedding.objects.count() == 7
     assert index_state(ModelVersion.objects.get().pk).state == "ready"
     again = _say("embed_products")
-    assert "Queued 0 photos" in again
-    assert "Embedded 0 photos" in again
+    assert "Photos queued: 0." in again
+    assert "Photos embedded: 0," in again
 
 
 def test_failed_photos_are_tried_again_only_when_asked(shop):
     bad = add_photo(shop[0], b"no picture", "bad.jpg")
-    assert "1 failed" in _say("embed_products")
-    assert "0 failed" in _say("embed_products")
-    assert "Queued 1 photos" in _say("embed_products", retry_failed=True)
+    assert "Failed: 1." in _say("embed_products")
+    assert "Failed: 0." in _say("embed_products")
+    assert "Photos queued: 1." in _say("embed_products", retry_failed=True)
     assert OutboxEntry.objects.get().image_id == bad.pk
+
+
+def test_photos_that_wait_for_another_try_do_not_keep_the_command(shop, monkeypatch):
+    from django.core.files.storage import FileSystemStorage
+
+    inner = FileSystemStorage._open
+    bad = shop[0].photos.get().file.name
+
+    def flaky(self, name, mode="rb"):
+        if name == bad:
+            raise ConnectionResetError("the storage hung up")
+        return inner(self, name, mode)
+
+    monkeypatch.setattr(FileSystemStorage, "_open", flaky)
+    said = _say("embed_products")
+    assert "Photos embedded: 5," in said
+    assert "wait for another try: 1." in said
 
 
 def test_queue_only_leaves_the_work_to_the_workers(shop, servers):
@@ -70,7 +87,7 @@ def test_queue_only_leaves_the_work_to_the_workers(shop, servers):
 
     bell._app.cache_clear()
     OutboxEntry.objects.all().delete()
-    assert "Queued 6 photos" in _say("embed_products", queue_only=True)
+    assert "Photos queued: 6." in _say("embed_products", queue_only=True)
     assert not Embedding.objects.exists()
     assert OutboxEntry.objects.count() == 6
 
@@ -121,7 +138,7 @@ def test_first_embed_products_makes_the_first_version_from_imagenet_weights(tmp_
         product.photos.create(file=item.photo_file((224, 224)))
     said = _say("embed_products")
     assert "making the first one" in said
-    assert "Embedded 8 photos" in said
+    assert "Photos embedded: 8," in said
     version = ModelVersion.objects.active()
     assert version.weights_source
     assert version.metrics["calibration"]["photos"] == 8

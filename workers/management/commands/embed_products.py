@@ -49,7 +49,7 @@ class Command(BaseCommand):
         )
         if swept.skipped:
             self._say("A worker is sweeping the catalogue right now; going on with what it has queued.")
-        self._say(f"Queued {swept.enqueued + retried} photos, removed {swept.removed} embeddings without a photo.")
+        self._say(f"Photos queued: {swept.enqueued + retried}. Embeddings without a photo removed: {swept.removed}.")
         if options["queue_only"]:
             try:
                 bell.send()
@@ -90,30 +90,39 @@ class Command(BaseCommand):
         total = Drained()
         try:
             with tqdm(
-                total=_pending(keys), unit="photo", disable=self.verbosity == 0 or not sys.stderr.isatty()
+                total=_pending(keys),
+                unit="photo",
+                disable=self.verbosity == 0,
+                # A log file wants a line now and then, not a bar that moves.
+                mininterval=0.2 if sys.stderr.isatty() else 10,
             ) as bar:
-
-                def show(drained: Drained) -> None:
-                    bar.update(max(drained.settled - bar.n, 0))
-
                 while not stop.is_set():
-                    drained = drain(keys, progress=show, stop=stop)
+                    settled = bar.n
+                    drained = drain(
+                        keys, progress=lambda now, before=settled: bar.update(before + now.settled - bar.n), stop=stop
+                    )
                     if drained.unusable:
                         raise CommandError("; ".join(drained.unusable.values()))
                     total.embedded += drained.embedded
                     total.copied += drained.copied
                     total.failed += drained.failed
                     total.seconds += drained.seconds
-                    if not _pending(keys):
+                    left = _pending(keys)
+                    if not left:
                         break
-                    # What is left waits for its next try, or a worker is at it.
+                    if not outbox.claimed_elsewhere(keys) and not any(map(outbox.has_due, keys)):
+                        # Their next try may be minutes away.
+                        self._say(
+                            f"Photos that wait for another try: {left}. A worker takes them up, or run this again."
+                        )
+                        break
                     time.sleep(0.5)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
         self._say(
-            f"Embedded {total.embedded} photos in {total.seconds:.1f} s, copied {total.copied} with the same bytes, "
-            f"{total.failed} failed."
+            f"Photos embedded: {total.embedded}, in {total.seconds:.1f} s. Copied from a photo with the same bytes: "
+            f"{total.copied}. Failed: {total.failed}."
         )
         if stop.is_set():
             raise CommandError("Interrupted. Nothing is lost: run the command again, or start a worker, to go on.")
