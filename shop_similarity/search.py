@@ -202,7 +202,8 @@ def find_matches(
     condition = _Condition.build(version, among, exclude)
     if condition is None:
         return []
-    chosen = path or choose_path(condition)
+    # Which few products are left out changes with every page and decides nothing.
+    chosen = path or choose_path(_Condition.build(version, among, ()))
     candidates = max(get_settings().candidates, 4 * limit)
     if chosen is Path.INDEX:
         found = _run(Path.INDEX, query, condition, limit, candidates)
@@ -226,7 +227,6 @@ class _Condition:
 
     sql: str
     parameters: tuple
-    version_id: int
 
     @classmethod
     def build(cls, version: ModelVersion, among: QuerySet | None, exclude: Collection[Any]) -> _Condition | None:
@@ -246,7 +246,7 @@ class _Condition:
             connection = connections[router.db_for_read(Embedding)]
             sql += " AND e.product_id <> ALL(%s)"
             parameters.append([field.get_db_prep_value(key, connection) for key in exclude])
-        return cls(sql, tuple(parameters), int(version.pk))
+        return cls(sql, tuple(parameters))
 
 
 _PATH_SECONDS = 60

@@ -193,6 +193,15 @@ def test_number_of_queries_does_not_grow():
     assert counts[0] == counts[1] == counts[2] <= 6
 
 
+@pytest.mark.django_db
+def test_photos_are_not_counted_again_for_every_product():
+    made, *_ = _catalogue(10)
+    similar_products(made[0], 3)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(similar_products(made[1], 3)) == 3
+    assert not any("counted" in query["sql"] for query in queries)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_index_is_used_and_finds_what_brute_force_finds(settings):
     settings.SHOP_SIMILARITY = {
