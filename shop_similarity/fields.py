@@ -18,8 +18,13 @@ class _KeyField(models.Field):
     model, at the time the column is made; joins and ``IN (SELECT ...)`` then need no cast.
     """
 
+    # Which model of the catalogue the key belongs to.
+    catalogue_model = ""
+
     def _target(self) -> models.Field:
-        raise NotImplementedError("A key field names the model whose key it holds.")
+        from .catalogue import get_catalogue
+
+        return _concrete_key(getattr(get_catalogue(), self.catalogue_model))
 
     def db_type(self, connection: Any) -> str | None:
         return self._target().rel_db_type(connection)
@@ -52,16 +57,10 @@ def _concrete_key(model: type[models.Model]) -> models.Field:
 class ProductKeyField(_KeyField):
     """The primary key of a product."""
 
-    def _target(self) -> models.Field:
-        from .catalogue import get_catalogue
-
-        return _concrete_key(get_catalogue().product_model)
+    catalogue_model = "product_model"
 
 
 class ImageKeyField(_KeyField):
     """The primary key of the row that holds an image: of the image model, or of the product itself."""
 
-    def _target(self) -> models.Field:
-        from .catalogue import get_catalogue
-
-        return _concrete_key(get_catalogue().image_model)
+    catalogue_model = "image_model"

@@ -216,14 +216,6 @@ def release(claims: Sequence[Claim], *, delay: float = 0, count_attempt: bool = 
     entries.update(**values)
 
 
-def extend(claims: Sequence[Claim]) -> None:
-    """Renew the lease of claimed photos."""
-    lease = timedelta(seconds=get_settings().lease_seconds)
-    OutboxEntry.objects.filter(pk__in=[pk for claim_ in claims for pk in claim_.entry_ids]).update(
-        leased_until=timezone.now() + lease
-    )
-
-
 def retry_later(claim_: Claim, error: str) -> bool:
     """Note a passing fault. Returns False when the tries are used up and the photo is failed instead."""
     settings = get_settings()
