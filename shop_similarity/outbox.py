@@ -220,18 +220,26 @@ def retry_later(claim_: Claim, error: str) -> bool:
     """Note a passing fault. Returns False when the tries are used up and the photo is failed instead."""
     settings = get_settings()
     if claim_.attempts >= settings.max_attempts:
-        fail(claim_, _("Given up after %(count)d tries: %(error)s") % {"count": claim_.attempts, "error": error})
+        fail(
+            claim_,
+            _("Given up after %(count)d tries: %(error)s") % {"count": claim_.attempts, "error": error},
+            keep_embedding=True,
+        )
         return False
-    # 5 s, 10 s, 20 s ... up to ten minutes: long enough for a storage to come back.
-    delay = min(5 * 2 ** (claim_.attempts - 1), 600)
+    # 5 s, 30 s, 3 min, 18 min, then an hour each: a storage that is away for a while must not cost the photos.
+    delay = min(5 * 6 ** (claim_.attempts - 1), 3_600)
     OutboxEntry.objects.filter(pk__in=claim_.entry_ids).update(
         leased_until=None, claimed_by="", last_error=error, due_at=timezone.now() + timedelta(seconds=delay)
     )
     return True
 
 
-def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "") -> None:
-    """Give a photo up: the sentence stays with its entry until the photo changes or somebody asks for a retry."""
+def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "", keep_embedding: bool = False) -> None:
+    """Give a photo up: the sentence stays with its entry until the photo changes or somebody asks for a retry.
+
+    Its embedding goes, because the photo is not what it shows any more, unless ``keep_embedding`` says that nothing is
+    known about the photo.
+    """
     keep, *rest = sorted(claim_.entry_ids, reverse=True)
     with transaction.atomic():
         entry = OutboxEntry.objects.filter(pk=keep).first()
@@ -241,10 +249,10 @@ def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "")
         OutboxEntry.objects.filter(
             version=entry.version_id, image_id=claim_.image_id, failed_at__isnull=False
         )._raw_delete(router.db_for_write(OutboxEntry))
-        # A photo that fails now is not what the embedding shows any more.
-        Embedding.objects.filter(version=entry.version_id, image_id=claim_.image_id)._raw_delete(
-            router.db_for_write(Embedding)
-        )
+        if not keep_embedding:
+            Embedding.objects.filter(version=entry.version_id, image_id=claim_.image_id)._raw_delete(
+                router.db_for_write(Embedding)
+            )
         OutboxEntry.objects.filter(pk=keep).update(
             leased_until=None,
             claimed_by="",

@@ -4,12 +4,23 @@ Its settings are Django's ``CELERY_`` ones. The pool is one of threads, since a 
 not fork, and one process shall hold one model.
 """
 
+import importlib.util
 import os
 
 from celery import Celery
 
-# The reference shop's, for a clone that is run as it is; any other shop names its own.
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "catalog.settings")
+if "DJANGO_SETTINGS_MODULE" not in os.environ:
+    # A clone that is run as it is means its reference shop.
+    try:
+        found = importlib.util.find_spec("catalog.settings")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise SystemExit(
+            "DJANGO_SETTINGS_MODULE is not set. Name your shop's settings, for example "
+            "`DJANGO_SETTINGS_MODULE=shop.settings celery -A workers worker`."
+        )
+    os.environ["DJANGO_SETTINGS_MODULE"] = "catalog.settings"
 
 app = Celery("workers", include=["workers.tasks", "workers.timekeeper"])
 app.config_from_object("django.conf:settings", namespace="CELERY")

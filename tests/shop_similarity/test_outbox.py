@@ -168,6 +168,19 @@ def test_passing_faults_are_tried_again_with_growing_pauses_and_a_bound(settings
 
 
 @pytest.mark.django_db
+def test_storage_that_stays_away_costs_no_embedding(settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "MAX_ATTEMPTS": 1}
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    store_vectors(version, [photo], random_vectors(1))
+    outbox.enqueue(version.pk, [ImageRow(photo.pk, photo.product_id, photo.file.name)])
+    (claim,) = outbox.claim(version.pk, 1, "w")
+    assert outbox.retry_later(claim, "the storage is away") is False
+    assert Embedding.objects.filter(image_id=photo.pk).exists()
+    assert outbox.counts()[version.pk]["failed"] == 1
+
+
+@pytest.mark.django_db
 def test_released_photos_lose_no_try():
     version = make_version()
     _queue(version, 2)

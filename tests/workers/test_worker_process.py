@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from django.conf import settings
 from django.core.files.base import ContentFile
 from django.db import transaction
 from django.template import Context, Template
@@ -30,8 +34,8 @@ def _jpeg(seed: int) -> bytes:
     return buffer.getvalue()
 
 
-def _environment(**settings) -> dict[str, str]:
-    return {"SHOP_TEST_SIMILARITY": json.dumps({"BATCH_SIZE": 4, "POLL_SECONDS": 0.2, "FALLBACK": None, **settings})}
+def _environment(**overrides) -> dict[str, str]:
+    return {"SHOP_TEST_SIMILARITY": json.dumps({"BATCH_SIZE": 4, "POLL_SECONDS": 0.2, "FALLBACK": None, **overrides})}
 
 
 def _until(condition: Callable[[], bool], worker, timeout: float = 60) -> None:
@@ -182,3 +186,22 @@ def test_pool_of_processes_embeds_too(tiny_version, celery_worker_process):
     for number in range(10):
         add_photo(make_product(), _jpeg(number), f"{number}.jpg")
     _until(lambda: Embedding.objects.count() == 10, worker, timeout=120)
+
+
+def test_worker_without_settings_says_what_to_set(tmp_path):
+    # A shop may have an app called catalog of its own.
+    (tmp_path / "catalog").mkdir()
+    (tmp_path / "catalog" / "__init__.py").touch()
+    (tmp_path / "workers").symlink_to(settings.BASE_DIR / "workers")
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    run = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "workers", "worker"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode != 0
+    assert "Name your shop's settings" in run.stderr
+    assert "Traceback" not in run.stderr
