@@ -1,0 +1,29 @@
+"""Names for sets of photos by what is in them, so that figures are only compared where they measured the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(parts: Iterable[Sequence[object]]) -> str:
+    """SHA-256 of rows of text and numbers: equal for equal rows in equal order, wherever they were read from."""
+    digest = hashlib.sha256()
+    for row in parts:
+        for value in row:
+            data = str(value).encode()
+            # The length keeps ("ab", "c") apart from ("a", "bc").
+            digest.update(b"%d:%b" % (len(data), data))
+        digest.update(b"\n")
+    return digest.hexdigest()
