@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from training.backbones import sources
-from training.backbones.sources import ArrayUnpickler, Convolutions, SourceError
+from training.backbones import vgg16_sources as sources
+from training.backbones.sources import ArrayUnpickler, Pretrained, SourceError
 from training.backbones.vgg16 import BLOCKS, CONVOLUTIONS, vgg16
 from training.backbones.weights import WeightsUnavailable, find_vgg16_weights
 
@@ -196,15 +196,19 @@ def test_only_arrays_come_out_of_a_pickle(capsys):
     assert "run" not in capsys.readouterr().out
 
 
-def test_layers_of_another_net_or_with_damaged_numbers_are_refused(layers):
-    constants = ((0, 0, 0), (1, 1, 1), "a test")
-    with pytest.raises(SourceError, match="no layer block3_conv2"):
-        Convolutions({name: layers[name] for name in layers if name != "block3_conv2"}, *constants)
+def test_layers_of_another_net_or_with_damaged_numbers_are_refused(layers, tmp_path):
+    def found(layers):
+        pretrained = Pretrained(layers, (0, 0, 0), (1, 1, 1), "A test")
+        return find_vgg16_weights(tmp_path, remote=[lambda progress: pretrained])
+
+    with pytest.raises(WeightsUnavailable, match="A test holds no layer block3_conv2"):
+        found({name: layers[name] for name in layers if name != "block3_conv2"})
     kernel, bias = layers["block1_conv1"]
-    with pytest.raises(SourceError, match="another shape"):
-        Convolutions(dict(layers) | {"block1_conv1": (kernel[:, :, :2], bias)}, *constants)
-    with pytest.raises(SourceError, match="not finite"):
-        Convolutions(dict(layers) | {"block1_conv1": (kernel, bias * np.nan)}, *constants)
+    with pytest.raises(WeightsUnavailable, match="another shape"):
+        found(dict(layers) | {"block1_conv1": (kernel[:, :, :2], bias)})
+    with pytest.raises(WeightsUnavailable, match="not finite"):
+        found(dict(layers) | {"block1_conv1": (kernel, bias * np.nan)})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_cannot_be_written_is_explained(keras_file, tmp_path):

