@@ -195,13 +195,47 @@ def read_triplets(path: Path | str, root: Path | str | None = None) -> Triplets:
     Raises:
         TripletError: something in the file can't be used.
     """
+    parsed = parse_triplets(path, root)
+    triplets = parsed.triplets
+    missing = Problem(f"no such file below {triplets.root}", _WHAT_TO_DO["missing"])
+    for name, line in zip(triplets.images, parsed.first_lines, strict=True):
+        if not _is_file(triplets.root / name):
+            missing.add(f"line {line} “{name}”")
+    if problems := [*parsed.problems, *([missing] if missing.count else [])]:
+        raise TripletError(report(parsed.heading, problems), problems)
+    return triplets
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A file of triplets before anybody has looked for its photos.
+
+    Attributes:
+        triplets: the rows that can be used.
+        problems: what is wrong with the others.
+        first_lines: line that first names each photo, in the order of ``triplets.images``.
+        heading: first line of a report on the file.
+    """
+
+    triplets: Triplets
+    problems: tuple[Problem, ...]
+    first_lines: tuple[int, ...]
+    heading: str
+
+
+def parse_triplets(path: Path | str, root: Path | str | None = None) -> Parsed:
+    """The first half of :func:`read_triplets`: everything but the look for the photos.
+
+    Raises:
+        TripletError: the file as a whole can't be read, or holds nothing.
+    """
     path = Path(path)
     root = path.parent if root is None else Path(root)
     if not root.is_dir():
         raise TripletError(f"There is no folder {root} with the photos of {path.name}. Name the folder they are in.")
     reader = _Reader(root)
     reader.read(_text(path), path)
-    return reader.triplets(path)
+    return reader.parsed(path)
 
 
 class _Reader:
@@ -212,8 +246,8 @@ class _Reader:
         self.images: dict[str, int] = {}
         self.rows: dict[tuple[int, int, int], tuple[str, ...]] = {}
         self.problems: dict[str, Problem] = {}
-        self.first_line: dict[str, int] = {}
-        self.bad_lines = 0
+        self.first_lines: list[int] = []
+        self.width = len(COLUMNS)
         self.lines = 0
         self.repeated = 0
         self.repeated_lines: list[int] = []
@@ -236,11 +270,9 @@ class _Reader:
                     if columns is not None:
                         continue
                     columns = {name: index for index, name in enumerate(COLUMNS)}
-                    self.width = 3
                 self._row(line, cells, columns)
         except csv.Error as error:
             self.problem("quote", f"a cell that can't be read ({error})", f"line {last + 1}")
-            self.bad_lines += 1
             self.lines += 1
         if not self.lines:
             raise TripletError(
@@ -262,12 +294,10 @@ class _Reader:
             count = "1 column" if len(cells) == 1 else f"{len(cells)} columns"
             kind = "header" if line == 1 and "query" in (cell.lower() for cell in cells) else "columns"
             self.problem(kind, f"{count} instead of {self.width}", f"line {line} “{','.join(cells)[:120]}”")
-            self.bad_lines += 1
             return
         names = [cells[columns[name]] for name in COLUMNS]
         clean = [self._name(line, column, name) for column, name in zip(COLUMNS, names, strict=True)]
         if None in clean:
-            self.bad_lines += 1
             return
         query, positive, negative = clean
         for one, other, what in (
@@ -277,7 +307,6 @@ class _Reader:
         ):
             if one == other:
                 self.problem("same", what, f"line {line} “{one}”")
-                self.bad_lines += 1
                 return
         row = tuple(self._place(name, line) for name in clean)
         if row in self.rows:
@@ -288,8 +317,10 @@ class _Reader:
             self.rows[row] = tuple(cells[columns[name]] if name in columns else "" for name in LABELS)
 
     def _place(self, name: str, line: int) -> int:
-        self.first_line.setdefault(name, line)
-        return self.images.setdefault(name, len(self.images))
+        place = self.images.setdefault(name, len(self.images))
+        if place == len(self.first_lines):
+            self.first_lines.append(line)
+        return place
 
     def _name(self, line: int, column: str, name: str) -> str | None:
         if not name:
@@ -304,26 +335,26 @@ class _Reader:
             return None
         return pure.as_posix()
 
-    def triplets(self, path: Path) -> Triplets:
-        for name, line in self.first_line.items():
-            if not _is_file(self.root / name):
-                self.problem("missing", f"no such file below {self.root}", f"line {line} “{name}”")
-        if self.problems:
-            raise TripletError(
-                report(f"{path} can't be used ({self.lines:,} triplets were read):", self.problems.values()),
-                tuple(self.problems.values()),
-            )
+    def parsed(self, path: Path) -> Parsed:
         notices = []
         if self.repeated:
             lines = ", ".join(map(str, self.repeated_lines)) + (", ..." if self.repeated > EXAMPLES else "")
-            notices.append(f"{self.repeated:,} rows of {path.name} stand there twice and were dropped (line {lines}).")
+            one = self.repeated == 1
+            notices.append(
+                f"{self.repeated:,} {'row' if one else 'rows'} of {path.name} repeated an earlier one and "
+                f"{'was' if one else 'were'} dropped ({'line' if one else 'lines'} {lines})."
+            )
         labels = np.array(list(self.rows.values()), dtype=np.str_).reshape(len(self.rows), len(LABELS))
-        return Triplets(
+        triplets = Triplets(
             images=tuple(self.images),
             rows=np.array(list(self.rows), dtype=np.int32).reshape(-1, 3),
             root=self.root,
             notices=tuple(notices),
             **{name: labels[:, index] for index, name in enumerate(LABELS)},
+        )
+        read = "1 triplet was" if self.lines == 1 else f"{self.lines:,} triplets were"
+        return Parsed(
+            triplets, tuple(self.problems.values()), tuple(self.first_lines), f"{path} can't be used ({read} read):"
         )
 
 
