@@ -61,6 +61,9 @@ class Settings:
     batch_size: int = 16
     # Threads of a worker that read, decode and resize while the model computes.
     decode_threads: int = 2
+    # Networks that a worker keeps in memory. While a version is rolled out up to three are in use: the active one, the
+    # one to go back to and the candidate. With fewer, a worker loads them in turns.
+    models_in_memory: int = 3
     # Tries before an image is given up as failed. Only passing faults (storage, a dead worker) are tried again.
     max_attempts: int = 5
     # Seconds after which a claim of a worker that says nothing more is void.
@@ -113,6 +116,7 @@ _RANGES = {
     "max_image_pixels": (1, 2**31),
     "batch_size": (1, 1024),
     "decode_threads": (1, 64),
+    "models_in_memory": (1, 16),
     "max_attempts": (1, 100),
     "lease_seconds": (1, 86_400),
     "poll_seconds": (0.05, 3_600),

@@ -12,8 +12,9 @@ from pgvector import HalfVector
 
 from . import outbox
 from .catalogue import ImageRow, get_catalogue
-from .models import EMBEDDING_DIM, Embedding
+from .models import EMBEDDING_DIM, Embedding, ModelVersion
 from .outbox import Claim
+from .version_lock import lock_for_writing
 
 _TABLE = Embedding._meta.db_table
 _STAGING = "shop_similarity_staging"
@@ -110,7 +111,8 @@ def write_embeddings(version_id: int, embedded: Sequence[Embedded]) -> Written:
     """Write a batch and remove its outbox entries in one transaction.
 
     A photo that was deleted meanwhile is left out, its entry removed; one whose file was exchanged meanwhile keeps a
-    fresh entry of its own and is left out too; one whose row another transaction is deleting is to be tried again.
+    fresh entry of its own and is left out too; one whose row another transaction is deleting is to be tried again. For
+    a version that was retired or deleted meanwhile nothing is written.
 
     Raises:
         ValueError: a vector has the wrong length or is not finite.
@@ -123,6 +125,11 @@ def write_embeddings(version_id: int, embedded: Sequence[Embedded]) -> Written:
     using = router.db_for_write(Embedding)
     result = Written([], [], [])
     with transaction.atomic(using=using):
+        lock_for_writing(using)
+        if not ModelVersion.objects.using(using).live().filter(pk=version_id).exists():
+            result.gone.extend(embedded)
+            outbox.done(version_id, [item.claim for item in embedded])
+            return result
         current, busy = _current_rows([item.row.image_id for item in embedded], using)
         for item in embedded:
             now = current.get(item.row.image_id)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connections, router, transaction
-from django.db.models import Count, Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -24,7 +24,7 @@ from .models import Embedding, ModelVersion, OutboxEntry
 _OUTBOX = OutboxEntry._meta.db_table
 _EMBEDDING = Embedding._meta.db_table
 _VERSION = ModelVersion._meta.db_table
-_LIVE = (ModelVersion.State.ACTIVE.value, ModelVersion.State.CANDIDATE.value)
+_LIVE = [state.value for state in ModelVersion.LIVE]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
                         AND e.file_name = %(file)s
                 ) AS as_it_is
             ) held
-            WHERE v.state IN (%(active)s, %(candidate)s) AND NOT (held.as_it_is AND EXISTS (
+            WHERE v.state = ANY(%(live)s) AND NOT (held.as_it_is AND EXISTS (
                 SELECT 1 FROM {_OUTBOX} o
                 WHERE o.version_id = v.id AND o.image_id = %(image)s AND o.leased_until IS NULL AND o.failed_at IS NULL
             ))""",
@@ -72,8 +72,7 @@ def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
                 "new_file": new_file,
                 "saved": OutboxEntry.Priority.SAVED.value,
                 "swept": OutboxEntry.Priority.SWEPT.value,
-                "active": ModelVersion.State.ACTIVE.value,
-                "candidate": ModelVersion.State.CANDIDATE.value,
+                "live": _LIVE,
             },
         )
         return cursor.rowcount > 0
@@ -151,10 +150,21 @@ def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
 
 
 def versions_with_work() -> list[int]:
-    """Live versions with claimable entries, the active one first."""
+    """Live versions with claimable entries, in the order in which they should be served.
+
+    A backfill comes after everything that the shop has just changed, whatever version it is for. Apart from that the
+    active version comes first, then the one to go back to, then the candidates.
+    """
     entries = OutboxEntry.objects.filter(_due(), version=OuterRef("pk"))
-    found = ModelVersion.objects.live().filter(Exists(entries)).values_list("pk", "state")
-    return [pk for pk, state in sorted(found, key=lambda row: (row[1] != ModelVersion.State.ACTIVE, row[0]))]
+    found = (
+        ModelVersion.objects.live()
+        .annotate(urgency=Subquery(entries.order_by("priority", "id").values("priority")[:1]))
+        .filter(urgency__isnull=False)
+        .values_list("pk", "state", "urgency")
+    )
+    rank = {state: number for number, state in enumerate(_LIVE)}
+    ordered = sorted(found, key=lambda row: (row[2] >= OutboxEntry.Priority.BACKFILL, rank[row[1]], row[0]))
+    return [pk for pk, _state, _urgency in ordered]
 
 
 def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
@@ -289,10 +299,15 @@ def retry_failed(entries: QuerySet[OutboxEntry]) -> int:
     )
 
 
-def counts() -> dict[int, dict[str, int]]:
-    """Photos pending and failed by version."""
-    rows = OutboxEntry.objects.values("version_id").annotate(
-        pending=Count("image_id", distinct=True, filter=Q(failed_at__isnull=True)),
-        failed=Count("image_id", distinct=True, filter=Q(failed_at__isnull=False)),
+def counts(version_ids: Sequence[int] | None = None) -> dict[int, dict[str, int]]:
+    """Photos pending and failed by version; of all versions by default."""
+    entries = OutboxEntry.objects.all() if version_ids is None else OutboxEntry.objects.filter(version__in=version_ids)
+    rows = (
+        entries.order_by()
+        .values("version_id")
+        .annotate(
+            pending=Count("image_id", distinct=True, filter=Q(failed_at__isnull=True)),
+            failed=Count("image_id", distinct=True, filter=Q(failed_at__isnull=False)),
+        )
     )
     return {row["version_id"]: {"pending": row["pending"], "failed": row["failed"]} for row in rows}

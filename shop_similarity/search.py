@@ -55,6 +55,11 @@ class Match:
     image_id: Any
 
 
+def searched_version() -> ModelVersion | None:
+    """The version that searches use now. Its metrics, which pages do not need, are left in the table."""
+    return ModelVersion.objects.defer("metrics", "config", "preprocessing").active()
+
+
 def similar_products(
     product: models.Model,
     limit: int = 8,
@@ -79,7 +84,7 @@ def similar_products(
     Raises:
         ValueError: ``limit`` is negative or ``among`` is a queryset of another model.
     """
-    version = version or ModelVersion.objects.active()
+    version = version or searched_version()
     if version is None or product.pk is None:
         return []
     among = _allowed(among)
@@ -115,7 +120,7 @@ def search_by_vector(
     Raises:
         ValueError: the vector has another length, is not finite or is zero.
     """
-    version = version or ModelVersion.objects.active()
+    version = version or searched_version()
     if version is None:
         return []
     among = _allowed(among)

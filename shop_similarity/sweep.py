@@ -40,7 +40,7 @@ def sweep(
     *,
     files: bool = True,
     versions: QuerySet | None = None,
-    priority: int = OutboxEntry.Priority.SWEPT,
+    priority: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Swept:
     """Compare the catalogue with the embeddings of every live version and queue the differences.
@@ -50,6 +50,7 @@ def sweep(
     Args:
         files: also compare the size and time of every file in the storage.
         versions: the versions to look after; all live ones by default.
+        priority: of the photos it queues; by default a backfill for candidates, ahead of that for the others.
         progress: called with the number of photos examined since the last call.
     """
     with connection.cursor() as cursor:
@@ -59,14 +60,18 @@ def sweep(
     try:
         run = SweepRun.objects.create(with_files=files)
         result = Swept()
-        chosen = list((ModelVersion.objects.live() if versions is None else versions).values_list("pk", flat=True))
+        looked_after = ModelVersion.objects.live() if versions is None else versions
+        priorities = {
+            pk: _priority(state) if priority is None else priority
+            for pk, state in looked_after.values_list("pk", "state")
+        }
         result.removed = _remove_orphans()
-        for version in chosen:
+        for version in priorities:
             for rows in _differing(version):
-                result.enqueued += outbox.enqueue(version, rows, priority=priority)
+                result.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
         if files:
-            for rows, version in _changed_files(chosen, progress):
-                result.enqueued += outbox.enqueue(version, rows, priority=priority)
+            for rows, version in _changed_files(list(priorities), progress):
+                result.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
         if result.enqueued:
             transaction.on_commit(bell.ring)
         SweepRun.objects.filter(pk=run.pk).update(
@@ -77,6 +82,13 @@ def sweep(
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+
+def _priority(state: str) -> int:
+    # What a candidate lacks is its backfill, whoever notices.
+    if state == ModelVersion.State.CANDIDATE:
+        return OutboxEntry.Priority.BACKFILL
+    return OutboxEntry.Priority.SWEPT
 
 
 def due_sweep() -> str | None:

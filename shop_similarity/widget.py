@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import models
+from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from .catalogue import get_catalogue
 from .conf import get_settings
-from .search import similar_products
+from .models import ModelVersion
+from .search import searched_version, similar_products
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,30 @@ class Card:
     similarity: float | None
 
 
-def widget_cards(product: models.Model, limit: int, among: models.QuerySet | None = None) -> list[Card]:
-    """The cards of the widget for a product, most similar first; empty where there is nothing to show."""
-    found = similar_products(product, limit, among)
+_VERSION = "_shop_similarity_version"
+
+
+def version_for(request: HttpRequest | None) -> ModelVersion | None:
+    """The active version, the same one for all widgets of one request, also where a switch comes in between."""
+    if request is None:
+        return searched_version()
+    if not hasattr(request, _VERSION):
+        setattr(request, _VERSION, searched_version())
+    return getattr(request, _VERSION)
+
+
+def widget_cards(
+    product: models.Model,
+    limit: int,
+    among: models.QuerySet | None = None,
+    *,
+    version: ModelVersion | None = None,
+) -> list[Card]:
+    """The cards of the widget for a product, most similar first; empty where there is nothing to show.
+
+    All of them are found by one model version: ``version``, by default the active one.
+    """
+    found = similar_products(product, limit, among, version=version)
     if found:
         return [Card(item, _similar_image(item), item.similarity) for item in found]
     path = get_settings().fallback

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
 from django.utils.translation import gettext as _
 
-from shop_similarity import outbox
+from shop_similarity import outbox, rollout
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.code_index import build_index, index_state
 from shop_similarity.conf import get_settings
@@ -29,7 +29,7 @@ from shop_similarity.models import Embedding, ModelVersion
 from shop_similarity.outbox import Claim
 from training.preprocessing import Preprocessing
 
-from .embedder import get_embedder
+from .embedder import get_embedder, keep_only
 from .identity import worker_name
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,8 @@ def drain(
     Several processes may drain at once, on one machine or on many: each claims its own photos.
 
     Args:
-        versions: keys of the model versions to work for; all live ones by default, the active one first.
+        versions: keys of the model versions to work for; all live ones by default, in the order of
+            :func:`shop_similarity.outbox.versions_with_work`.
         progress: called after every batch.
         stop: ends the drain after the batch it is at.
     """
@@ -103,13 +104,20 @@ def drain(
     started = time.monotonic()
     worked: set[int] = set()
     unusable: set[int] = set()
+
+    def waiting() -> list[int]:
+        return [pk for pk in outbox.versions_with_work() if (versions is None or pk in versions) and pk not in unusable]
+
     while not stop.is_set():
-        waiting = [
-            pk for pk in outbox.versions_with_work() if (versions is None or pk in versions) and pk not in unusable
-        ]
-        if not waiting:
+        # Also before the first photo, for a version may have been waiting for nothing but this.
+        _roll_out()
+        following = waiting()
+        if not following:
             break
-        version = ModelVersion.objects.get(pk=waiting[0])
+        version = ModelVersion.objects.filter(pk=following[0]).first()
+        if version is None:
+            # Deleted this moment.
+            continue
         outbox.give_up_lost(version.pk)
         try:
             # Before anything is claimed: a version that can't be loaded must not use up the tries of its photos.
@@ -120,10 +128,11 @@ def drain(
             _complain(version, error)
             continue
         worked.add(version.pk)
-        _Line(version, drained, progress, stop).run()
+        _Line(version, drained, progress, stop, waiting).run()
     drained.seconds = time.monotonic() - started
     for pk in worked:
         _index_after_bulk_load(pk, stop)
+    keep_only(ModelVersion.objects.live().values_list("pk", flat=True))
     if drained.settled:
         logger.info(
             "Embedded %d photos in %.1f s (%d copied, %d unchanged, %d gone, %d failed, %d to try again).",
@@ -136,6 +145,16 @@ def drain(
             drained.retried,
         )
     return drained
+
+
+def _roll_out() -> None:
+    try:
+        rollout.advance()
+    except DatabaseError:
+        raise
+    except Exception:
+        # The storage or the index may be in trouble; new photos must not wait for that.
+        logger.exception("A roll-out could not be brought on; the worker goes on embedding and tries again.")
 
 
 _complaints: dict[int, tuple[str, float]] = {}
@@ -192,9 +211,11 @@ class _Line:
         drained: Drained,
         progress: Callable[[Drained], None] | None,
         stop: threading.Event,
+        waiting: Callable[[], list[int]],
     ) -> None:
         settings = get_settings()
         self.version = version
+        self.waiting = waiting
         self.drained = drained
         self.progress = progress
         self.stop = stop
@@ -229,8 +250,8 @@ class _Line:
 
     def _is_first(self) -> bool:
         """Whether no version that comes before this one has work, for a backfill must not hold up new photos."""
-        waiting = outbox.versions_with_work()
-        return not waiting or waiting[0] == self.version.pk or self.version.state == ModelVersion.State.ACTIVE
+        waiting = self.waiting()
+        return not waiting or waiting[0] == self.version.pk
 
     def _give_back(self, batch: _Batch) -> None:
         still_claimed = [photo.claim for photo in batch.photos]

@@ -1,4 +1,4 @@
-"""The embedder: holds the network of one model version in this process and runs it in batches of one size."""
+"""The embedder: holds the networks of the versions in use in this process and runs them in batches of one size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _lock = threading.RLock()
-_current: Embedder | None = None
+# The least recently used first.
+_loaded: dict[int, Embedder] = {}
 
 
 def _share_gpu_memory() -> None:
@@ -101,25 +102,48 @@ class Embedder:
 
 
 def get_embedder(version: ModelVersion) -> Embedder:
-    """The embedder of a version; this process keeps the last one and lets go of the one before."""
-    global _current
+    """The embedder of a version; this process keeps the last ones that it used, ``MODELS_IN_MEMORY`` of them.
+
+    The active version's is the last to go, since it is what shoppers wait for.
+    """
     with _lock:
-        if _current is None or _current.version_id != version.pk:
-            release_embedder()
-            _current = Embedder(version)
-        return _current
+        embedder = _loaded.pop(version.pk, None)
+        if embedder is None:
+            _make_room(version)
+            embedder = Embedder(version)
+        _loaded[version.pk] = embedder
+        return embedder
 
 
-def release_embedder() -> None:
-    """Free the model that this process holds."""
-    global _current
+def _make_room(version: ModelVersion) -> None:
+    most = get_settings().models_in_memory
+    if len(_loaded) < most:
+        return
+    active = type(version).objects.values_list("pk", flat=True).filter(state=type(version).State.ACTIVE).first()
+    # The sort is stable, so the least recently used goes first among the rest.
+    by_worth = sorted(_loaded, key=lambda pk: pk == active)
+    release_embedder(*by_worth[: len(_loaded) - most + 1])
+
+
+def keep_only(version_ids: Collection[int]) -> None:
+    """Free the models of all other versions, for those that are no longer in use."""
     with _lock:
-        if _current is None:
+        if others := [pk for pk in _loaded if pk not in version_ids]:
+            release_embedder(*others)
+
+
+def release_embedder(*version_ids: int) -> None:
+    """Free the models of these versions; all that this process holds by default."""
+    with _lock:
+        if not _loaded:
             return
-        _current = None
-        import keras
+        for pk in version_ids or list(_loaded):
+            _loaded.pop(pk, None)
+        if not _loaded:
+            # It would take the ground from under models that stay.
+            import keras
 
-        keras.backend.clear_session()
+            keras.backend.clear_session()
         gc.collect()
 
 

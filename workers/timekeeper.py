@@ -12,8 +12,9 @@ from typing import Any
 from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.db import close_old_connections, connections
 
-from shop_similarity import bell, outbox
+from shop_similarity import bell, outbox, rollout
 from shop_similarity.conf import get_settings
+from shop_similarity.retirement import clear_retired
 from shop_similarity.sweep import due_sweep, sweep
 
 from . import draining
@@ -21,11 +22,14 @@ from .identity import free_claims_of_the_dead
 
 logger = logging.getLogger(__name__)
 
+# New photos wait no longer than this for the tidying.
+_CLEARING_SECONDS = 1.0
+
 _threads: list[threading.Thread] = []
 
 
 def look_round(*, embed_here: bool) -> None:
-    """Sweep if it is time to, and see to it that what waits in the outbox is embedded.
+    """Sweep if it is time to, tidy up, and see to it that what waits in the outbox is embedded.
 
     Args:
         embed_here: whether this process may hold the model; otherwise its pool is asked by a ring of the bell.
@@ -38,7 +42,10 @@ def look_round(*, embed_here: bool) -> None:
         swept = sweep(files=kind == "files")
         if swept.enqueued or swept.removed:
             logger.info("The sweep queued %d photos and removed %d embeddings.", swept.enqueued, swept.removed)
-    if not outbox.has_due():
+    cleared = clear_retired(seconds=_CLEARING_SECONDS, stopped=draining.stopping.is_set)
+    if cleared:
+        logger.info("Removed %d embeddings of retired versions.", cleared)
+    if not outbox.has_due() and not rollout.is_wanted():
         return
     if embed_here:
         draining.drain_unless_running()

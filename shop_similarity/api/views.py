@@ -11,8 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ..catalogue import get_catalogue
-from ..models import ModelVersion
-from ..search import similar_products
+from ..search import searched_version, similar_products
 from .serializers import SimilarProductSerializer, SimilarProductsParameters
 
 
@@ -36,8 +35,10 @@ class SimilarProductsView(APIView):
             product = None
         if product is None:
             raise Http404(_("There is no such product."))
-        version = ModelVersion.objects.active()
-        found = similar_products(product, parameters.validated_data["limit"], visible, version=version)
+        # Read once: the name in the answer is that of the version which found the products.
+        version = searched_version()
+        limit = parameters.validated_data["limit"]
+        found = similar_products(product, limit, visible, version=version) if version else []
         results = SimilarProductSerializer(found, many=True, context={"request": request})
         return Response(
             {"product": str(product.pk), "version": version.name if version else None, "results": results.data}

@@ -9,7 +9,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ..widget import widget_cards
+from ..widget import version_for, widget_cards
 
 register = template.Library()
 
@@ -38,7 +38,8 @@ def similar_products(
         heading: text above the row.
         template_name: template of the whole widget; it includes ``shop_similarity/product_card.html`` for each product.
     """
-    cards = widget_cards(product, int(limit), among)
+    request = context.get("request")
+    cards = widget_cards(product, int(limit), among, version=version_for(request))
     if not cards:
         return ""
     values = {
@@ -48,4 +49,4 @@ def similar_products(
         "heading": heading,
         "is_fallback": cards[0].similarity is None,
     }
-    return select_template([template_name]).render(values, request=context.get("request"))
+    return select_template([template_name]).render(values, request=request)
