@@ -30,7 +30,7 @@ class _ReadOnly(admin.ModelAdmin):
 
 @admin.register(ModelVersion)
 class ModelVersionAdmin(_ReadOnly):
-    list_display = ["name", "architecture", "state", "created_at", "activated_at"]
+    list_display = ["name", "architecture", "state", "created_at", "activated_at", "activation_requested_at"]
     list_filter = ["state", "architecture"]
     search_fields = ["name"]
     # A link to the weights would be a download of them.

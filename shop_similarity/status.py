@@ -18,7 +18,8 @@ def status() -> dict[str, Any]:
     Returns:
         ``products`` and ``images`` in the shop; ``embedded``, ``pending`` and ``failed`` photos and the ``coverage``
         (share of the photos, 0 to 1) of the active version, under ``active_version`` its name or None; ``versions``
-        with the same for each version, its state, metrics and index; ``last_sweep``.
+        with the same for each version, its state, metrics and index, and since when it is wished to be active;
+        ``standby_version``: the name of the one to go back to or None; ``last_sweep``.
     """
     catalogue = get_catalogue()
     images = catalogue.images().order_by().count()
@@ -39,6 +40,8 @@ def status() -> dict[str, Any]:
                 "name": version.name,
                 "architecture": version.architecture,
                 "state": version.state,
+                "activation_requested_at": version.activation_requested_at
+                and version.activation_requested_at.isoformat(),
                 "weights_sha256": version.weights_sha256,
                 "weights_source": version.weights_source,
                 "embedded": embedded,
@@ -51,11 +54,13 @@ def status() -> dict[str, Any]:
             }
         )
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
+    standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
     sweep = SweepRun.objects.filter(finished_at__isnull=False).first()
     return {
         "products": catalogue.all_products().count(),
         "images": images,
         "active_version": active and active["name"],
+        "standby_version": standby and standby["name"],
         "embedded": active["embedded"] if active else 0,
         "pending": active["pending"] if active else 0,
         "failed": active["failed"] if active else 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 
@@ -14,35 +15,40 @@ CONFIG = {"width": 0.0625, "frozen_through": None}
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory) -> bytes:
-    """Weights of a MILDNet of a sixteenth of the width, for photos of 32 pixels."""
+def tiny_weights(tmp_path_factory) -> Callable[[int], bytes]:
+    """Weights of a MILDNet of a sixteenth of the width, for photos of 32 pixels, by the seed they are drawn with."""
     import keras
 
     from training.architectures import build
     from training.preprocessing import Preprocessing
 
-    keras.utils.set_random_seed(7)
-    model = build("mildnet", CONFIG, Preprocessing(size=32))
-    path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
-    model.save_weights(path)
-    return path.read_bytes()
+    @functools.cache
+    def make(seed: int) -> bytes:
+        keras.utils.set_random_seed(seed)
+        model = build("mildnet", CONFIG, Preprocessing(size=32))
+        path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
+        model.save_weights(path)
+        return path.read_bytes()
+
+    return make
 
 
 @pytest.fixture
 def tiny_version(tiny_weights) -> Callable[..., ModelVersion]:
-    """Factory of model versions with those weights in the real storage."""
+    """Factory of model versions with such weights in the real storage."""
     from training.preprocessing import Preprocessing
 
-    def make(name: str = "tiny", state: str = ModelVersion.State.ACTIVE) -> ModelVersion:
+    def make(name: str = "tiny", state: str = ModelVersion.State.ACTIVE, seed: int = 7) -> ModelVersion:
+        weights = tiny_weights(seed)
         version = ModelVersion(
             name=name,
             architecture="mildnet",
             config=CONFIG,
             preprocessing=Preprocessing(size=32).to_dict(),
-            weights_sha256=hashlib.sha256(tiny_weights).hexdigest(),
+            weights_sha256=hashlib.sha256(weights).hexdigest(),
             state=state,
         )
-        version.weights.save(f"{name}.weights.h5", ContentFile(tiny_weights), save=False)
+        version.weights.save(f"{name}.weights.h5", ContentFile(weights), save=False)
         version.save()
         return version
 

@@ -35,6 +35,8 @@ class Command(BaseCommand):
                 f"({row['coverage']:.1%}), {row['pending']} pending, {row['failed']} failed, "
                 f"index {row['index']['state']}"
             )
+            if row["activation_requested_at"]:
+                self.stdout.write("  becomes active when it is complete, see `manage.py model_versions`")
             for failure in row["failures"]:
                 self.stdout.write(f"  photo {failure['image']} of product {failure['product']}: {failure['error']}")
         sweep = found["last_sweep"]

@@ -49,7 +49,6 @@ class Command(BaseCommand):
         from training.first_version import FirstVersionError, make_first_version
 
         started = time.monotonic()
-        replaced = ModelVersion.objects.active() if options["activate"] else None
         with _Bars(self.stderr, quiet=options["verbosity"] == 0) as bars:
             try:
                 weights = find_vgg16_weights(
@@ -94,21 +93,24 @@ class Command(BaseCommand):
             % {"count": queued},
         )
         if options["activate"]:
-            self._activate(version, replaced, options)
+            self._activate(version, options)
 
-    def _activate(self, version: ModelVersion, replaced: ModelVersion | None, options: dict[str, Any]) -> None:
-        from shop_similarity.rollout import activate
+    def _activate(self, version: ModelVersion, options: dict[str, Any]) -> None:
+        from shop_similarity.rollout import NotBetter, request_activation
 
-        activate(version)
-        self._say(options, _("It is the active version now."))
-        if replaced is not None:
-            self.stderr.write(
-                _(
-                    "It took the place of %(name)s and has no embeddings yet: run embed_products, until then products "
-                    "have no look-alikes."
-                )
-                % {"name": replaced.name}
-            )
+        try:
+            is_active = request_activation(version)
+        except NotBetter as error:
+            raise CommandError(
+                _("%(name)s is stored as a candidate, but not activated. %(reason)s")
+                % {"name": version.name, "reason": error}
+            ) from error
+        self._say(
+            options,
+            _("It is the active version now.")
+            if is_active
+            else _("It becomes the active version as soon as its embeddings are complete."),
+        )
 
     def _say(self, options: dict[str, Any], text: str) -> None:
         if options["verbosity"] > 0:
