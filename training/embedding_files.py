@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from shop_similarity.conf import get_settings
 from shop_similarity.images import DEFAULT_LIMITS, ImageError, ImageLimits, open_image
 from training.features import extract
 from training.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     import keras
+
+    from shop_similarity.models import ModelVersion
 
 Progress = Callable[[int], None]
 """Called with the number of photos done."""
@@ -125,3 +128,29 @@ def map_files(
                     progress(number)
     if reasons:
         raise UnreadablePhotos(reasons, len(paths))
+
+
+def embed_with_version(version: ModelVersion, paths: Sequence[Path], progress: Progress | None = None) -> np.ndarray:
+    """Embed photos by a stored model version, in the precision and within the limits that workers have.
+
+    Returns:
+        ``(len(paths), 4096)`` ``float32``.
+
+    Raises:
+        WeightsError: if the version's weights cannot be used.
+        UnreadablePhotos: if some photos cannot be read.
+    """
+    from training.loading import load_version
+    from training.precision import dtype_policy, fast_policy
+
+    settings = get_settings()
+    with dtype_policy(fast_policy()):
+        model = load_version(version, cache_dir=settings.weights_cache)
+    preprocessing = Preprocessing.from_dict(version.preprocessing)
+    return embed_files(model, paths, preprocessing, settings.batch_size, progress, image_limits())
+
+
+def image_limits() -> ImageLimits:
+    """What the shop's settings let a photo be."""
+    settings = get_settings()
+    return ImageLimits(settings.max_image_bytes, settings.max_image_pixels, tuple(settings.image_formats))

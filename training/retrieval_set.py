@@ -60,8 +60,8 @@ class RetrievalSet:
 
         Args:
             folder: holds ``queries.csv``, ``gallery.csv`` and ``qrels.csv``.
-            images: the folder that image paths are relative to; by default the first of ``folder`` and its parent
-                that has most of them.
+            images: the folder that image paths are relative to. Where it, or ``None``, does not have all of them,
+                ``folder`` and its parent are tried as well.
 
         Raises:
             RetrievalSetError: for a missing file, column or photo, an unknown or repeated id, a relevance other than
@@ -76,7 +76,7 @@ class RetrievalSet:
         query_ids = _unique(folder / "queries.csv", [row[0] for row in query_rows])
         gallery_ids = _unique(folder / "gallery.csv", [row[0] for row in gallery_rows])
         names = [row[1] for row in query_rows + gallery_rows]
-        places, paths = _number(_find(names, [Path(images)] if images else [folder, folder.parent], folder))
+        places, paths = _number(_find(names, [*([Path(images)] if images else []), folder, folder.parent], folder))
         queries, gallery = places[: len(query_rows)], places[len(query_rows) :]
         relevance = _relevance(folder / "qrels.csv", qrel_rows, query_ids, gallery_ids)
         itself = np.array(query_ids)[:, None] == np.array(gallery_ids)[None, :]
@@ -152,7 +152,7 @@ def _find(names: Sequence[str], roots: Sequence[Path], folder: Path) -> list[Pat
     if missing := found[root]:
         raise RetrievalSetError(
             f"{len(missing)} of the {len(set(names))} photos of {folder} are not below {root}: {_some(missing)}. "
-            "Put them there, or name the folder that the paths are relative to."
+            "Put them there, or name the folder that the paths are relative to (--images FOLDER)."
         )
     return [root / name for name in names]
 
