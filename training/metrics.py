@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _TRIPLETS_AT_ONCE = 1024
+_NUMBERS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,10 +243,11 @@ def estimate_mean(
         members = np.unique(groups, return_inverse=True)[1]
         sums, counts = np.bincount(members, weights=values), np.bincount(members).astype(np.float64)
     generator = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(draws):
-        chosen = generator.integers(0, len(sums), len(sums))
-        drawn.append(sums[chosen].sum() / counts[chosen].sum())
+    at_once = max(1, _NUMBERS_AT_ONCE // len(sums))
+    drawn: list[float] = []
+    for start in range(0, draws, at_once):
+        chosen = generator.integers(0, len(sums), (min(at_once, draws - start), len(sums)))
+        drawn.extend(sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1))
     return Estimate(float(values.mean()), *_percentiles(drawn, level))
 
 

@@ -224,9 +224,7 @@ def test_a_comparison_is_paired_with_the_active_version_and_shown(retrieval, tri
     found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert found["photos"] == 60
     difference = found["models"]["new"]["difference"]["mean_average_precision"]
-    expected = (
-        good.to_dict()["retrieval"]["mean_average_precision"] - poor.to_dict()["retrieval"]["mean_average_precision"]
-    )
+    ours, theirs = (one.to_dict()["retrieval"]["mean_average_precision"] for one in (good, poor))
     assert difference["value"] == pytest.approx(ours - theirs, abs=2e-4) and difference["interval"][0] > 0
     assert "difference" not in found["models"]["old"]
     shown = tables(comparison)
