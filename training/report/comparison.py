@@ -1,0 +1,110 @@
+"""A trained model against others, in figures and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+METRICS = {
+    ("retrieval", "recall_at_1"): "Recall@1",
+    ("retrieval", "recall_at_5"): "Recall@5",
+    ("retrieval", "recall_at_10"): "Recall@10",
+    ("retrieval", "map_at_r"): "MAP@R",
+    ("retrieval", "mean_average_precision"): "mAP",
+    ("retrieval", "ndcg_at_10"): "nDCG@10",
+    ("triplets", "accuracy"): "Triplet accuracy",
+}
+IN_WORDS = (("retrieval", "recall_at_1"), ("retrieval", "mean_average_precision"), ("triplets", "accuracy"))
+"""The metrics that the summary speaks of."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One metric of one model.
+
+    Attributes:
+        value: the metric.
+        low, high: its 95 % interval; the value itself where none was measured.
+        of: names what it was measured on; figures of different sets can't be compared.
+    """
+
+    value: float
+    low: float
+    high: float
+    of: tuple[Any, ...]
+
+    @property
+    def has_interval(self) -> bool:
+        return self.low < self.high
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})" if self.has_interval else f"{self.value:.3f}"
+
+    def overlaps(self, other: Figure) -> bool:
+        """Whether the intervals share a point."""
+        return self.low <= other.high and other.low <= self.high
+
+
+def figure(evaluation: Mapping[str, Any], metric: tuple[str, str]) -> Figure | None:
+    """A metric of an evaluation, or None where it was not measured."""
+    part = evaluation.get(metric[0]) or {}
+    value = part.get(metric[1])
+    if not isinstance(value, int | float):
+        return None
+    low, high = (part.get("intervals") or {}).get(metric[1]) or (value, value)
+    return Figure(value, low, high, (part.get("set"), part.get("min_relevance")))
+
+
+def measured(evaluations: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The metrics that at least one evaluation has."""
+    return [metric for metric in METRICS if any(figure(found, metric) for found in evaluations.values())]
+
+
+def verdicts(
+    evaluations: Mapping[str, Mapping[str, Any]],
+    differences: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> list[tuple[str, list[str]]]:
+    """For each metric of :data:`IN_WORDS` the first model's figure, and how it stands against each of the others.
+
+    Where a paired difference is known it decides, for it is the sharper test; else whether the intervals overlap.
+    """
+    if not evaluations:
+        return []
+    (model, own), *others = evaluations.items()
+    sentences = []
+    for metric in IN_WORDS:
+        mine = figure(own, metric)
+        if mine is None:
+            continue
+        clauses = []
+        for name, evaluation in others:
+            theirs = figure(evaluation, metric)
+            if theirs is not None:
+                clauses.append(_clause(name, mine, theirs, _difference(differences or {}, name, metric)))
+        sentences.append((f"{METRICS[metric]} of {model} is {mine}{':' if clauses else '.'}", clauses))
+    return sentences
+
+
+def _difference(
+    differences: Mapping[str, Mapping[str, Sequence[float]]], name: str, metric: tuple[str, str]
+) -> Sequence[float] | None:
+    key = "triplet_accuracy" if metric == ("triplets", "accuracy") else metric[1]
+    return differences.get(name, {}).get(key)
+
+
+def _clause(name: str, mine: Figure, theirs: Figure, difference: Sequence[float] | None) -> str:
+    if mine.of != theirs.of:
+        return f"{name} was measured on another set and can't be compared"
+    if mine.value == theirs.value:
+        return f"equal to {name}"
+    word = "better than" if mine.value > theirs.value else "worse than"
+    if difference is not None:
+        value, low, high = difference
+        told = f"difference {value:+.3f}, {low:+.3f} to {high:+.3f}"
+        sure = "" if low > 0 or high < 0 else ": may be chance"
+        return f"{word} {name} ({theirs.value:.3f}; {told}{sure})"
+    if not (mine.has_interval and theirs.has_interval):
+        return f"{word} {name} ({theirs.value:.3f})"
+    sure = "the intervals overlap, so this may be chance" if mine.overlaps(theirs) else "the intervals do not overlap"
+    return f"{word} {name} ({theirs}; {sure})"

@@ -1,0 +1,304 @@
+"""The report as one HTML file that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.template import Context, Engine
+from django.utils.safestring import SafeString, mark_safe
+
+from training.report.comparison import METRICS, figure, measured
+from training.report.contents import Report
+from training.report.plots import Plot, histogram, interval_plot, line_plot
+from training.report.samples import ranking_rows, triplet_distances, triplet_rows
+from training.report.summary import duration, summary
+
+_FOLDER = Path(__file__).parent
+_BEST, _WORST, _QUERIES = 6, 18, 12
+_HISTORY = {
+    "epoch": "Epoch",
+    "loss": "Loss",
+    "val_loss": "Validation loss",
+    "accuracy": "Accuracy",
+    "val_accuracy": "Validation accuracy",
+    "recall_at_1": "Recall@1",
+    "mean_average_precision": "mAP",
+    "learning_rate": "Learning rate",
+    "seconds": "Seconds",
+    "images_per_second": "Images per second",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with a caption.
+
+    Attributes:
+        caption: what it shows.
+        head: the headings of the columns.
+        rows: texts; the first cell of each heads its row.
+        numeric: whether the other cells hold figures.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    numeric: bool = True
+
+
+def write_report(path: Path, report: Report) -> Path:
+    """Write a report as one self-contained HTML file, a few MiB at most.
+
+    A reader of ``path`` sees the old report or the new one, never half of one.
+
+    Args:
+        path: where to; its folder is made if it is missing.
+        report: what is known of the run.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    path = Path(path)
+    # What comes from a file system may hold half a character.
+    page = render(report).encode("utf-8", "backslashreplace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def render(report: Report) -> str:
+    """The page's HTML."""
+    sections: list[dict[str, Any]] = []
+
+    def section(heading: str, intro: str = "", **parts: Any) -> None:
+        if any(parts.values()):
+            sections.append({"id": f"section-{len(sections) + 1}", "heading": heading, "intro": intro} | parts)
+
+    section(
+        "Comparison",
+        "Figures with their 95 % intervals. Models can be compared where they were measured on the same set.",
+        plots=_comparison_plots(report),
+        tables=_comparison_tables(report),
+    )
+    section("Curves", plots=_history_plots(report), folded=_history_table(report))
+    if report.triplets is not None and report.triplet_embeddings is not None and len(report.triplets):
+        arguments = report.triplets, report.triplet_embeddings
+        section(
+            "Distances of the validation triplets",
+            "Euclidean distance between embeddings of length 1: 0 for equal ones, 2 for opposite ones.",
+            plots=_distance_plots(*arguments),
+        )
+        section(
+            "Worst triplets",
+            "The smallest margins, the distance to the negative less that to the positive, one of each query. Look "
+            "at these first: wrong labels stand out here, too.",
+            rows=triplet_rows(*arguments, _WORST, worst=True),
+            narrow=True,
+        )
+        section("Best triplets", "The largest margins.", rows=triplet_rows(*arguments, _BEST, worst=False), narrow=True)
+    if report.retrieval is not None and report.retrieval_embeddings is not None:
+        section(
+            "Sample queries with their first results",
+            "A third of them have the best average precision, a third are middling, a third are the worst. Hits are "
+            "framed and named; the query itself is left out.",
+            rows=ranking_rows(report.retrieval, report.retrieval_embeddings, _QUERIES),
+        )
+    section("Options and data", tables=list(_run_tables(report.run)))
+    engine = Engine(dirs=[_FOLDER], autoescape=True)
+    style = mark_safe((_FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S308, our own file
+    context = {"title": report.title, "style": style, "summary": summary(report), "sections": sections}
+    return engine.get_template("page.html").render(Context(context))
+
+
+def _shown(plots: Iterable[Plot | None]) -> list[dict[str, str | SafeString]]:
+    return [
+        # The plots' module escapes every text that it writes.
+        {"title": plot.title, "description": plot.description, "svg": mark_safe(plot.svg)}  # noqa: S308
+        for plot in plots
+        if plot is not None
+    ]
+
+
+def _comparison_plots(report: Report) -> list[dict[str, str | SafeString]]:
+    plots = []
+    if len(report.evaluations) > 1:
+        for metric in measured(report.evaluations):
+            figures = {name: figure(found, metric) for name, found in report.evaluations.items()}
+            own = next(iter(figures.values()))
+            rows = {
+                name: (known.value, known.low, known.high)
+                for name, known in figures.items()
+                if known and own and known.of == own.of
+            }
+            if len(rows) > 1 and metric[1] in ("recall_at_1", "mean_average_precision", "map_at_r", "accuracy"):
+                plots.append(interval_plot(METRICS[metric], rows, f"{METRICS[metric]}, 95 % interval"))
+    return _shown(plots)
+
+
+def _comparison_tables(report: Report) -> list[Table]:
+    evaluations = report.evaluations
+    tables = []
+    for part, caption in (("retrieval", "Retrieval"), ("triplets", "Triplets")):
+        metrics = [metric for metric in measured(evaluations) if metric[0] == part]
+        known = {name: found[part] for name, found in evaluations.items() if found.get(part)}
+        if metrics and known:
+            rows = [(name, *(str(figure(evaluations[name], metric) or "") for metric in metrics)) for name in known]
+            head = ("Model", *(METRICS[metric] for metric in metrics))
+            tables.append(_with_basis(f"{caption}: value and 95 % interval", head, rows, known, _measured_on))
+    tables += _by_type(evaluations)
+    recalls = {name: found["codes"] for name, found in evaluations.items() if found.get("codes")}
+    if recalls:
+        counts = sorted({int(count) for codes in recalls.values() for count in codes.get("recall", {})})
+        rows = [(name, *(_code_cell(codes, str(count)) for count in counts)) for name, codes in recalls.items()]
+        k = next(iter(recalls.values())).get("k", 10)
+        caption = f"Coded search: share of the exact first {k} that it finds, by the number of candidates"
+        head = ("Model", *(f"{count} candidates" for count in counts))
+        tables.append(_with_basis(caption, head, rows, recalls, _searched))
+    return tables
+
+
+def _code_cell(codes: Mapping[str, Any], count: str) -> str:
+    value, interval = codes.get("recall", {}).get(count), codes.get("intervals", {}).get(count)
+    if value is None:
+        return ""
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def _with_basis(
+    caption: str,
+    head: tuple[str, ...],
+    rows: list[tuple[str, ...]],
+    parts: Mapping[str, Mapping[str, Any]],
+    basis: Callable[[Mapping[str, Any]], str],
+) -> Table:
+    """Say once, in the caption, what all rows were measured on, or in each row where that differs."""
+    texts = [basis(part) for part in parts.values()]
+    if len({(text, part.get("set")) for text, part in zip(texts, parts.values(), strict=True)}) == 1:
+        return Table(f"{caption} ({texts[0]})", head, rows)
+    sets = [f"{text}, set {str(part.get('set', ''))[:8]}" for text, part in zip(texts, parts.values(), strict=True)]
+    return Table(caption, (*head, "Measured on"), [(*row, text) for row, text in zip(rows, sets, strict=True)])
+
+
+def _searched(codes: Mapping[str, Any]) -> str:
+    return f"{codes.get('queries', 0):,} searches in {codes.get('gallery', 0):,} photos"
+
+
+def _measured_on(part: Mapping[str, Any]) -> str:
+    if "queries" in part:
+        hits = {1: ", partial hits count", 2: ", exact hits only"}.get(part.get("min_relevance"), "")
+        return f"{part['queries']:,} queries in {part.get('gallery', 0):,} photos{hits}"
+    return f"{part.get('triplets', 0):,} triplets"
+
+
+def _by_type(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    tables = []
+    for key, word in (("by_positive_type", "positive"), ("by_negative_type", "negative")):
+        found = {name: (values.get("triplets") or {}).get(key) or {} for name, values in evaluations.items()}
+        kinds = sorted({kind for by_kind in found.values() for kind in by_kind})
+        if not kinds:
+            continue
+        rows = []
+        for name, by_kind in found.items():
+            cells = []
+            for kind in kinds:
+                values = by_kind.get(kind)
+                low, high = (values or {}).get("interval") or (None, None)
+                interval = f" ({low:.3f} to {high:.3f})" if low is not None else ""
+                cells.append(f"{values['accuracy']:.3f}{interval}" if values else "")
+            rows.append((name, *cells))
+        tables.append(Table(f"Triplet accuracy by kind of {word}", ("Model", *kinds), rows))
+    return tables
+
+
+def _history_plots(report: Report) -> list[dict[str, str | SafeString]]:
+    epochs = [row.get("epoch", place) for place, row in enumerate(report.history, start=1)]
+
+    def column(key: str) -> list[float | None]:
+        return [row.get(key) for row in report.history]
+
+    curves = (
+        ("Loss", {"train": column("loss"), "validation": column("val_loss")}, "loss"),
+        ("Triplet accuracy", {"train": column("accuracy"), "validation": column("val_accuracy")}, "in the right order"),
+        ("Retrieval", {"Recall@1": column("recall_at_1"), "mAP": column("mean_average_precision")}, ""),
+        ("Learning rate", {"learning rate": column("learning_rate")}, "learning rate"),
+    )
+    return _shown(
+        line_plot(title, epochs, series, "epoch", label, report.best_epoch) for title, series, label in curves
+    )
+
+
+def _history_table(report: Report) -> Table | None:
+    keys = [key for key in _HISTORY if any(row.get(key) is not None for row in report.history)]
+    if not keys:
+        return None
+    rows = [tuple(_number(row.get(key)) for key in keys) for row in report.history]
+    return Table("Every epoch in figures", tuple(_HISTORY[key] for key in keys), rows)
+
+
+def _distance_plots(triplets: Any, embeddings: Any) -> list[dict[str, str | SafeString]]:
+    positive, negative = triplet_distances(embeddings, triplets.rows)
+    plots = [
+        histogram(
+            "Distances",
+            {"D(query, positive)": positive, "D(query, negative)": negative},
+            "Euclidean distance",
+            "triplets",
+        ),
+        histogram("Margins", {"D(query, negative) - D(query, positive)": negative - positive}, "margin", "triplets"),
+    ]
+    return _shown(plots)
+
+
+def _run_tables(run: Mapping[str, Any]) -> Iterable[Table]:
+    single = {name: value for name, value in run.items() if not isinstance(value, Mapping)}
+    if single:
+        yield _settings("Run", single)
+    for name, value in run.items():
+        if isinstance(value, Mapping) and value:
+            yield _settings(str(name).replace("_", " ").capitalize(), value)
+
+
+def _settings(caption: str, values: Mapping[str, Any]) -> Table:
+    rows = [(name, _text(name, value)) for name, value in _flat(values)]
+    return Table(caption, ("Name", "Value"), rows, numeric=False)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _text(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if name.rpartition(".")[2] == "seconds" and isinstance(value, int | float):
+        return duration(value)
+    if isinstance(value, int) and not isinstance(value, bool) and "seed" not in name:
+        return f"{value:,}"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "" if value is None else str(value)
