@@ -163,11 +163,7 @@ def test_mixing_two_files_of_one_folder_names_each_photo_and_row_once():
 
 def test_groups_of_two_shops_are_not_confused():
     new, old = shop(seed=1, root="/shop/new"), shop(seed=2, root="/shop/old")
-    named = [
-        Triplets(s.images, s.rows, s.positive_type, s.negative_type, s.root, query_group=["12"] * len(s))
-        for s in (new, old)
-    ]
-    mixed = mix(*named, 0.5)
+    mixed = mix(*(replace(each, query_group=["12"] * len(each)) for each in (new, old)), 0.5)
     assert set(mixed.query_group) == {"12", "old:12"} and set(mixed.negative_group) == {""}
 
 
