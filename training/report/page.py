@@ -235,7 +235,7 @@ def _history_plots(report: Report) -> list[dict[str, str | SafeString]]:
 
     curves = (
         ("Loss", {"train": column("loss"), "validation": column("val_loss")}, "loss"),
-        ("Triplet accuracy", {"train": column("accuracy"), "validation": column("val_accuracy")}, "in the right order"),
+        ("Accuracy", {"train": column("accuracy"), "validation": column("val_accuracy")}, "in the right order"),
         ("Retrieval", {"Recall@1": column("recall_at_1"), "mAP": column("mean_average_precision")}, ""),
         ("Learning rate", {"learning rate": column("learning_rate")}, "learning rate"),
     )
