@@ -132,6 +132,7 @@ def test_config_round_trip():
         {"embedding_dim": 0},
         {"hidden": [0]},
         {"frozen_through": "block9"},
+        {"backbone": "resnet"},
         {"layers": 3},
     ],
 )
@@ -141,7 +142,7 @@ def test_options_that_cannot_be_built_are_refused(options):
 
 
 def test_unknown_architectures_are_refused():
-    with pytest.raises(ValueError, match="Known: mildnet"):
+    with pytest.raises(ValueError, match="Known: mildnet, mildnet-lite, ranknet"):
         build("resnet", {}, SIZE)
 
 

@@ -24,6 +24,8 @@ BLOCKS = (
 STEM_FILTERS = 32
 TOP_FILTERS = 1280
 EPSILON = 1e-3
+# A block ends in a linear projection.
+SIGNED_TAPS = frozenset(f"block{number}" for number in range(1, 8))
 TAPS = ("stem", *(f"block{number}" for number in range(1, 8)), "top")
 
 

@@ -8,7 +8,17 @@ from types import ModuleType
 
 import keras
 
-from training.backbones import efficientnet_lite0, efficientnet_lite0_sources, vgg16, vgg16_sources
+from training.backbones import (
+    efficientnet_lite0,
+    efficientnet_lite0_sources,
+    mobilenet,
+    mobilenet_sources,
+    vgg,
+    vgg16,
+    vgg16_sources,
+    vgg19,
+    vgg19_sources,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,8 @@ class Backbone:
             ``apply(pixels, width)``.
         filters: number of filters of a tap, called as ``filters(tap, width)``.
         sources: the module that reads its pretrained weights.
+        frozen_through: the last layer that training leaves alone unless told otherwise, or ``None``.
+        signed_taps: those whose numbers may be negative.
         depthwise: whether it consists of depthwise convolutions, which bfloat16 makes slower on a CPU.
     """
 
@@ -32,6 +44,8 @@ class Backbone:
     apply: Callable[[keras.KerasTensor, float], dict[str, keras.KerasTensor]]
     filters: Callable[[str, float], int]
     sources: ModuleType
+    frozen_through: str | None = None
+    signed_taps: frozenset[str] = frozenset()
     depthwise: bool = False
 
     @property
@@ -45,11 +59,22 @@ class Backbone:
         return keras.Model(pixels, self.apply(pixels, width)[self.taps[-1]], name=self.name)
 
 
+_VGG_TAPS = {tap: tap for tap in vgg.TAPS}
+
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
     for backbone in (
+        Backbone("vgg16", "VGG16", _VGG_TAPS, vgg16.vgg16_blocks, vgg.tap_filters, vgg16_sources, "block3_conv3"),
+        Backbone("vgg19", "VGG19", _VGG_TAPS, vgg19.vgg19_blocks, vgg.tap_filters, vgg19_sources, "block3_conv3"),
         Backbone(
-            "vgg16", "VGG16", {tap: tap for tap in vgg16.TAPS}, vgg16.vgg16_blocks, vgg16.tap_filters, vgg16_sources
+            "mobilenet",
+            "MobileNet",
+            mobilenet.TAP_LAYERS,
+            mobilenet.mobilenet_taps,
+            mobilenet.filters,
+            mobilenet_sources,
+            "conv_pw_11_relu",
+            depthwise=True,
         ),
         Backbone(
             "efficientnet_lite0",
@@ -58,6 +83,8 @@ BACKBONES: dict[str, Backbone] = {
             efficientnet_lite0.efficientnet_lite0_taps,
             efficientnet_lite0.filters,
             efficientnet_lite0_sources,
+            "top_activation",
+            signed_taps=efficientnet_lite0.SIGNED_TAPS,
             depthwise=True,
         ),
     )

@@ -101,14 +101,16 @@ def read_keras_layers(path: Path, names: Sequence[str], title: str, source: str)
 
 
 @contextmanager
-def keras_download(title: str, url: str, md5: str, progress: Progress, timeout: float) -> Iterator[tuple[Path, str]]:
+def keras_download(
+    title: str, url: str, md5: str | None, progress: Progress, timeout: float
+) -> Iterator[tuple[Path, str]]:
     """Keras's own ``imagenet`` weights as a file and what to call it: the copy that Keras keeps in the user's home, or
     a download.
 
     Args:
         title: the class in ``keras.applications``.
         url: of the file.
-        md5: of its content.
+        md5: of its content; ``None`` where none is published.
         progress: told the bytes.
         timeout: seconds that the host may take to answer, and to send each piece.
 
@@ -116,7 +118,7 @@ def keras_download(title: str, url: str, md5: str, progress: Progress, timeout: 
         SourceError: if the host does not answer or the file is not the published one.
     """
     kept = Path.home() / ".keras" / "models" / url.rpartition("/")[2]
-    if kept.is_file() and _md5(kept) == md5:
+    if kept.is_file() and md5 in (None, _md5(kept)):
         yield kept, "keras.applications imagenet (kept copy)"
         return
     what = f"Downloading {title} from Keras"
@@ -131,7 +133,7 @@ def keras_download(title: str, url: str, md5: str, progress: Progress, timeout: 
                     file.write(piece)
                     done += len(piece)
                     progress(what, done, total)
-            if _md5(path) != md5:
+            if md5 not in (None, _md5(path)):
                 raise SourceError(f"Keras's host sent something else than the published {title} weights.")
         except (urllib.error.URLError, OSError, ValueError) as error:
             reason = getattr(error, "reason", None) or error

@@ -22,9 +22,12 @@ import keras
 
 from training.backbones.registry import Backbone, get_backbone
 from training.backbones.sources import Pretrained, Progress, SourceError
+from training.backbones.vgg19_sources import deepen_vgg16
 
 _ATTRIBUTE = "shop_similarity"
 _SUFFIX = ".weights.h5"
+_IMAGENET = "imagenet"
+_DEEPENED = "from-vgg16"
 
 Remote = Sequence[Callable[[Progress], Pretrained]]
 
@@ -38,7 +41,7 @@ class BackboneWeights:
     """A backbone's converted weights in a local file.
 
     Attributes:
-        path: the ``.weights.h5`` file.
+        path: the ``.weights.h5`` file; ``None`` for :func:`random_weights`.
         sha256: of that file.
         mean: RGB mean (0..255) that belongs to them.
         std: RGB standard deviation (0..255) that belongs to them.
@@ -46,7 +49,7 @@ class BackboneWeights:
         backbone: whose they are, a key of :data:`~training.backbones.registry.BACKBONES`.
     """
 
-    path: Path
+    path: Path | None
     sha256: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -59,6 +62,8 @@ class BackboneWeights:
         Raises:
             ValueError: if the model lacks one of them or has it in another shape.
         """
+        if self.path is None:
+            return
         pretrained = get_backbone(self.backbone).model()
         pretrained.load_weights(self.path)
         for layer in pretrained.layers:
@@ -76,7 +81,9 @@ def find_weights(
     """Find a backbone's ImageNet weights.
 
     The order: ``file``, if one is named (and nothing else then); a converted file in ``cache_dir``; the backbone's
-    sources in turn, Keras's own download first where there is one.
+    sources in turn, Keras's own download first where there is one. VGG19 falls back on VGG16's, found in the same way
+    and deepened to the same features (:mod:`training.backbones.vgg19_sources`); its ``source`` says so, and Keras's
+    are asked for again the next time.
 
     Args:
         backbone: a key of :data:`~training.backbones.registry.BACKBONES`.
@@ -94,18 +101,18 @@ def find_weights(
     cache_dir = Path(cache_dir)
     if file is not None:
         return _from_user_file(spec, Path(file), cache_dir, progress)
-    for path in sorted(cache_dir.glob(f"{_prefix(spec)}*{_SUFFIX}")):
-        progress(f"Checking the {spec.title} weights", 0, 0)
-        sha256 = _sha256(path)
-        if path.name == _name(spec, sha256):
-            return _describe(path, sha256)
-        # A damaged copy is of no use to anybody, and its name would keep it looked at for ever.
-        path.unlink(missing_ok=True)
+    if found := _in_cache(spec, cache_dir, progress):
+        return found
     reasons = []
     for source in spec.sources.REMOTE if remote is None else remote:
         try:
             return _convert(spec, source(progress), cache_dir, progress)
         except SourceError as error:
+            reasons.append(str(error))
+    if backbone == "vgg19":
+        try:
+            return _deepened(cache_dir, progress)
+        except WeightsUnavailable as error:
             reasons.append(str(error))
     raise WeightsUnavailable(
         f"No pretrained {spec.title} weights could be had, and random ones would only give random look-alikes. "
@@ -122,6 +129,44 @@ def find_vgg16_weights(
 ) -> BackboneWeights:
     """:func:`find_weights` of VGG16."""
     return find_weights("vgg16", cache_dir, file, progress, remote)
+
+
+def random_weights(backbone: str) -> BackboneWeights:
+    """What stands for pretrained weights where somebody asks in so many words for none: :meth:`BackboneWeights.apply`
+    leaves the model's fresh numbers alone, and the normalisation is the backbone's own.
+
+    Look-alikes found by such a model are random. It is for shrunk models (``width`` below 1) and for training from
+    nothing.
+
+    Raises:
+        ValueError: for an unknown backbone.
+    """
+    sources = get_backbone(backbone).sources
+    return BackboneWeights(None, "", sources.MEAN, sources.STD, "random numbers, not pretrained", backbone)
+
+
+def _in_cache(spec: Backbone, cache_dir: Path, progress: Progress, kind: str = _IMAGENET) -> BackboneWeights | None:
+    for path in sorted(cache_dir.glob(f"{_prefix(spec, kind)}*{_SUFFIX}")):
+        progress(f"Checking the {spec.title} weights", 0, 0)
+        sha256 = _sha256(path)
+        if path.name == _name(spec, sha256, kind):
+            return _describe(path, sha256)
+        # A damaged copy is of no use to anybody, and its name would keep it looked at for ever.
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _deepened(cache_dir: Path, progress: Progress) -> BackboneWeights:
+    """VGG19 that starts as VGG16."""
+    spec = get_backbone("vgg19")
+    if found := _in_cache(spec, cache_dir, progress, _DEEPENED):
+        return found
+    vgg16 = find_weights("vgg16", cache_dir, progress=progress)
+    model = get_backbone("vgg16").model()
+    model.load_weights(vgg16.path)
+    layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    pretrained = deepen_vgg16(Pretrained(layers, vgg16.mean, vgg16.std, vgg16.source))
+    return _convert(spec, pretrained, cache_dir, progress, _DEEPENED)
 
 
 def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progress) -> BackboneWeights:
@@ -151,7 +196,9 @@ def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progr
         raise WeightsUnavailable(f"{file} cannot be used: {error}") from error
 
 
-def _convert(spec: Backbone, pretrained: Pretrained, cache_dir: Path, progress: Progress) -> BackboneWeights:
+def _convert(
+    spec: Backbone, pretrained: Pretrained, cache_dir: Path, progress: Progress, kind: str = _IMAGENET
+) -> BackboneWeights:
     progress(f"Converting the {spec.title} weights", 0, 0)
     model = spec.model()
     layers = [layer for layer in model.layers if layer.weights]
@@ -176,7 +223,7 @@ def _convert(spec: Backbone, pretrained: Pretrained, cache_dir: Path, progress: 
                 file.attrs[_ATTRIBUTE] = json.dumps(about)
             path.chmod(0o644)
             sha256 = _sha256(path)
-            path = path.replace(cache_dir / _name(spec, sha256))
+            path = path.replace(cache_dir / _name(spec, sha256, kind))
         finally:
             Path(temporary).unlink(missing_ok=True)
     except OSError as error:
@@ -194,12 +241,12 @@ def _describe(path: Path, sha256: str) -> BackboneWeights:
     return BackboneWeights(path, sha256, tuple(about["mean"]), tuple(about["std"]), about["source"], backbone)
 
 
-def _prefix(spec: Backbone) -> str:
-    return f"{spec.name}-imagenet-"
+def _prefix(spec: Backbone, kind: str) -> str:
+    return f"{spec.name}-{kind}-"
 
 
-def _name(spec: Backbone, sha256: str) -> str:
-    return f"{_prefix(spec)}{sha256[:16]}{_SUFFIX}"
+def _name(spec: Backbone, sha256: str, kind: str) -> str:
+    return f"{_prefix(spec, kind)}{sha256[:16]}{_SUFFIX}"
 
 
 def _sha256(path: Path) -> str:
