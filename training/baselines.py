@@ -1,4 +1,4 @@
-"""What a model has to beat: a colour histogram, and ImageNet's features as they are.
+"""What a model has to beat: colours, a hand-made score, and ImageNet's features as they are.
 
 Each baseline is an ``Embed`` (:data:`training.evaluation.Embed`): paths of photos to ``(n, d)`` vectors whose cosine
 says how alike two photos are.
@@ -6,16 +6,17 @@ says how alike two photos are.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from shop_similarity.images import DEFAULT_LIMITS, ImageLimits
+from training import scorers
 from training.embedding_files import Progress, embed_files, map_files
 from training.preprocessing import Preprocessing
 
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
 
 # Called as progress(what, done, total); total is 0 while unknown.
 FetchProgress = Callable[[str, int, int], None]
-
-_HISTOGRAM_SIDE = 128
-# Bins of lightness, green-red and blue-yellow.
-_BINS = (8, 12, 12)
-# CIE a and b of sRGB lie between -86 and 98, and -108 and 94; ImageCms adds 128.
-_RANGES = ((0, 256), (40, 232), (16, 226))
 
 
 @dataclass(frozen=True)
@@ -47,28 +42,31 @@ class Baseline:
     embed: Callable[[Sequence[Path], Progress | None], np.ndarray]
 
 
-def colour_histogram(photo: Image.Image) -> np.ndarray:
-    """Joint histogram of an RGB photo's colours in CIE Lab, ``(1152,)``.
-
-    Roots are taken, so that the cosine of two is the Bhattacharyya coefficient of the histograms.
-    """
-    small = photo.resize((_HISTOGRAM_SIDE, _HISTOGRAM_SIDE), Image.Resampling.BOX, reducing_gap=3.0)
-    lab = np.asarray(ImageCms.applyTransform(small, _to_lab())).reshape(-1, 3).astype(np.int16)
-    # Pillow keeps a and b as signed bytes in unsigned ones.
-    lab[:, 1:] = (lab[:, 1:] + 128) % 256
-    counts = np.histogramdd(lab, _BINS, _RANGES)[0]
-    return np.sqrt(counts.ravel() / counts.sum()).astype(np.float32)
-
-
 def embed_by_colour(
     paths: Sequence[Path], progress: Progress | None = None, limits: ImageLimits = DEFAULT_LIMITS
 ) -> np.ndarray:
-    """:func:`colour_histogram` of photos in files, ``(n, 1152)``.
+    """Lab histograms of photos in files (:func:`training.scorers.lab_histogram`), ``(n, 486)``.
 
     Raises:
         UnreadablePhotos: if some cannot be read.
     """
-    return np.stack(list(map_files(colour_histogram, paths, limits, 2 * _HISTOGRAM_SIDE, progress)))
+
+    def histogram(photo: Image.Image) -> np.ndarray:
+        small = photo.resize((scorers.SIDE, scorers.SIDE), Image.Resampling.BOX, reducing_gap=3.0)
+        return scorers.lab_histogram(np.asarray(small))
+
+    return _stack(map_files(histogram, paths, limits, scorers.SIDE, progress))
+
+
+def embed_by_hand(
+    paths: Sequence[Path], progress: Progress | None = None, limits: ImageLimits = DEFAULT_LIMITS
+) -> np.ndarray:
+    """Colour, outline and texture of photos in files (:func:`training.scorers.describe`), ``(n, d)``.
+
+    Raises:
+        UnreadablePhotos: if some cannot be read.
+    """
+    return _stack(map_files(scorers.describe, paths, limits, scorers.SIDE, progress))
 
 
 def embed_by_backbone(
@@ -129,16 +127,13 @@ def baselines(
         return embed
 
     found = (
-        Baseline(
-            "colour", "colour histogram (Lab)", lambda paths, progress=None: embed_by_colour(paths, progress, limits)
-        ),
+        Baseline("colour", "colour histogram", partial(embed_by_colour, limits=limits)),
+        Baseline("handmade", "hand-made score", partial(embed_by_hand, limits=limits)),
         Baseline("efficientnet_lite0", "EfficientNet-Lite0, pooled", pooled("efficientnet_lite0")),
         Baseline("vgg16", "VGG16 block5, pooled", pooled("vgg16")),
     )
     return {baseline.name: baseline for baseline in found}
 
 
-@functools.cache
-def _to_lab() -> ImageCms.ImageCmsTransform:
-    srgb, lab = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    return ImageCms.buildTransform(srgb, lab, "RGB", "LAB")
+def _stack(rows: Iterable[np.ndarray]) -> np.ndarray:
+    return np.stack(list(rows)).astype(np.float32)

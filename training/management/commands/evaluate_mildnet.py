@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from training.comparison import Comparison
     from training.evaluation import Evaluation, Validation
 
-USUAL_BASELINES = "colour"
+USUAL_BASELINES = "colour,handmade"
 _WRONG_USAGE = 2
 
 
@@ -71,8 +71,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--baselines",
             metavar="all|none|NAMES",
-            help="Baselines to measure as well, separated by commas: colour (Lab histogram), efficientnet_lite0 and "
-            f"vgg16 (ImageNet features as they are, fetched once). By default {USUAL_BASELINES}.",
+            help="Baselines to measure as well, separated by commas: colour (histogram), handmade (colour, outline and "
+            "texture), efficientnet_lite0 and vgg16 (ImageNet features as they are; weights are fetched once). By "
+            f"default {USUAL_BASELINES}.",
         )
         parser.add_argument(
             "--weights-cache", type=Path, metavar="FOLDER", help="Where the baselines' ImageNet weights are kept."
