@@ -142,6 +142,7 @@ def photo_batches(
     limits: ImageLimits = DEFAULT_LIMITS,
     cache: PixelCache | None = None,
     threads: int | None = None,
+    first: int = 0,
 ) -> tf.data.Dataset:
     """The photos of one epoch, batch by batch.
 
@@ -155,6 +156,8 @@ def photo_batches(
         limits: what photos may be.
         cache: keeps the pixels of unchanged photos for the next epoch; not used where photos are augmented.
         threads: that decode; one for each core by default.
+        first: number of the batch to begin with, for an epoch that was interrupted; photos are changed as if it had
+            begun with the first.
 
     Returns:
         Dataset of ``(N, size, size, 3)`` ``uint8``, ``N`` the length of each array, in their order; the same in every
@@ -198,7 +201,7 @@ def photo_batches(
         pixels = tf.numpy_function(load_batch, [number], tf.uint8, stateful=False)
         return tf.ensure_shape(pixels, shape)
 
-    dataset = tf.data.Dataset.range(len(indices)).map(fetch, num_parallel_calls=2, deterministic=True)
+    dataset = tf.data.Dataset.range(first, len(indices)).map(fetch, num_parallel_calls=2, deterministic=True)
     options = tf.data.Options()
     options.deterministic = True
     return dataset.prefetch(BATCHES_AHEAD).with_options(options)

@@ -21,6 +21,7 @@ class Relations:
         negative_pairs: ``(k, 2)`` places of photos that are named as unlike.
         components: ``(count,)`` number of the group of photos that are linked by positives.
         identities: ``(count,)`` numbers that are equal for copies of one file; every photo is another by default.
+        bystanders: ``(count,)`` bool: photos that nothing is known of and that take part in no pair.
         negatives: which pairs may be pushed apart. ``"batch"``: all that are no positive pair and not the same photo.
             ``"components"``: of these, not two of one component, unless they are named as unlike. Safest where the
             positives of a positive are positives too; where positives are noisy, chains of them tie half a category
@@ -37,6 +38,7 @@ class Relations:
         negative_pairs: np.ndarray | None = None,
         components: np.ndarray | None = None,
         identities: np.ndarray | None = None,
+        bystanders: np.ndarray | None = None,
         negatives: str = "batch",
     ) -> None:
         if negatives not in NEGATIVES:
@@ -49,6 +51,7 @@ class Relations:
         self.negatives = negatives
         self._components = components
         self._identities = np.arange(count) if identities is None else np.asarray(identities)
+        self._bystanders = np.zeros(count, dtype=bool) if bystanders is None else np.asarray(bystanders)
         self._positives = _Neighbours(count, positive_pairs)
         self._negatives = _Neighbours(count, np.zeros((0, 2), int) if negative_pairs is None else negative_pairs)
 
@@ -79,6 +82,8 @@ class Relations:
             if self.negatives == "components":
                 components = self._components[unique]
                 negative = negative & ((components[:, None] != components) | named)
+        bystanders = self._bystanders[unique]
+        negative = negative & ~(bystanders[:, None] | bystanders)
         if len(unique) < len(photos) or not np.array_equal(unique, photos):
             positive, negative, same = (mask[np.ix_(where, where)] for mask in (positive, negative, same))
         if twins:

@@ -15,7 +15,7 @@ import numpy as np
 from training.relations import Relations
 
 # Each use of the seed draws from a stream of its own.
-_ORDER, _VIEWS, _OLD, _INSTANCES = range(4)
+_ORDER, _VIEWS, _OLD, _INSTANCES, _BYSTANDERS = range(5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,6 +271,45 @@ class InstanceSampler:
         chances = np.where(negative[pairs[:, 0]], generator.random((len(pairs), len(photos))), -1.0)
         rows = np.column_stack([pairs, chances.argmax(axis=1)]) if len(pairs) else np.zeros((0, 3), dtype=np.int32)
         return self._views.complete(photos, rows, generator)
+
+
+class BystanderSampler:
+    """Another sampler's batches, each with some photos more that take part in no triplet.
+
+    They are there for what looks at the whole batch, such as the penalty for changes of cosines
+    (``TrainingOptions.anchor``): unlabelled photos of goods that the triplets say nothing about.
+
+    Args:
+        sampler: of the batches.
+        photos: places of the bystanders.
+        count: of them in a batch.
+        seed: of their order.
+
+    Raises:
+        ValueError: without a bystander.
+    """
+
+    def __init__(self, sampler: Sampler, photos: np.ndarray, count: int, seed: int = 0) -> None:
+        if not len(photos):
+            raise ValueError("There is no photo to stand by.")
+        self._sampler = sampler
+        self._photos = np.asarray(photos)
+        self._count = min(_positive(count, "count"), len(photos))
+        self._seed = seed
+
+    def epoch(self, number: int) -> list[Batch]:
+        generator = np.random.default_rng((self._seed, _BYSTANDERS, number))
+        batches = []
+        for batch in self._sampler.epoch(number):
+            chosen = generator.choice(self._photos, self._count, replace=False).astype(batch.photos.dtype)
+            batches.append(
+                Batch(
+                    np.concatenate([batch.photos, chosen]),
+                    np.concatenate([batch.views, np.zeros_like(chosen)]),
+                    batch.rows,
+                )
+            )
+        return batches
 
 
 def categories_of(count: int, rows: np.ndarray, in_class: np.ndarray) -> np.ndarray:

@@ -49,6 +49,9 @@ class TrainingInterrupted(Exception):
 class Watcher(Protocol):
     """Who is told what happens."""
 
+    def begins(self, epoch: int, step: int) -> None:
+        """The run begins or goes on: ``epoch`` and ``step`` (from 1 on, over all epochs) come next."""
+
     def epoch_begins(self, epoch: int, steps: int, done: int) -> None:
         """An epoch of ``steps`` steps, ``done`` of which were made before the run was resumed."""
 
@@ -61,9 +64,14 @@ class Watcher(Protocol):
     def validating(self, done: int, total: int) -> None:
         """``done`` of ``total`` validation photos are embedded."""
 
+    def saving(self) -> None:
+        """A checkpoint is about to be written: what was told before will not be told again."""
+
 
 class SilentWatcher:
     """Tells nobody."""
+
+    def begins(self, epoch: int, step: int) -> None: ...
 
     def epoch_begins(self, epoch: int, steps: int, done: int) -> None: ...
 
@@ -72,6 +80,8 @@ class SilentWatcher:
     def epoch_ends(self, record: Mapping[str, Any], best: bool) -> None: ...
 
     def validating(self, done: int, total: int) -> None: ...
+
+    def saving(self) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +237,10 @@ class Trainer:
             with _stop_requests() as stop:
                 if progress is None:
                     progress = _Progress()
+                    self._watcher.begins(0, 1)
                     self._end_epoch(progress, self._evaluate())
+                else:
+                    self._watcher.begins(progress.epoch, progress.steps_made + 1)
                 while not progress.finished:
                     self._epoch(progress, stop)
         except checkpoints.CheckpointError as error:
@@ -315,9 +328,9 @@ class Trainer:
         progress.stopped_early = bool(patience) and progress.waited >= patience and epoch < self.options.epochs
         progress.finished = progress.stopped_early or epoch >= self.options.epochs
         progress.begin_epoch(epoch + 1)
+        self._watcher.epoch_ends(record, best)
         self._save(progress)
         self._write_history(progress.history)
-        self._watcher.epoch_ends(record, best)
 
     def _value(self, record: Mapping[str, float]) -> list[float] | None:
         """What epochs are compared by, larger is better: the figure that is watched and, where it ties, the loss."""
@@ -404,6 +417,7 @@ class Trainer:
             part.unlink(missing_ok=True)
 
     def _save(self, progress: _Progress) -> None:
+        self._watcher.saving()
         if not self._distribution.chief:
             return
         arrays = self._step.arrays()
