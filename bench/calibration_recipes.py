@@ -36,12 +36,13 @@ from tqdm import tqdm
 from training.calibration import fit_head
 from training.metrics import bootstrap_interval, rank
 from training.preprocessing import Preprocessing
-from training.recipe import CONFIG, PREPROCESSING, TAP_TRUST, WHITENING
+from training.recipe import RECIPES
 
 CLOTHING = 1200
 FEW = 54
 WAYS = ["own", "train", "other", "few"]
 PEER = "plain VGG16 block5"
+SHIPPED = RECIPES["mildnet"]
 TAPS = (1, 2, 3, 4, 5)
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -73,9 +74,9 @@ class Task:
 
 def recipes() -> list[Recipe]:
     """The peer, the chosen recipe, and what differs from it in one thing each."""
-    resize, power = PREPROCESSING.resize, CONFIG["tap_power"]
-    trust = tuple(TAP_TRUST[f"block{tap}_pool"] for tap in TAPS)
-    chosen = Recipe("CHOSEN", resize, CONFIG["pooling"], power=power, strength=WHITENING, trust=trust)
+    resize, power = SHIPPED.preprocessing.resize, SHIPPED.config["tap_power"]
+    trust = tuple(SHIPPED.tap_trust[f"block{tap}_pool"] for tap in TAPS)
+    chosen = Recipe("CHOSEN", resize, SHIPPED.config["pooling"], power=power, strength=SHIPPED.whitening, trust=trust)
     plain = Recipe(PEER, resize, taps=(5,), unit_taps=False, strength=None)
     listed = [
         plain,

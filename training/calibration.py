@@ -1,24 +1,30 @@
 """Setting the linear head of an untrained model from unlabelled photos.
 
-Pooled VGG16 features share a large common part, and a few directions (brightness, the texture of a background) have
+Pooled ImageNet features share a large common part, and a few directions (brightness, the texture of a background) have
 most of their variance, so their cosines say little. Centring takes the common part out, partial whitening levels the
 directions. Both are linear, and so is the lift to the length of the embedding, whose columns are orthonormal and keep
 every cosine: together they are the kernel and the bias of one Dense layer. The lift also spreads each feature over
 all coordinates, which is what makes the signs of the coordinates a good code to search by (Dong, Charikar and Li,
 "Asymmetric distance estimation with sketches", SIGIR 2008).
 
-A shop may have forty photos or a million, and 1472 features. A covariance of few photos is mostly noise, and whitening
-noise blows it up. So it is shrunk towards the identity by the intensity of Ledoit and Wolf ("A well-conditioned
-estimator for large-dimensional covariance matrices", 2004, lemma 3.3), which is near 1 for few photos, where nothing
-but centring is left, and near 0 for many.
+A shop may have forty photos or a million, and VGG16's taps give 1472 features. A covariance of few photos is mostly
+noise, and whitening noise blows it up. So it is shrunk towards the identity by the intensity of Ledoit and Wolf ("A
+well-conditioned estimator for large-dimensional covariance matrices", 2004, lemma 3.3), which is near 1 for few photos,
+where nothing but centring is left, and near 0 for many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
+
+    from training.architectures.mildnet import MildnetConfig
 
 # Shrinkage at which the photos say little more than their mean: about that of fifty product photos.
 LITTLE_KNOWN = 0.4
@@ -48,6 +54,55 @@ class Calibration:
     shrinkage: float
     effective_rank: float
     effective_rank_after: float
+
+
+def calibrate_head(
+    model: keras.Model,
+    features: np.ndarray,
+    config: Mapping[str, Any] | MildnetConfig,
+    *,
+    strength: float = 0.5,
+    seed: int = 0,
+    tap_trust: Mapping[str, float] | None = None,
+) -> Calibration:
+    """Set the head of a MILDNet, on whichever backbone, from unlabelled photos.
+
+    Args:
+        model: built from ``config``, with a linear head.
+        features: ``(n, d)``, what :func:`training.architectures.feature_model` gives for the photos.
+        config: the model's whole configuration, as a stored version has it.
+        strength: see :func:`fit_head`.
+        seed: of the random lift.
+        tap_trust: of the taps by name, see :func:`fit_head`; 1 for those that it doesn't name.
+
+    Returns:
+        What the head was set to.
+
+    Raises:
+        CalibrationError: if the head is more than one linear map, the features are not this model's, or they cannot
+            be calibrated on.
+        ValueError: for a wrong configuration.
+    """
+    from training.architectures.mildnet import FEATURES, HEAD, MildnetConfig
+
+    if not isinstance(config, MildnetConfig):
+        config = MildnetConfig.from_dict(config)
+    if not config.is_linear:
+        raise CalibrationError(
+            "Only a head that is one linear map of the joined taps can be calibrated: no hidden layers, no shallow "
+            "branches, activation linear."
+        )
+    expected = model.get_layer(FEATURES).output.shape[-1]
+    if not config.feature_dim == expected == np.shape(features)[-1]:
+        raise CalibrationError(
+            f"The model joins {expected} numbers, its configuration {config.feature_dim}, and the features have "
+            f"{np.shape(features)[-1]}: they do not belong together."
+        )
+    tap_trust = tap_trust or {}
+    taps = [(length, tap_trust.get(tap, 1.0)) for tap, length in config.tap_lengths.items()]
+    head = fit_head(features, config.embedding_dim, strength, seed=seed, taps=taps)
+    model.get_layer(HEAD).set_weights([head.kernel, head.bias])
+    return head
 
 
 def fit_head(

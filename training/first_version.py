@@ -7,19 +7,14 @@ head is set from what comes out (:mod:`training.calibration`), and the whole mod
 
 from __future__ import annotations
 
-import hashlib
 import random
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from django.core.files import File
-from django.utils.text import slugify
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -29,6 +24,7 @@ from shop_similarity.images import ImageError, ImageLimits, open_image
 from shop_similarity.models import ModelVersion
 from training import recipe
 from training.preprocessing import Preprocessing
+from training.storing import NameTaken, free_name, store_version
 
 if TYPE_CHECKING:
     from training.backbones.weights import BackboneWeights
@@ -54,46 +50,54 @@ def make_first_version(
     weights: BackboneWeights,
     name: str | None = None,
     sample: int = recipe.SAMPLE,
-    config: dict | None = None,
+    config: Mapping[str, Any] | None = None,
     preprocessing: Preprocessing | None = None,
     seed: int = recipe.SEED,
     progress: Progress | None = None,
+    architecture: str = "mildnet",
 ) -> tuple[ModelVersion, list[Skipped]]:
     """Calibrate on the shop's photos and store the model as a candidate.
 
     Args:
-        weights: pretrained convolutions; their normalisation becomes the version's.
+        weights: pretrained weights of the architecture's backbone; their normalisation becomes the version's.
         name: of the version; a free one by default.
         sample: photos to calibrate on at most.
         config: options of the architecture; the measured recipe by default.
         preprocessing: geometry of the input; the measured one by default.
         seed: of the sample and of the lift.
         progress: called as ``progress(what, done, total)``.
+        architecture: a key of :data:`training.recipe.RECIPES`.
 
     Returns:
         The stored version and the photos of the sample that could not be used.
 
     Raises:
         FirstVersionError: the name is taken, or no photo could be used.
+        ValueError: for an architecture without a recipe, or options that it does not have.
     """
-    name = _free_name(name)
+    if architecture not in recipe.RECIPES:
+        raise ValueError(f"{architecture!r} cannot be calibrated. Known: {', '.join(recipe.RECIPES)}.")
+    chosen = recipe.RECIPES[architecture]
+    try:
+        name = free_name(name, prefix=architecture)
+    except NameTaken as error:
+        raise FirstVersionError(str(error)) from error
     rows = sample_rows(sample, seed)
     if not rows:
         raise FirstVersionError(
             _("The shop has no photo yet, so there is nothing to calibrate on. Add products with photos and try again.")
         )
-    from training.architectures import build
-    from training.architectures.mildnet import HEAD, MildnetConfig, feature_model
-    from training.calibration import fit_head
+    from training.architectures import build, feature_model, full_config
+    from training.calibration import calibrate_head
     from training.features import extract
     from training.precision import dtype_policy, fast_policy
 
-    config = MildnetConfig.from_dict(config or recipe.CONFIG)
-    preprocessing = replace(preprocessing or recipe.PREPROCESSING, mean=weights.mean, std=weights.std)
+    config = full_config(architecture, chosen.config if config is None else config)
+    preprocessing = replace(preprocessing or chosen.preprocessing, mean=weights.mean, std=weights.std)
     skipped: list[Skipped] = []
-    policy = fast_policy()
+    policy = fast_policy(config.backbone)
     with dtype_policy(policy):
-        model = build(recipe.ARCHITECTURE, config.to_dict(), preprocessing)
+        model = build(architecture, config.to_dict(), preprocessing)
     weights.apply(model)
     what = _("Looking at the shop's photos")
     features = extract(
@@ -112,21 +116,20 @@ def make_first_version(
             )
             % {"count": len(skipped), "reason": skipped[0].reason}
         )
-    taps = [(length, recipe.TAP_TRUST[tap]) for tap, length in config.tap_lengths.items()]
-    head = fit_head(features, config.embedding_dim, recipe.WHITENING, seed=seed, taps=taps)
-    model.get_layer(HEAD).set_weights([head.kernel, head.bias])
-    version = ModelVersion(
+    head = calibrate_head(model, features, config, strength=chosen.whitening, seed=seed, tap_trust=chosen.tap_trust)
+    version = store_version(
+        model,
         name=name,
-        architecture=recipe.ARCHITECTURE,
+        architecture=architecture,
         config=config.to_dict(),
-        preprocessing=preprocessing.to_dict(),
+        preprocessing=preprocessing,
         weights_source=weights.source,
         metrics={
             "calibration": {
                 "photos": head.photos,
                 "skipped": len(skipped),
                 "seed": seed,
-                "strength": recipe.WHITENING,
+                "strength": chosen.whitening,
                 "shrinkage": round(head.shrinkage, 4),
                 "effective_rank": round(head.effective_rank, 1),
                 "effective_rank_after": round(head.effective_rank_after, 1),
@@ -135,10 +138,6 @@ def make_first_version(
             }
         },
     )
-    with tempfile.TemporaryDirectory(prefix="shop-similarity-") as folder:
-        path = Path(folder) / "model.weights.h5"
-        model.save_weights(path)
-        _store(version, path)
     return version, skipped
 
 
@@ -158,20 +157,6 @@ def reservoir_sample(items: Iterable[Item], count: int, seed: int) -> list[Item]
         if place < count:
             kept[place] = item
     return kept
-
-
-def _free_name(name: str | None) -> str:
-    if name is not None:
-        if ModelVersion.objects.filter(name=name).exists():
-            raise FirstVersionError(
-                _("There is a model version %(name)s already. Choose another name with --name.") % {"name": name}
-            )
-        return name
-    number = 1
-    taken = set(ModelVersion.objects.filter(name__startswith="mildnet-").values_list("name", flat=True))
-    while f"mildnet-{number}" in taken:
-        number += 1
-    return f"mildnet-{number}"
 
 
 def _prepared(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped]) -> Iterator[np.ndarray]:
@@ -195,17 +180,3 @@ def _prepared(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[
                     skipped.append(result)
                 else:
                     yield result
-
-
-def _store(version: ModelVersion, path: Path) -> None:
-    with path.open("rb") as file:
-        version.weights_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        stem = slugify(version.name) or recipe.ARCHITECTURE
-        version.weights.save(f"{stem}-{version.weights_sha256[:16]}.weights.h5", File(file), save=False)
-    try:
-        version.save()
-    except Exception:
-        # A file that no row knows of would lie in the storage for ever.
-        version.weights.storage.delete(version.weights.name)
-        raise

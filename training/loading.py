@@ -54,6 +54,21 @@ def load_version(version: ModelVersion, cache_dir: str | Path | None = None) -> 
     return model
 
 
+def fast_policy_of(version: ModelVersion) -> str:
+    """The Keras dtype policy that a version's model computes fastest in on this machine.
+
+    Raises:
+        WeightsError: for an architecture or options that are not known here.
+    """
+    from training.architectures import backbone_of
+    from training.precision import fast_policy
+
+    try:
+        return fast_policy(backbone_of(version.architecture, version.config))
+    except ValueError as error:
+        raise WeightsError(f"Model version {version.name} cannot be built: {error}") from error
+
+
 @contextmanager
 def _checked_file(version: ModelVersion, cache_dir: Path | None) -> Iterator[Path]:
     """A local file with the version's weights, whose sha256 is right."""

@@ -18,12 +18,23 @@ def cpu_multiplies_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def fast_policy() -> str:
-    """The Keras dtype policy that is fastest here and still exact enough to embed with."""
+def fast_policy(backbone: str = "vgg16") -> str:
+    """The Keras dtype policy that is fastest here and still exact enough to embed with.
+
+    Args:
+        backbone: a key of :data:`training.backbones.BACKBONES`; bfloat16 makes depthwise convolutions slower on a CPU.
+
+    Raises:
+        ValueError: for an unknown backbone.
+    """
     import tensorflow as tf
+
+    from training.backbones.registry import get_backbone
 
     if tf.config.list_physical_devices("GPU"):
         return "mixed_float16"
+    if get_backbone(backbone).depthwise:
+        return "float32"
     return "mixed_bfloat16" if cpu_multiplies_bfloat16() else "float32"
 
 

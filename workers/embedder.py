@@ -54,15 +54,15 @@ class Embedder:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
-        from training.loading import load_version
-        from training.precision import dtype_policy, fast_policy
+        from training.loading import fast_policy_of, load_version
+        from training.precision import dtype_policy
 
         started = time.monotonic()
         self.version_id = version.pk
         self.preprocessing = Preprocessing.from_dict(version.preprocessing)
         self.batch_size = batch_size or get_settings().batch_size
         _share_gpu_memory()
-        self.dtype_policy = fast_policy()
+        self.dtype_policy = fast_policy_of(version)
         with dtype_policy(self.dtype_policy):
             model = load_version(version, cache_dir=get_settings().weights_cache)
         side = self.preprocessing.size

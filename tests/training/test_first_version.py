@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from PIL import Image
 
 from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
 from tests.shop_similarity.factories import add_photo, make_product, make_version
 from tests.shop_similarity.photos import product_photo, products
 from training import recipe
+from training.backbones.weights import random_weights
 from training.first_version import FirstVersionError, make_first_version, reservoir_sample
 from training.loading import WeightsError, load_version
 from training.preprocessing import Preprocessing
@@ -80,8 +83,6 @@ def test_the_loaded_model_is_centred_on_the_shop_and_tells_its_products_apart(sh
     version, _ = make()
     model = load_version(ModelVersion.objects.get(pk=version.pk))
     preprocessing = Preprocessing.from_dict(version.preprocessing)
-    from PIL import Image
-
     photos = [
         preprocessing.prepare(Image.open(io.BytesIO(drawn.photo(seed=seed))))
         for seed in (0, 1)
@@ -216,9 +217,12 @@ def test_weights_in_a_remote_storage_are_copied_once_and_the_copy_is_checked(sho
 @pytest.fixture
 def small_recipe(monkeypatch):
     """The command's own way, with the small backbone in the place of the pretrained one."""
-    monkeypatch.setattr(recipe, "CONFIG", CONFIG)
-    monkeypatch.setattr(recipe, "PREPROCESSING", SIZE)
-    monkeypatch.setattr("training.backbones.weights.find_vgg16_weights", lambda *args, **kwargs: SmallBackbone())
+    for name, known in recipe.RECIPES.items():
+        monkeypatch.setitem(recipe.RECIPES, name, replace(known, config=CONFIG, preprocessing=SIZE))
+    monkeypatch.setattr(
+        "training.backbones.weights.find_weights",
+        lambda backbone, *others: SmallBackbone() if backbone == "vgg16" else random_weights(backbone),
+    )
 
 
 def test_the_command_makes_and_activates_a_version(shop, small_recipe):
@@ -240,6 +244,28 @@ def test_the_command_makes_and_activates_a_version(shop, small_recipe):
         call_command("calibrate_mildnet", "--activate", "--name", "next", stdout=out, stderr=err)
     assert ModelVersion.objects.active().name == "mildnet-1"
     assert ModelVersion.objects.get(name="next").state == ModelVersion.State.CANDIDATE
+
+
+def test_the_lite_model_is_calibrated_stored_and_loaded_with_its_own_normalisation(shop, small_recipe):
+    out = io.StringIO()
+    call_command("calibrate_mildnet", architecture="mildnet-lite", stdout=out, stderr=io.StringIO())
+    version = ModelVersion.objects.get(name="mildnet-lite-1")
+    assert version.architecture == "mildnet-lite"
+    assert version.config["backbone"] == "efficientnet_lite0"
+    assert version.config["taps"] == ["block2", "block3", "block5", "block7", "top"]
+    assert (version.preprocessing["mean"], version.preprocessing["std"]) == ([127.0] * 3, [128.0] * 3)
+    assert version.metrics["calibration"]["photos"] == 12
+    model = load_version(version)
+    photos = np.stack([SIZE.prepare(Image.open(io.BytesIO(drawn.photo()))) for drawn in products(12)])
+    embeddings = model(photos).numpy()
+    assert embeddings.shape == (12, 4096)
+    cosines = embeddings @ embeddings.T
+    assert abs(cosines[~np.eye(12, dtype=bool)].mean()) < 0.2
+
+
+def test_architectures_without_a_recipe_are_not_calibrated(shop):
+    with pytest.raises(ValueError, match=r"ranknet.* cannot be calibrated"):
+        make(architecture="ranknet")
 
 
 def test_the_command_leaves_a_candidate_and_says_nothing_if_asked(shop, small_recipe):

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.architectures import build, mildnet
-from training.architectures.mildnet import HEAD, feature_model
-from training.backbones.weights import WeightsUnavailable, find_vgg16_weights
-from training.calibration import fit_head
+from training.architectures import build, feature_model
+from training.architectures.mildnet import MildnetConfig
+from training.backbones.weights import WeightsUnavailable, find_weights
+from training.calibration import calibrate_head
 from training.features import extract
 from training.metrics import rank
 from training.precision import dtype_policy, fast_policy
 from training.preprocessing import Preprocessing
-from training.recipe import CONFIG, PREPROCESSING, WHITENING
+from training.recipe import RECIPES
 
 PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
 
@@ -32,7 +32,7 @@ needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photos of ../
 def weights(request):
     """The weights as any user gets them, kept between runs in pytest's cache."""
     try:
-        return find_vgg16_weights(request.config.cache.mkdir("vgg16"))
+        return find_weights("vgg16", request.config.cache.mkdir("vgg16"))
     except WeightsUnavailable as error:
         pytest.skip(str(error))
 
@@ -105,18 +105,18 @@ def test_colours_reach_the_first_layer_in_the_right_order(weights):
 @pytest.mark.shared
 @needs_photos
 def test_the_recipe_beats_plain_vgg16_and_survives_being_stored(weights, rows, tmp_path):
+    recipe = RECIPES["mildnet"]
     chosen = [row for row in rows if not row["sender_id"] and row["group_id"]][:180]
-    preprocessing = Preprocessing.from_dict(PREPROCESSING.to_dict() | {"mean": weights.mean, "std": weights.std})
+    preprocessing = Preprocessing.from_dict(recipe.preprocessing.to_dict() | {"mean": weights.mean, "std": weights.std})
     photos = list(read(chosen, preprocessing))
     with dtype_policy(fast_policy()):
-        model = build("mildnet", CONFIG, preprocessing)
+        model = build("mildnet", recipe.config, preprocessing)
     weights.apply(model)
     pooled = extract(feature_model(model), photos)
-    head = fit_head(pooled, 4096, WHITENING)
-    model.get_layer(HEAD).set_weights([head.kernel, head.bias])
+    head = calibrate_head(model, pooled, recipe.config, strength=recipe.whitening)
     model.save_weights(tmp_path / "m.weights.h5")
 
-    plain = build("mildnet", CONFIG, preprocessing)
+    plain = build("mildnet", recipe.config, preprocessing)
     plain.load_weights(tmp_path / "m.weights.h5")
     few = np.stack(photos[:12])
     exact = plain(few).numpy()
@@ -130,4 +130,4 @@ def test_the_recipe_beats_plain_vgg16_and_survives_being_stored(weights, rows, t
     block5 = unit(pooled[:, -512:])
     theirs = rank(block5 @ block5.T, relevant, itself)
     assert ours.mean_average_precision > theirs.mean_average_precision + 0.02
-    assert mildnet.MildnetConfig.from_dict(CONFIG).feature_dim == pooled.shape[1]
+    assert MildnetConfig.from_dict(recipe.config).feature_dim == pooled.shape[1]

