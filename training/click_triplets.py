@@ -31,8 +31,8 @@ def click_triplets(
     """Turn clicks into triplets.
 
     Args:
-        clicks: one (query photo, shown photos in the order in which they were shown, clicked photo) for each click; names
-            relative to ``root``. Leave out what no person did (crawlers, the shop's own staff).
+        clicks: one (query photo, shown photos in the order in which they were shown, clicked photo) for each click;
+            names relative to ``root``. Leave out what no person did (crawlers, the shop's own staff).
         root: the folder of the photos.
         min_clicks: so many clicks must prefer one photo to the other.
         min_share: of all clicks that chose between the two, so many must agree; above a half.
@@ -65,9 +65,9 @@ def click_triplets(
     )
     if not kept:
         raise TripletError(
-            f"The {total:,} recorded clicks give no triplet: {useful:,} were on a product with others skipped above it, "
-            f"and no choice between the same two products was made {min_clicks} times with {min_share:.0%} agreement. "
-            f"Record more clicks, or train on the catalogue."
+            f"The {total:,} recorded clicks give no triplet: {useful:,} were on a product with others skipped above "
+            f"it, and no choice between the same two products was made {min_clicks} times with {min_share:.0%} "
+            f"agreement. Record more clicks, or train on the catalogue."
         )
     names = sorted({name for row in kept for name in row})
     places = {name: place for place, name in enumerate(names)}

@@ -207,7 +207,7 @@ class _Shop:
             for query, row in zip(chunk.tolist(), scores, strict=True):
                 ranking = products[np.argsort(-row, kind="stable")]
                 ranking = ranking[ranking != self.product[query]]
-                floor = float(np.sort(row)[-NEIGHBOURS - 1]) if self._ranks(number) else np.inf
+                floor = float(np.sort(row)[-DOUBTFUL - 1]) if self._ranks(number) else np.inf
                 for _ in range(each):
                     triplet = self._one(number, query, ranking, floor, generator)
                     if triplet is not None:
