@@ -19,10 +19,10 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def shop():
-    """Sixty products in three categories, two photos of each."""
+    """Fifty-two products in two categories, two photos of each."""
     made = []
-    for number, drawn in enumerate(products(60)):
-        product = make_product(category=make_category(f"C{KINDS.index(drawn.kind) % 3}"))
+    for number, drawn in enumerate(products(52)):
+        product = make_product(category=make_category(f"C{KINDS.index(drawn.kind) % 2}"))
         for seed in range(2):
             add_photo(product, drawn.photo((48, 48), seed), f"{number}-{seed}.jpg", seed)
         made.append(product)
@@ -58,16 +58,17 @@ def remote(shop, monkeypatch, tmp_path_factory):
 def test_a_catalogue_becomes_triplets_of_local_files(shop, tmp_path):
     seen = []
     result = catalogue_triplets(tmp_path, 500, progress=lambda *call: seen.append(call))
-    assert (result.products, result.photos, result.without_category, result.skipped) == (60, 120, 0, ())
+    assert (result.products, result.photos, result.without_category, result.skipped) == (52, 104, 0, ())
     triplets = result.triplets
     assert 300 < len(triplets) <= 500 and triplets.root == tmp_path
+    assert set(triplets.positive_type) == {"instance_view", "similar"}
     report = check_images(triplets)
     assert report.counts.in_class and report.counts.out_of_class and report.sound.all() and report.duplicates == 0
     for path, digest in zip(triplets.paths(), report.sha256, strict=True):
         assert path.name == digest
-    assert seen[0] == ("Fetching the shop's photos", 1, 120)
-    assert ("Fetching the shop's photos", 120, 120) in seen
-    assert seen[-1] == ("Choosing triplets", 120, 120)
+    assert seen[0] == ("Fetching the shop's photos", 1, 104)
+    assert ("Fetching the shop's photos", 104, 104) in seen
+    assert seen[-1] == ("Choosing triplets", 104, 104)
     # Groups are the shop's products, categories its own.
     product_of = {}
     for photo in ProductPhoto.objects.select_related("product"):
@@ -81,11 +82,11 @@ def test_a_catalogue_becomes_triplets_of_local_files(shop, tmp_path):
 
 def test_a_remote_storage_is_read_once(remote, tmp_path):
     first = catalogue_triplets(tmp_path, 300).triplets
-    assert len(remote.opened) == 120
+    assert len(remote.opened) == 104
     again = catalogue_triplets(tmp_path, 300).triplets
-    assert len(remote.opened) == 120
+    assert len(remote.opened) == 104
     assert first.images == again.images and np.array_equal(first.rows, again.rows)
-    assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 120
+    assert len((tmp_path / "index.jsonl").read_text().splitlines()) == 104
 
 
 def test_a_replaced_photo_and_a_damaged_copy_are_fetched_again(remote, tmp_path):
@@ -100,7 +101,7 @@ def test_a_replaced_photo_and_a_damaged_copy_are_fetched_again(remote, tmp_path)
     remote.opened.clear()
     result = catalogue_triplets(tmp_path, 300)
     assert sorted(remote.opened) == sorted([photo.file.name, name])
-    assert result.photos == 120
+    assert result.photos == 104
     assert content_sha256(copy.read_bytes()) == copy.name
 
 
@@ -113,12 +114,12 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(remote, tmp_path):
     with (tmp_path / "index.jsonl").open("a") as index:
         index.write('{"name": "half a li')
     fetched = len(remote.opened)
-    assert 40 <= fetched < 120
-    assert catalogue_triplets(tmp_path, 300).photos == 120
+    assert 40 <= fetched < 104
+    assert catalogue_triplets(tmp_path, 300).photos == 104
     # What was read ahead of the kill but not yet noted may be read twice.
-    assert len(remote.opened) <= 120 + fetched - 40
+    assert len(remote.opened) <= 104 + fetched - 40
     remote.opened.clear()
-    assert catalogue_triplets(tmp_path, 300).photos == 120
+    assert catalogue_triplets(tmp_path, 300).photos == 104
     assert remote.opened == []
 
 
@@ -128,7 +129,7 @@ def test_photos_that_cannot_be_used_are_told_and_left_out(shop, tmp_path):
         file.write(b"no photo")
     missing.file.storage.delete(missing.file.name)
     result = catalogue_triplets(tmp_path, 300)
-    assert result.photos == 118
+    assert result.photos == 102
     reasons = dict(result.skipped)
     assert "not an image" in reasons[broken.file.name]
     assert "not in the storage" in reasons[missing.file.name]
@@ -140,7 +141,7 @@ def test_a_storage_that_fails_is_said(remote, tmp_path, monkeypatch):
     with pytest.raises(TripletError, match=r"storage of the photos fails again and again \(ConnectionError"):
         catalogue_triplets(tmp_path, 300)
     remote.broken = False
-    assert catalogue_triplets(tmp_path, 300).photos == 120
+    assert catalogue_triplets(tmp_path, 300).photos == 104
 
 
 def test_too_small_a_shop_is_said(db, tmp_path):
@@ -152,18 +153,18 @@ def test_too_small_a_shop_is_said(db, tmp_path):
 
 
 def test_a_large_catalogue_is_sampled_from_all_categories(shop, tmp_path):
-    result = catalogue_triplets(tmp_path, 300, max_photos=60, min_products=20)
-    assert result.photos == 60 and result.products == 30
+    result = catalogue_triplets(tmp_path, 300, max_photos=40, min_products=15)
+    assert result.photos == 40 and result.products == 20
     categories = {product.pk: product.category_id for product in shop}
     counts = np.unique([categories[int(name)] for name in set(result.triplets.query_group)], return_counts=True)[1]
-    assert len(counts) == 3 and counts.max() - counts.min() <= 1
-    other = catalogue_triplets(tmp_path, 300, seed=1, max_photos=60, min_products=20)
+    assert len(counts) == 2 and counts.max() - counts.min() <= 1
+    other = catalogue_triplets(tmp_path, 300, seed=1, max_photos=40, min_products=15)
     assert set(other.triplets.query_group) != set(result.triplets.query_group)
 
 
 def test_without_the_category_setting_instances_remain(shop, tmp_path, settings):
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "CATEGORY": None}
     result = catalogue_triplets(tmp_path, 300)
-    assert result.without_category == 60
+    assert result.without_category == 52
     assert set(result.triplets.positive_type) == {"instance_view"}
     assert set(result.triplets.negative_type) == {""}
