@@ -96,12 +96,19 @@ def activate(version: ModelVersion, *, force: bool = False, incomplete: bool = F
         NotReady: photos or the index are missing.
         WrongState: it is the standby (:func:`roll_back` goes there) or retired (:func:`request_activation` revives it).
     """
+    _activate(version, force, incomplete, note)
+
+
+def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *, wished: bool = False) -> None:
+    """See :func:`activate`; with ``wished`` it does nothing where the wish was withdrawn meanwhile."""
     if not incomplete and not (found := coverage(version)).is_ready:
         _check_candidate(version)
         raise NotReady(found)
     with _versions() as versions:
         chosen = _among(versions, version)
         active = _active(versions)
+        if wished and chosen.activation_requested_at is None:
+            raise WrongState(_("The wish for it was withdrawn."))
         if chosen != active:
             if active is not None:
                 _check_candidate(chosen)
@@ -221,10 +228,6 @@ def _wanted() -> QuerySet[ModelVersion]:
     return ModelVersion.objects.filter(state=_State.CANDIDATE, activation_requested_at__isnull=False)
 
 
-# Counting is cheap, but not so cheap in a shop of millions that a busy worker should do nothing else: after it has
-# counted it embeds for this many times as long before it counts again.
-_REST = 5
-_next_look = 0.0
 _complained: set[tuple] = set()
 
 
@@ -234,23 +237,14 @@ def advance() -> ModelVersion | None:
     Queues what the candidate lacks, builds its index where the active version has one, and switches when it is ready.
     A version that can't be activated is logged, no error; where the comparison has turned, the wish is withdrawn.
     """
-    global _next_look
     wanted = _wanted().order_by("-activation_requested_at").first()
-    if wanted is None or time.monotonic() < _next_look:
+    if wanted is None:
         return None
     backfill = OutboxEntry.objects.filter(
         version=wanted, failed_at__isnull=True, priority=OutboxEntry.Priority.BACKFILL
     )
     if backfill.exists():
         return None
-    started = time.monotonic()
-    try:
-        return _advance(wanted)
-    finally:
-        _next_look = time.monotonic() + _REST * (time.monotonic() - started)
-
-
-def _advance(wanted: ModelVersion) -> ModelVersion | None:
     found = coverage(wanted)
     if found.unqueued:
         sweep(
@@ -271,7 +265,7 @@ def _advance(wanted: ModelVersion) -> ModelVersion | None:
             logger.warning("%s is not activated: %s", wanted.name, " ".join(found.obstacles()))
         return None
     try:
-        activate(wanted, force=wanted.activation_forced, note=wanted.activation_note)
+        _activate(wanted, wanted.activation_forced, False, wanted.activation_note, wished=True)
     except NotBetter as error:
         logger.warning("The activation of %s is withdrawn: %s", wanted.name, error)
         ModelVersion.objects.filter(pk=wanted.pk, state=_State.CANDIDATE).update(

@@ -147,7 +147,17 @@ def drain(
     return drained
 
 
+# Counting what a candidate lacks is cheap, but not so cheap in a shop of millions that a busy worker should do nothing
+# else: it embeds for this many times as long before it counts again.
+_REST = 5
+_next_count = 0.0
+
+
 def _roll_out() -> None:
+    global _next_count
+    started = time.monotonic()
+    if started < _next_count:
+        return
     try:
         rollout.advance()
     except DatabaseError:
@@ -155,6 +165,8 @@ def _roll_out() -> None:
     except Exception:
         # The storage or the index may be in trouble; new photos must not wait for that.
         logger.exception("A roll-out could not be brought on; the worker goes on embedding and tries again.")
+    finally:
+        _next_count = time.monotonic() + _REST * (time.monotonic() - started)
 
 
 _complaints: dict[int, tuple[str, float]] = {}

@@ -35,12 +35,6 @@ BETTER = {"evaluation": {"set": "s", "retrieval": {"mean_average_precision": 0.9
 WORSE = {"evaluation": {"set": "s", "retrieval": {"mean_average_precision": 0.8}}}
 
 
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch):
-    monkeypatch.setattr(rollout, "_next_look", 0.0)
-    monkeypatch.setattr(rollout, "_REST", 0)
-
-
 @pytest.fixture
 def photos(db) -> list:
     return make_photos_without_files([make_product() for _ in range(6)])
@@ -267,6 +261,26 @@ def test_after_going_back_nothing_switches_by_itself(active, candidate, photos):
     _complete(third, photos)
     rollout.request_activation(third, force=True)
     rollout.roll_back()
+    assert rollout.advance() is None
+    assert _states() == {"old": "active", "new": "standby", "third": "candidate"}
+
+
+def test_going_back_while_a_worker_counts_keeps_it_from_switching(active, candidate, photos, monkeypatch):
+    _complete(candidate, photos)
+    rollout.activate(candidate)
+    third = make_version("third", state=State.CANDIDATE)
+    _complete(third, photos)
+    rollout.request_activation(third, force=True)
+    count = rollout.coverage
+    calls = []
+
+    def counting(version):
+        found = count(version)
+        if not calls:
+            calls.append(rollout.roll_back())
+        return found
+
+    monkeypatch.setattr(rollout, "coverage", counting)
     assert rollout.advance() is None
     assert _states() == {"old": "active", "new": "standby", "third": "candidate"}
 

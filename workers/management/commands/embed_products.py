@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from shop_similarity import bell, outbox
+from shop_similarity import bell, outbox, rollout
 from shop_similarity.code_index import build_index
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
@@ -130,6 +130,9 @@ class Command(BaseCommand):
             started = time.monotonic()
             if build_index(version.pk):
                 self._say(f"Built the index of {version.name} in {time.monotonic() - started:.1f} s.")
+        switched = rollout.advance()
+        if switched is not None:
+            self._say(f"{switched.name} is the active version now, as it was wished.")
         if total.failed:
             self._say("`manage.py similarity_status` tells which photos failed and why.")
 
