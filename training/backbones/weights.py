@@ -111,7 +111,8 @@ def find_weights(
             reasons.append(str(error))
     if backbone == "vgg19":
         try:
-            return _deepened(cache_dir, progress)
+            deepened = _in_cache(spec, cache_dir, progress, _DEEPENED)
+            return deepened or _deepen(find_weights("vgg16", cache_dir, progress=progress), cache_dir, progress)
         except WeightsUnavailable as error:
             reasons.append(str(error))
     raise WeightsUnavailable(
@@ -156,17 +157,13 @@ def _in_cache(spec: Backbone, cache_dir: Path, progress: Progress, kind: str = _
     return None
 
 
-def _deepened(cache_dir: Path, progress: Progress) -> BackboneWeights:
+def _deepen(vgg16: BackboneWeights, cache_dir: Path, progress: Progress) -> BackboneWeights:
     """VGG19 that starts as VGG16."""
-    spec = get_backbone("vgg19")
-    if found := _in_cache(spec, cache_dir, progress, _DEEPENED):
-        return found
-    vgg16 = find_weights("vgg16", cache_dir, progress=progress)
     model = get_backbone("vgg16").model()
     model.load_weights(vgg16.path)
     layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     pretrained = deepen_vgg16(Pretrained(layers, vgg16.mean, vgg16.std, vgg16.source))
-    return _convert(spec, pretrained, cache_dir, progress, _DEEPENED)
+    return _convert(get_backbone("vgg19"), pretrained, cache_dir, progress, _DEEPENED)
 
 
 def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progress) -> BackboneWeights:
@@ -179,6 +176,8 @@ def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progr
             if not converted:
                 return _convert(spec, spec.sources.from_keras_file(file), cache_dir, progress)
             weights = _describe(file, _sha256(file))
+            if (spec.name, weights.backbone) == ("vgg19", "vgg16"):
+                return _deepen(weights, cache_dir, progress)
             if weights.backbone != spec.name:
                 raise SourceError(f"it holds the weights of {weights.backbone}, not of {spec.name}.")
             return weights
