@@ -1,9 +1,9 @@
 """What the frozen half of a network says of each photo, computed once and kept on disk.
 
-A cache belongs to one frozen half: its key is the sha256 of that half's layers and weights, of the preprocessing and
-of the augmentation. In it a photo is known by the sha256 of its file, so a photo that has changed is computed anew,
-and one that stands in two data sets is computed once. Pooled numbers are kept as ``float32``, feature maps as
-``float16``.
+A cache belongs to one frozen half: its key is the sha256 of that half's layers and weights and of the preprocessing.
+In it a photo is known by the sha256 of its file, and an augmented view of it by the augmentation besides. So a photo
+that has changed is computed anew, and one that stands in two data sets is computed once. Pooled numbers are kept as
+``float32``, feature maps as ``float16``.
 
 On disk a cache is a row of segments, one for each call that had something to compute: a list of its photos, one
 memory-mapped ``.npy`` file for each boundary tensor, and the count of rows that are finished. The count is written
@@ -19,7 +19,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +66,12 @@ def _digest(path: Path) -> str:
         raise CacheError(f"The photo {path} can't be read: {error.strerror or error}.") from error
 
 
-def fingerprint(
-    split: Split, preprocessing: Mapping[str, Any], augmentation: Mapping[str, Any] | None, seed: int
-) -> dict[str, Any]:
+def fingerprint(split: Split, preprocessing: Mapping[str, Any]) -> dict[str, Any]:
     """What decides about the numbers in a cache, besides the photos.
 
     Args:
         split: whose frozen half it is; its weights, its layers and their precision count.
         preprocessing: plain values.
-        augmentation: plain values, None where photos stay as they are.
-        seed: of the augmentation.
     """
     weights = hashlib.sha256()
     for variable in split.frozen.weights:
@@ -88,15 +83,7 @@ def fingerprint(
         "layers": layers.hexdigest(),
         "boundary": list(split.boundary),
         "preprocessing": dict(preprocessing),
-        "augmentation": None if augmentation is None else {**augmentation, "seed": seed},
     }
-
-
-@dataclass(frozen=True, eq=False)
-class _Segment:
-    photos: list[tuple[str, int]]
-    finished: int
-    tensors: list[np.ndarray]
 
 
 class FeatureCache:
@@ -106,17 +93,22 @@ class FeatureCache:
         folder: of all caches; made if missing.
         split: whose frozen half is computed.
         key: see :func:`fingerprint`.
+        augmentation: plain values that say how augmented views are made, their seed among them.
     """
 
-    def __init__(self, folder: Path, split: Split, key: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, split: Split, key: Mapping[str, Any], augmentation: Mapping[str, Any] | None = None
+    ) -> None:
         self._frozen = split.frozen
         self._shapes = split.shapes
         self._dtypes = [np.dtype(np.float32 if len(shape) == 1 else np.float16) for shape in self._shapes]
         text = json.dumps(key, sort_keys=True)
         self.folder = folder / hashlib.sha256(text.encode()).hexdigest()[:32]
+        made_by = json.dumps(augmentation, sort_keys=True)
+        self._made_by = hashlib.sha256(made_by.encode()).hexdigest()[:16]
         self._about = json.dumps(key, indent=1, sort_keys=True)
-        self._segments: list[_Segment] = []
-        self._row_of: dict[tuple[str, int], tuple[int, int]] = {}
+        self._segments: list[list[np.ndarray]] = []
+        self._row_of: dict[str, tuple[int, int]] = {}
         self._read()
 
     @property
@@ -135,7 +127,7 @@ class FeatureCache:
         missing = []
         for place, (digest, count) in enumerate(zip(digests, views, strict=True)):
             for view in range(count + 1):
-                photo = (digest, view)
+                photo = self._name(digest, view)
                 if photo not in self._row_of and photo not in seen:
                     seen.add(photo)
                     missing.append((place, view))
@@ -168,7 +160,7 @@ class FeatureCache:
         if not missing:
             return 0
         self._check_room(len(missing))
-        plan = [(digests[place], view) for place, view in missing]
+        plan = [self._name(digests[place], view) for place, view in missing]
         try:
             stem, tensors = self._new_segment(plan)
         except OSError as error:
@@ -210,8 +202,11 @@ class FeatureCache:
         where = np.full((len(digests), max(views, default=0) + 1, 2), -1, dtype=np.int64)
         for place, (digest, count) in enumerate(zip(digests, views, strict=True)):
             for view in range(count + 1):
-                where[place, view] = self._row_of[digest, view]
-        return CachedFeatures([segment.tensors for segment in self._segments], where, self._shapes, self._dtypes)
+                where[place, view] = self._row_of[self._name(digest, view)]
+        return CachedFeatures(self._segments, where, self._shapes, self._dtypes)
+
+    def _name(self, digest: str, view: int) -> str:
+        return f"{digest}-{self._made_by}-{view}" if view else digest
 
     def _check_room(self, count: int) -> None:
         folder = self.folder
@@ -226,7 +221,7 @@ class FeatureCache:
                 "layers, or train without a cache (--no-cache)."
             )
 
-    def _new_segment(self, plan: list[tuple[str, int]]) -> tuple[Path, list[np.memmap]]:
+    def _new_segment(self, plan: list[str]) -> tuple[Path, list[np.memmap]]:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "about.json").exists():
             write_atomically(self.folder / "about.json", self._about)
@@ -277,7 +272,7 @@ class FeatureCache:
         for plan in sorted(self.folder.glob("*.photos.json")):
             stem = plan.with_name(plan.name.removesuffix(".photos.json"))
             try:
-                photos = [(digest, view) for digest, view in json.loads(plan.read_text(encoding="utf-8"))]
+                photos = json.loads(plan.read_text(encoding="utf-8"))
                 finished = min(len(photos), int(stem.with_suffix(".done").read_text(encoding="utf-8")))
                 tensors = [np.load(_tensor_path(stem, index), mmap_mode="r") for index in range(len(self._shapes))]
             # A segment that was only begun, or is damaged, holds nothing.
@@ -288,7 +283,7 @@ class FeatureCache:
                 continue
             for row, photo in enumerate(photos[:finished]):
                 self._row_of.setdefault(photo, (len(self._segments), row))
-            self._segments.append(_Segment(photos, finished, tensors))
+            self._segments.append(tensors)
 
 
 class CachedFeatures:
