@@ -90,8 +90,7 @@ def embed_by_backbone(
 
     backbone = get_backbone(weights.backbone)
     preprocessing = Preprocessing(mean=weights.mean, std=weights.std)
-    # On CPUs, bfloat16 makes depthwise convolutions slower.
-    with dtype_policy("float32" if backbone.depthwise else fast_policy()):
+    with dtype_policy(fast_policy(backbone.name)):
         pixels = keras.Input((preprocessing.size, preprocessing.size, 3), dtype="float32")
         x = keras.layers.Normalization(
             mean=list(preprocessing.mean), variance=[value**2 for value in preprocessing.std], dtype="float32"

@@ -140,11 +140,11 @@ def embed_with_version(version: ModelVersion, paths: Sequence[Path], progress: P
         WeightsError: if the version's weights cannot be used.
         UnreadablePhotos: if some photos cannot be read.
     """
-    from training.loading import load_version
-    from training.precision import dtype_policy, fast_policy
+    from training.loading import fast_policy_of, load_version
+    from training.precision import dtype_policy
 
     settings = get_settings()
-    with dtype_policy(fast_policy()):
+    with dtype_policy(fast_policy_of(version)):
         model = load_version(version, cache_dir=settings.weights_cache)
     preprocessing = Preprocessing.from_dict(version.preprocessing)
     return embed_files(model, paths, preprocessing, settings.batch_size, progress, image_limits())
