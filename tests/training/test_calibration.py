@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from training.architectures import full_config
 from training.calibration import (
     CalibrationError,
+    calibrate_head,
     effective_rank,
     fit_head,
     ledoit_wolf_intensity,
@@ -182,3 +184,53 @@ def test_trust_finds_the_quiet_tap_where_photos_are_few():
 def test_taps_that_do_not_add_up_are_refused():
     with pytest.raises(CalibrationError, match="add up to 79"):
         fit_head(_two_taps(10), 256, taps=[(39, 1.0), (40, 1.0)])
+
+
+SMALL_LITE = {"backbone": "efficientnet_lite0", "width": 0.1, "embedding_dim": 256, "tap_power": 0.8}
+
+
+@pytest.mark.parametrize("options", [{"width": 0.125, "embedding_dim": 256}, SMALL_LITE])
+def test_a_model_s_head_is_set_from_its_features(options):
+    from training.architectures import HEAD, build, feature_model
+    from training.preprocessing import Preprocessing
+
+    model = build("mildnet", options, Preprocessing(size=32))
+    photos = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    features = feature_model(model)(photos).numpy()
+    last = "top" if "backbone" in options else "block5_pool"
+    head = calibrate_head(model, features, options, strength=0.5, seed=3, tap_trust={last: 0.5})
+    kernel, bias = model.get_layer(HEAD).get_weights()
+    assert np.array_equal(kernel, head.kernel)
+    assert np.array_equal(bias, head.bias)
+    lengths = list(full_config("mildnet", options).tap_lengths.values())
+    taps = [(length, 1.0) for length in lengths[:-1]] + [(lengths[-1], 0.5)]
+    assert np.array_equal(kernel, fit_head(features, 256, 0.5, seed=3, taps=taps).kernel)
+    embeddings = model(photos).numpy()
+    # Centred on these photos, where joined taps of unit length have cosines near 1.
+    assert np.abs((features @ kernel + bias).mean(axis=0)).max() < 1e-4
+    assert np.linalg.norm(embeddings.mean(axis=0)) < 0.5
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    assert np.linalg.norm(unit.mean(axis=0)) > 0.9
+
+
+@pytest.mark.parametrize("options", [{"hidden": [8]}, {"shallow": True}, {"activation": "relu"}])
+def test_only_a_linear_head_can_be_calibrated(options):
+    from training.architectures import FEATURES, build
+    from training.preprocessing import Preprocessing
+
+    options = {"width": 0.0625, "embedding_dim": 64} | options
+    model = build("mildnet", options, Preprocessing(size=32))
+    with pytest.raises(CalibrationError, match="linear map"):
+        calibrate_head(model, np.ones((3, model.get_layer(FEATURES).output.shape[-1])), options)
+
+
+def test_features_of_another_model_are_refused():
+    from training.architectures import build
+    from training.preprocessing import Preprocessing
+
+    options = {"width": 0.0625, "embedding_dim": 64}
+    model = build("mildnet", options, Preprocessing(size=32))
+    with pytest.raises(CalibrationError, match="the features have 91"):
+        calibrate_head(model, np.ones((3, 91)), options)
+    with pytest.raises(CalibrationError, match="do not belong together"):
+        calibrate_head(model, np.ones((3, 92)), SMALL_LITE)
