@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,24 +51,45 @@ class Table:
     numeric: bool = True
 
 
-def write_report(path: Path, report: Report) -> Path:
-    """Write a report as one self-contained HTML file, a few MiB at most.
+class Sections:
+    """The parts of a page, in order; one without anything to show is left out."""
 
-    A reader of ``path`` sees the old report or the new one, never half of one.
+    def __init__(self) -> None:
+        self.all: list[dict[str, Any]] = []
+
+    def add(self, heading: str, intro: str = "", narrow: bool = False, **parts: Any) -> None:
+        """Add a part.
+
+        Args:
+            heading: over it.
+            intro: a sentence below the heading.
+            narrow: rows stand beside each other where there is room.
+            parts: any of ``plots`` (:func:`shown_plots`), ``tables`` (:class:`Table`), ``folded`` (a table shown
+                on demand) and ``rows`` (:class:`training.report.samples.Row`).
+        """
+        if any(parts.values()):
+            section = {"id": f"section-{len(self.all) + 1}", "heading": heading, "intro": intro, "narrow": narrow}
+            self.all.append(section | parts)
+
+
+def write_page(path: Path, title: str, told: Sequence[tuple[str, Sequence[str]]], sections: Sections) -> Path:
+    """Write a self-contained HTML file; a reader of ``path`` sees the old page or the new one, never half of one.
 
     Args:
         path: where to; its folder is made if it is missing.
-        report: what is known of the run.
-
-    Returns:
-        The path.
+        title: the heading.
+        told: sentences at the top, each with the items that it announces.
+        sections: the parts.
 
     Raises:
         OSError: the file can't be written.
     """
     path = Path(path)
+    engine = Engine(dirs=[_FOLDER], autoescape=True)
+    style = mark_safe((_FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S308, our own file
+    context = {"title": title, "style": style, "summary": told, "sections": sections.all}
     # What comes from a file system may hold half a character.
-    page = render(report).encode("utf-8", "backslashreplace")
+    page = engine.get_template("page.html").render(Context(context)).encode("utf-8", "backslashreplace")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -83,14 +104,25 @@ def write_report(path: Path, report: Report) -> Path:
     return path
 
 
-def render(report: Report) -> str:
-    """The page's HTML."""
-    sections: list[dict[str, Any]] = []
+def write_report(path: Path, report: Report) -> Path:
+    """Write the report on a training run as one self-contained HTML file, a few MiB at most.
 
-    def section(heading: str, intro: str = "", **parts: Any) -> None:
-        if any(parts.values()):
-            sections.append({"id": f"section-{len(sections) + 1}", "heading": heading, "intro": intro} | parts)
+    Args:
+        path: where to; its folder is made if it is missing.
+        report: what is known of the run.
 
+    Returns:
+        The path.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    return write_page(path, report.title, summary(report), _sections(report))
+
+
+def _sections(report: Report) -> Sections:
+    sections = Sections()
+    section = sections.add
     section(
         "Comparison",
         "Figures with their 95 % intervals. Models can be compared where they were measured on the same set.",
@@ -121,13 +153,11 @@ def render(report: Report) -> str:
             rows=ranking_rows(report.retrieval, report.retrieval_embeddings, _QUERIES),
         )
     section("Options and data", tables=list(_run_tables(report.run)))
-    engine = Engine(dirs=[_FOLDER], autoescape=True)
-    style = mark_safe((_FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S308, our own file
-    context = {"title": report.title, "style": style, "summary": summary(report), "sections": sections}
-    return engine.get_template("page.html").render(Context(context))
+    return sections
 
 
-def _shown(plots: Iterable[Plot | None]) -> list[dict[str, str | SafeString]]:
+def shown_plots(plots: Iterable[Plot | None]) -> list[dict[str, str | SafeString]]:
+    """Plots for a page, without those that had nothing to show."""
     return [
         # The plots' module escapes every text that it writes.
         {"title": plot.title, "description": plot.description, "svg": mark_safe(plot.svg)}  # noqa: S308
@@ -149,7 +179,7 @@ def _comparison_plots(report: Report) -> list[dict[str, str | SafeString]]:
             }
             if len(rows) > 1 and metric[1] in ("recall_at_1", "mean_average_precision", "map_at_r", "accuracy"):
                 plots.append(interval_plot(METRICS[metric], rows, f"{METRICS[metric]}, 95 % interval"))
-    return _shown(plots)
+    return shown_plots(plots)
 
 
 def _comparison_tables(report: Report) -> list[Table]:
@@ -239,7 +269,7 @@ def _history_plots(report: Report) -> list[dict[str, str | SafeString]]:
         ("Retrieval", {"Recall@1": column("recall_at_1"), "mAP": column("mean_average_precision")}, ""),
         ("Learning rate", {"learning rate": column("learning_rate")}, "learning rate"),
     )
-    return _shown(
+    return shown_plots(
         line_plot(title, epochs, series, "epoch", label, report.best_epoch) for title, series, label in curves
     )
 
@@ -263,7 +293,7 @@ def _distance_plots(triplets: Any, embeddings: Any) -> list[dict[str, str | Safe
         ),
         histogram("Margins", {"D(query, negative) - D(query, positive)": negative - positive}, "margin", "triplets"),
     ]
-    return _shown(plots)
+    return shown_plots(plots)
 
 
 def _run_tables(run: Mapping[str, Any]) -> Iterable[Table]:

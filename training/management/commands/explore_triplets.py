@@ -1,0 +1,102 @@
+"""``manage.py explore_triplets``: what is in a set of triplets, before it is trained on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.translation import gettext as _
+from tqdm import tqdm
+
+from training.exploration import Exploration, Overlap, Products, explore, overlap, tell
+from training.triplets import TripletError
+
+
+class Command(BaseCommand):
+    help = (
+        "Reports on triplets before training: counts, class balance, sizes of photos, duplicates, and photos that "
+        "stand in both the training and the validation set. Every photo is opened; nothing is changed."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--triplets",
+            type=Path,
+            metavar="CSV",
+            required=True,
+            help="Triplets: query,positive,negative, with or without a header.",
+        )
+        parser.add_argument("--validation", type=Path, metavar="CSV", help="The validation set's triplets.")
+        parser.add_argument(
+            "--images",
+            type=Path,
+            metavar="FOLDER",
+            help="The folder that image paths are relative to; by default the one that holds the CSV file.",
+        )
+        parser.add_argument(
+            "--products",
+            type=Path,
+            metavar="CSV",
+            help="A file with the columns image and category, group_id or both, for the balance of classes.",
+        )
+        parser.add_argument("--html", type=Path, metavar="FILE", help="Write a page with plots and contact sheets.")
+        parser.add_argument(
+            "--json", action="store_true", help="Print the figures as one JSON object, on the last line of the output."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            products = Products.read(options["products"]) if options["products"] else None
+            files = {"train": options["triplets"], "validation": options["validation"]}
+            sets = [self._explore(name, path, products, options) for name, path in files.items() if path is not None]
+        except TripletError as error:
+            raise CommandError(str(error)) from error
+        shared = overlap(*sets, products) if len(sets) == 2 else None
+        if options["verbosity"] > 0:
+            self._tell(sets, shared)
+        if options["html"]:
+            # Only the page needs what draws plots.
+            from training.report.exploration_page import write_exploration
+
+            try:
+                write_exploration(options["html"], sets, shared)
+            except OSError as error:
+                raise CommandError(
+                    _("The page could not be written to %(path)s: %(reason)s.")
+                    % {"path": options["html"], "reason": error.strerror or error}
+                ) from error
+            self.stdout.write(_("The page is at %(path)s.") % {"path": options["html"]})
+        if options["json"]:
+            figures = {found.name: found.to_dict() for found in sets}
+            self.stdout.write(json.dumps(figures | ({"overlap": shared.to_dict()} if shared is not None else {})))
+
+    def _explore(self, name: str, path: Path, products: Products | None, options: dict[str, Any]) -> Exploration:
+        quiet = options["verbosity"] == 0
+        # Where nobody watches, such as in a log, a line every few seconds is enough.
+        interval = 0.1 if sys.stderr.isatty() else 5
+        bar: tqdm | None = None
+
+        def progress(_what: str, done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                bar = tqdm(desc=name, total=total, unit=" photos", disable=quiet, mininterval=interval)
+            bar.update(done - bar.n)
+
+        try:
+            return explore(path, options["images"], products, progress, name)
+        finally:
+            if bar is not None:
+                bar.close()
+
+    def _tell(self, sets: list[Exploration], shared: Overlap | None) -> None:
+        for found in sets:
+            self.stdout.write(self.style.MIGRATE_HEADING(found.name.capitalize()))
+            for line in tell(found):
+                self.stdout.write(line)
+        if shared is not None:
+            self.stdout.write(self.style.MIGRATE_HEADING(_("Between the two")))
+            for line in shared.lines():
+                self.stdout.write(line)

@@ -1,0 +1,120 @@
+"""What was found in a data set, as one HTML file with contact sheets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from training.contact_sheets import Tile, sheet
+from training.exploration import Exploration, Overlap, tell
+from training.report.page import Sections, Table, shown_plots, write_page
+from training.report.plots import histogram
+from training.report.samples import Row, data_uri
+
+_ROWS_OF_A_KIND, _KINDS, _PAIRS, _CATEGORIES = 4, 12, 12, 40
+_SIDE = 132
+
+
+def write_exploration(path: Path, sets: Sequence[Exploration], shared: Overlap | None = None, seed: int = 0) -> Path:
+    """Write a self-contained HTML file.
+
+    Args:
+        path: where to.
+        sets: what was explored; with a validation set the training set comes first.
+        shared: what the two share.
+        seed: of the choice of triplets.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    told: list[tuple[str, list[str]]] = [(f"{found.name.capitalize()}:", tell(found)) for found in sets]
+    if shared is not None:
+        told.append(("Between the two:", shared.lines()))
+    sections = Sections()
+    for found in sets:
+        name = found.name.capitalize()
+        sections.add(f"{name}: what is in it", plots=shown_plots(_plots(found)), tables=_tables(found))
+        intro = "Chosen at random, some of each kind."
+        sections.add(f"{name}: triplets", intro, narrow=True, rows=_triplets(found, seed))
+        paths, images = found.triplets.paths(), found.triplets.images
+        twins = [(places[0], places[1]) for places in found.same_bytes] + [tuple(pair) for pair in found.near.tolist()]
+        pairs = [(paths[one], paths[other], images[one], images[other]) for one, other in twins]
+        intro = "Equal bytes first, then pictures that are nearly the same."
+        sections.add(f"{name}: photos that stand there twice", intro, narrow=True, rows=_pairs(pairs))
+    if shared is not None and len(sets) == 2:
+        leaks = [*shared.leakage.same_file, *shared.leakage.same_bytes, *shared.near]
+        roots = sets[0].triplets.root, sets[1].triplets.root
+        pairs = [(roots[0] / one, roots[1] / other, one, other) for one, other in leaks]
+        sections.add("Photos on both sides", "Training left, validation right.", narrow=True, rows=_pairs(pairs))
+    return write_page(path, f"Data set: {', '.join(found.name for found in sets)}", told, sections)
+
+
+def _plots(found: Exploration):
+    sizes = found.sizes()
+    name = found.name
+    if len(sizes):
+        yield histogram(f"Shorter side, {name}", {"photos": sizes.min(axis=1)}, "pixels", "photos")
+        ratio = np.log2(sizes[:, 0] / np.maximum(sizes[:, 1], 1))
+        yield histogram(f"Shape, {name}", {"photos": ratio}, "log2(width / height): 0 is square", "photos")
+    per_query = found.per_query()
+    yield histogram(f"Triplets of a query, {name}", {"queries": per_query["triplets"]}, "triplets", "queries")
+    if found.groups:
+        values = np.array(list(found.groups.values()))
+        yield histogram(f"Photos of a group, {name}", {"groups": values}, "photos", "groups")
+
+
+def _tables(found: Exploration) -> list[Table]:
+    counts = found.counts
+    tables = []
+    for caption, counted in (
+        ("Positives by type", counts.positive_types),
+        ("Negatives by type", counts.negative_types),
+        ("Photos by category", found.categories),
+        ("Triplets by category of the query", found.query_categories),
+    ):
+        if counted:
+            tables.append(Table(f"{caption}, {found.name}", (caption.split()[0], "Count", "Share"), _shares(counted)))
+    return tables
+
+
+def _shares(counted: Mapping[str, int]) -> list[tuple[str, ...]]:
+    total = sum(counted.values())
+    rows = [(name, f"{count:,}", f"{count / total:.1%}") for name, count in list(counted.items())[:_CATEGORIES]]
+    rest = list(counted.values())[_CATEGORIES:]
+    if rest:
+        rows.append((f"{len(rest)} more", f"{sum(rest):,}", f"{sum(rest) / total:.1%}"))
+    return rows
+
+
+def _triplets(found: Exploration, seed: int) -> list[Row]:
+    triplets = found.triplets
+    kinds = list(zip(triplets.positive_type.tolist(), triplets.negative_type.tolist(), strict=True))
+    paths = triplets.paths()
+    dice = np.random.default_rng(seed)
+    rows = []
+    for kind, _count in Counter(kinds).most_common(_KINDS):
+        places = [place for place, other in enumerate(kinds) if other == kind]
+        words = ", ".join(filter(None, kind)) or "no kind named"
+        for place in dice.permutation(places)[:_ROWS_OF_A_KIND].tolist():
+            names = [triplets.images[photo] for photo in triplets.rows[place]]
+            tiles = [
+                Tile(paths[photo], (word,), "query" if word == "query" else None)
+                for word, photo in zip(("query", "positive", "negative"), triplets.rows[place].tolist(), strict=True)
+            ]
+            alt = f"Query {names[0]}; positive {names[1]}; negative {names[2]}."
+            rows.append(Row(data_uri(sheet([tiles], thumbnail=_SIDE)), words, alt))
+    return rows
+
+
+def _pairs(pairs: Sequence[tuple[Path, Path, str, str]]) -> list[Row]:
+    return [
+        Row(
+            data_uri(sheet([[Tile(one), Tile(other)]], thumbnail=_SIDE)),
+            f"{name} and {other_name}",
+            f"{name} beside {other_name}.",
+        )
+        for one, other, name, other_name in pairs[:_PAIRS]
+    ]
