@@ -135,24 +135,24 @@ def evaluate_retrieval(vectors: np.ndarray, photos: RetrievalSet, min_relevance:
             f"No query of {photos.folder} has a photo of relevance {min_relevance} or more to find, besides itself. "
             + ("Count partial hits too, with --min-relevance 1." if min_relevance > PARTIAL else "")
         )
-    ranking = rank(
-        cosines(vectors[photos.queries], vectors[photos.gallery]), photos.relevance, photos.itself, min_relevance
-    )
-    values = {
-        "recall_at_1": ranking.recalled_at(1),
-        "recall_at_5": ranking.recalled_at(5),
-        "recall_at_10": ranking.recalled_at(10),
-        "map_at_r": ranking.average_precisions_at_r(),
-        "mean_average_precision": ranking.average_precisions(),
-        "ndcg_at_10": ranking.ndcgs_at(10),
-    }
-    return RetrievalResult(
-        photos.sha256,
-        len(ranking.queries),
-        len(photos.gallery),
-        min_relevance,
-        {name: value.astype(np.float64) for name, value in values.items()},
-    )
+    asked = np.flatnonzero(((photos.relevance >= min_relevance) & ~photos.itself).any(axis=1))
+    gallery = vectors[photos.gallery]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in RETRIEVAL_METRICS}
+    for start in range(0, len(asked), _QUERIES_AT_ONCE):
+        part = asked[start : start + _QUERIES_AT_ONCE]
+        similarities = cosines(vectors[photos.queries[part]], gallery)
+        ranking = rank(similarities, photos.relevance[part], photos.itself[part], min_relevance)
+        for name, found in (
+            ("recall_at_1", ranking.recalled_at(1)),
+            ("recall_at_5", ranking.recalled_at(5)),
+            ("recall_at_10", ranking.recalled_at(10)),
+            ("map_at_r", ranking.average_precisions_at_r()),
+            ("mean_average_precision", ranking.average_precisions()),
+            ("ndcg_at_10", ranking.ndcgs_at(10)),
+        ):
+            parts[name].append(found.astype(np.float64))
+    values = {name: np.concatenate(found) for name, found in parts.items()}
+    return RetrievalResult(photos.sha256, len(asked), len(photos.gallery), min_relevance, values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,6 +100,16 @@ def test_retrieval_of_a_perfect_model_and_of_one_that_finds_partial_hits_first(r
         exact.difference(partial)
 
 
+def test_queries_are_taken_in_parts(retrieval, monkeypatch):
+    vectors = by_product(retrieval.paths, noise=12)
+    at_once = evaluate_retrieval(vectors, retrieval).to_dict()
+    codes = code_recall(vectors, vectors, np.eye(len(vectors), dtype=bool)).to_dict()
+    monkeypatch.setattr("training.evaluation._QUERIES_AT_ONCE", 7)
+    assert evaluate_retrieval(vectors, retrieval).to_dict() == at_once
+    assert at_once["recall_at_1"] < 1
+    assert code_recall(vectors, vectors, np.eye(len(vectors), dtype=bool)).to_dict() == codes
+
+
 def test_no_exact_hit_is_explained(retrieval):
     (retrieval.folder / "qrels.csv").write_text("query_id,gallery_id,relevance\np0-0,p1-0,1\n")
     only_partial = RetrievalSet.read(retrieval.folder)
