@@ -9,6 +9,7 @@ from django.db import connection, router, transaction
 from .models import Embedding
 
 _TABLE = Embedding._meta.db_table
+_PREFIX = "shop_similarity_code_v"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,18 @@ class IndexState:
 
 
 def index_name(version_id: int) -> str:
-    return f"shop_similarity_code_v{int(version_id)}"
+    return f"{_PREFIX}{int(version_id)}"
+
+
+def indexed_versions() -> list[int]:
+    """Keys of the versions that have an index of any state, also of those whose row is gone."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT substring(c.relname FROM %s)::bigint FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid "
+            "WHERE i.indrelid = %s::regclass AND c.relname ~ %s",
+            [f"^{_PREFIX}(\\d+)$", _TABLE, f"^{_PREFIX}\\d+$"],
+        )
+        return [version_id for (version_id,) in cursor.fetchall()]
 
 
 def index_state(version_id: int) -> IndexState:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.db import connection, router, transaction
 
-from .code_index import drop_index, index_state
+from .code_index import drop_index, index_state, indexed_versions
 from .models import Embedding, ModelVersion, OutboxEntry
 
 _PORTION = 1_000
@@ -18,14 +18,19 @@ _LOCK = 0x5105_0C1E
 def clear_retired(*, seconds: float | None = None, stopped: Callable[[], bool] = lambda: False) -> int:
     """Remove embeddings, outbox entries and indexes of all retired versions. Returns how many embeddings.
 
-    One process at a time does it; in another one this returns 0 at once.
+    Indexes of versions whose row is gone are dropped too. One process at a time does it; in another one this returns 0
+    at once.
 
     Args:
         seconds: go no further after this time; what is left is for the next call.
         stopped: asked after every portion, ends the work.
     """
+    states = dict(ModelVersion.objects.values_list("pk", "state"))
+    indexed = set(indexed_versions())
     retired = [
-        version for version in ModelVersion.objects.filter(state=ModelVersion.State.RETIRED) if _has_rest(version)
+        pk
+        for pk in {*states, *indexed}
+        if states.get(pk, ModelVersion.State.RETIRED) == ModelVersion.State.RETIRED and (pk in indexed or _has_rows(pk))
     ]
     if not retired:
         return 0
@@ -36,8 +41,8 @@ def clear_retired(*, seconds: float | None = None, stopped: Callable[[], bool] =
     ends = None if seconds is None else time.monotonic() + seconds
     removed = 0
     try:
-        for version in retired:
-            removed += _clear(version, lambda: stopped() or (ends is not None and time.monotonic() > ends))
+        for pk in retired:
+            removed += _clear(pk, lambda: stopped() or (ends is not None and time.monotonic() > ends))
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
@@ -46,7 +51,7 @@ def clear_retired(*, seconds: float | None = None, stopped: Callable[[], bool] =
 
 def clear(version: ModelVersion) -> int:
     """Remove all that is left of one retired version now. Returns how many embeddings."""
-    return _clear(version, lambda: False)
+    return _clear(version.pk, lambda: False)
 
 
 def delete_row(version: ModelVersion) -> None:
@@ -59,22 +64,19 @@ def delete_row(version: ModelVersion) -> None:
             transaction.on_commit(lambda: storage.delete(name), using=using)
 
 
-def _has_rest(version: ModelVersion) -> bool:
-    return (
-        Embedding.objects.filter(version=version.pk).exists()
-        or OutboxEntry.objects.filter(version=version.pk).exists()
-        or index_state(version.pk).state != "absent"
-    )
+def _has_rows(version_id: int) -> bool:
+    return any(model.objects.filter(version=version_id).exists() for model in (Embedding, OutboxEntry))
 
 
-def _clear(version: ModelVersion, stopped: Callable[[], bool]) -> int:
-    # Without the index the rows go faster, and no vacuum has to mend it.
-    if index_state(version.pk).state != "absent":
-        drop_index(version.pk)
+def _clear(version_id: int, stopped: Callable[[], bool]) -> int:
+    # Without the index the rows go faster, and no vacuum has to mend it. Inside a transaction it can't be dropped
+    # without holding up every page; a worker does it later.
+    if not connection.in_atomic_block and index_state(version_id).state != "absent":
+        drop_index(version_id)
     removed = 0
     for model in (OutboxEntry, Embedding):
         while not stopped():
-            count = _delete_portion(model, version)
+            count = _delete_portion(model, version_id)
             if model is Embedding:
                 removed += count
             if count < _PORTION:
@@ -82,9 +84,9 @@ def _clear(version: ModelVersion, stopped: Callable[[], bool]) -> int:
     return removed
 
 
-def _delete_portion(model: type, version: ModelVersion) -> int:
+def _delete_portion(model: type, version_id: int) -> int:
     """Delete some rows, provided that the version is still retired."""
-    portion = model.objects.filter(version=version.pk, version__state=ModelVersion.State.RETIRED)
+    portion = model.objects.filter(version=version_id, version__state=ModelVersion.State.RETIRED)
     return model.objects.filter(pk__in=portion.order_by().values("pk")[:_PORTION])._raw_delete(
         router.db_for_write(model)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -19,6 +20,7 @@ from django.utils import timezone
 
 from shop_similarity import outbox, retirement, rollout
 from shop_similarity.catalogue import ImageRow
+from shop_similarity.management.commands import activate_model
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.sweep import sweep
 from tests.shop_similarity.factories import (
@@ -178,7 +180,7 @@ def test_few_failures_do_not_stand_in_the_way_but_many_do(photos, active, candid
 
 @pytest.mark.django_db(transaction=True)
 def test_the_index_of_the_active_version_is_asked_of_the_next():
-    from shop_similarity.code_index import build_index, drop_index
+    from shop_similarity.code_index import build_index, drop_index, indexed_versions
 
     photos = make_photos_without_files([make_product() for _ in range(3)])
     old, new = make_version("old", metrics=WORSE), make_version("new", state=State.CANDIDATE, metrics=BETTER)
@@ -197,9 +199,17 @@ def test_the_index_of_the_active_version_is_asked_of_the_next():
         with connection.cursor() as cursor:
             cursor.execute("SELECT relname FROM pg_class WHERE relname LIKE 'shop_similarity_code_v%'")
             assert cursor.fetchall() == [(f"shop_similarity_code_v{new.pk}",)]
+        # Nobody drops it inside a transaction, where pages would have to wait for that.
+        third = make_version("third", state=State.CANDIDATE)
+        build_index(third.pk)
+        with transaction.atomic():
+            rollout.delete(third)
+        assert indexed_versions() == [new.pk, third.pk]
+        retirement.clear_retired()
+        assert indexed_versions() == [new.pk]
     finally:
-        drop_index(old.pk)
-        drop_index(new.pk)
+        for pk in indexed_versions():
+            drop_index(pk)
 
 
 # --- wishes ---
@@ -539,6 +549,39 @@ def test_the_commands_tell_what_they_did(active, candidate, photos):
     assert (rows["old"]["state"], rows["new"]["state"]) == ("active", "retired")
     assert "new is deleted" in _say("retire_model", "new", "--delete")
     assert _states() == {"old": "active"}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("outcome", ["switched", "withdrawn"])
+def test_waiting_ends_when_a_worker_has_switched_or_the_wish_is_gone(outcome, monkeypatch):
+    monkeypatch.setattr(activate_model, "_LOOK_SECONDS", 0.02)
+    photos = make_photos_without_files([make_product() for _ in range(6)])
+    old, new = make_version("old", metrics=WORSE), make_version("new", state=State.CANDIDATE, metrics=BETTER)
+    _complete(old, photos)
+
+    def work() -> None:
+        try:
+            while not rollout.is_wanted():
+                time.sleep(0.01)
+            time.sleep(0.2)
+            _complete(new, photos)
+            OutboxEntry.objects.all().delete()
+            if outcome == "withdrawn":
+                ModelVersion.objects.filter(pk=old.pk).update(metrics=BETTER)
+            rollout.advance()
+        finally:
+            connections.close_all()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        if outcome == "switched":
+            assert "new is the active version now" in _say("activate_model", "new", "--wait")
+        else:
+            with pytest.raises(CommandError, match=r"new is not activated\. Withdrawn: new does not beat old"):
+                _say("activate_model", "new", "--wait")
+    finally:
+        worker.join(timeout=30)
 
 
 def test_the_commands_mistakes_are_sentences(active, candidate):

@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.template import Context, Template
 
-from shop_similarity import outbox
+from shop_similarity import outbox, rollout
 from shop_similarity.catalogue import get_catalogue
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embeddings import Embedded, write_embeddings
@@ -107,3 +107,18 @@ def test_api_and_widget(client, version):
     assert client.get("/similarity/products/42/similar/").status_code == 404
     html = Template("{% load shop_similarity %}{% similar_products p %}").render(Context({"p": posters[0]}))
     assert html.count("<li") == 3
+
+
+def test_roll_out_and_back(version):
+    for number in range(4):
+        _poster(f"Poster {number}")
+    _embed_all(version)
+    candidate = ModelVersion.objects.create(name="v2", architecture="mildnet", weights_sha256="0")
+    rollout.request_activation(candidate, force=True)
+    assert rollout.coverage(candidate).lacking == 4
+    assert rollout.advance() is None
+    _embed_all(candidate, seed=1)
+    assert rollout.advance() == candidate
+    _poster("Later")
+    assert OutboxEntry.objects.count() == 2
+    assert rollout.roll_back() == version
