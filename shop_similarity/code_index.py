@@ -30,7 +30,7 @@ def indexed_versions() -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT substring(c.relname FROM %s)::bigint FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid "
-            "WHERE i.indrelid = %s::regclass AND c.relname ~ %s",
+            "WHERE i.indrelid = %s::regclass AND c.relname ~ %s ORDER BY 1",
             [f"^{_PREFIX}(\\d+)$", _TABLE, f"^{_PREFIX}\\d+$"],
         )
         return [version_id for (version_id,) in cursor.fetchall()]
