@@ -314,8 +314,8 @@ def tell(found: Exploration) -> list[str]:
     if found.groups:
         spread = _spread(np.array(list(found.groups.values())))
         lines.append(
-            f"{len(found.groups):,} groups: {spread['median']:g} photos in the middle, from {spread['smallest']} to "
-            f"{spread['largest']}."
+            f"{len(found.groups):,} groups; photos of a group: {spread['median']:g} in the middle, from "
+            f"{spread['smallest']} to {spread['largest']}."
         )
     lines.append(_duplicates(found))
     return lines

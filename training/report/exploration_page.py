@@ -69,24 +69,29 @@ def _plots(found: Exploration):
 def _tables(found: Exploration) -> list[Table]:
     counts = found.counts
     tables = []
-    for caption, counted in (
-        ("Positives by type", counts.positive_types),
-        ("Negatives by type", counts.negative_types),
-        ("Photos by category", found.categories),
-        ("Triplets by category of the query", found.query_categories),
-    ):
+    for caption, counted in (("Positives", counts.positive_types), ("Negatives", counts.negative_types)):
         if counted:
-            tables.append(Table(f"{caption}, {found.name}", (caption.split()[0], "Count", "Share"), _shares(counted)))
+            rows = [(name, *_share(count, counted)) for name, count in counted.items()]
+            tables.append(Table(f"{caption} by type, {found.name}", ("Type", "Triplets", "Share"), rows))
+    if found.categories:
+        shown = list(found.categories)[:_CATEGORIES]
+        rows = [
+            (
+                name,
+                *_share(found.categories[name], found.categories),
+                *_share(found.query_categories.get(name, 0), found.query_categories),
+            )
+            for name in shown
+        ]
+        more = len(found.categories) - len(shown)
+        caption = f"Categories, {found.name}" + (f" (the {len(shown)} largest; {more:,} more)" if more else "")
+        head = ("Category", "Photos", "Share", "Triplets by their query", "Share")
+        tables.append(Table(caption, head, rows))
     return tables
 
 
-def _shares(counted: Mapping[str, int]) -> list[tuple[str, ...]]:
-    total = sum(counted.values())
-    rows = [(name, f"{count:,}", f"{count / total:.1%}") for name, count in list(counted.items())[:_CATEGORIES]]
-    rest = list(counted.values())[_CATEGORIES:]
-    if rest:
-        rows.append((f"{len(rest)} more", f"{sum(rest):,}", f"{sum(rest) / total:.1%}"))
-    return rows
+def _share(count: int, counted: Mapping[str, int]) -> tuple[str, str]:
+    return f"{count:,}", f"{count / max(1, sum(counted.values())):.1%}"
 
 
 def _triplets(found: Exploration, seed: int) -> list[Row]:

@@ -291,7 +291,7 @@ def _distance_plots(triplets: Any, embeddings: Any) -> list[dict[str, str | Safe
             "Euclidean distance",
             "triplets",
         ),
-        histogram("Margins", {"D(query, negative) - D(query, positive)": negative - positive}, "margin", "triplets"),
+        histogram("Margins", {"margin": negative - positive}, "D(query, negative) - D(query, positive)", "triplets"),
     ]
     return shown_plots(plots)
 

@@ -114,7 +114,11 @@ def histogram(title: str, series: Mapping[str, np.ndarray], x_label: str, y_labe
         series: by name, ``(n,)`` finite values each.
     """
     everything = np.concatenate(list(series.values()))
-    edges = np.linspace(everything.min(), everything.max() + 1e-9, bins + 1)
+    low, high = everything.min(), everything.max()
+    whole = np.issubdtype(everything.dtype, np.integer)
+    # Whole numbers stand in the middle of bars of their own, where there are few enough.
+    few = whole and high - low < bins
+    edges = np.arange(low, high + 2) - 0.5 if few else np.linspace(low, high + 1e-9, bins + 1)
     with mpl.rc_context(_SETTINGS):
         figure, axes = _axes(x_label, y_label)
         for place, (name, values) in enumerate(series.items()):
@@ -132,7 +136,10 @@ def histogram(title: str, series: Mapping[str, np.ndarray], x_label: str, y_labe
                 label=name,
             )
             axes.stairs(counts, edges, color=colour, linewidth=1.4)
-        _legend_above(axes)
+        if whole:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(series) > 1:
+            _legend_above(axes)
         words = [
             f"{name}: {len(values):,} values, median {np.median(values):.3f}, "
             f"nine in ten between {np.quantile(values, 0.05):.3f} and {np.quantile(values, 0.95):.3f}."
