@@ -74,7 +74,7 @@ class ModelVersion(models.Model):
     activated_at = models.DateTimeField(_("activated at"), null=True, blank=True)
     # The wish that workers fulfil as soon as the version has all that it needs.
     activation_requested_at = models.DateTimeField(_("activation requested at"), null=True, blank=True)
-    activation_forced = models.BooleanField(_("activated against the comparison"), default=False)
+    activation_forced = models.BooleanField(_("activation forced"), default=False)
     activation_note = models.TextField(_("about the activation"), blank=True)
 
     objects = ModelVersionQuerySet.as_manager()

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connections, router, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -240,8 +240,12 @@ def advance() -> ModelVersion | None:
     wanted = _wanted().order_by("-activation_requested_at").first()
     if wanted is None:
         return None
+    # As long as the backfill goes on, counting is idle. What waits for a later try may be a photo that nobody can read.
     backfill = OutboxEntry.objects.filter(
-        version=wanted, failed_at__isnull=True, priority=OutboxEntry.Priority.BACKFILL
+        Q(due_at__isnull=True) | Q(due_at__lte=timezone.now()),
+        version=wanted,
+        failed_at__isnull=True,
+        priority=OutboxEntry.Priority.BACKFILL,
     )
     if backfill.exists():
         return None

@@ -13,7 +13,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='modelversion',
             name='activation_forced',
-            field=models.BooleanField(default=False, verbose_name='activated against the comparison'),
+            field=models.BooleanField(default=False, verbose_name='activation forced'),
         ),
         migrations.AddField(
             model_name='modelversion',

@@ -245,6 +245,22 @@ def test_a_photo_that_only_the_active_version_has_yet_holds_the_switch_back(acti
     assert rollout.advance() == candidate
 
 
+def test_a_photo_that_cannot_be_read_for_now_holds_nothing_back_unless_the_active_version_shows_it(
+    active, candidate, photos
+):
+    _complete(candidate, photos)
+    photo = make_photos_without_files([make_product()])[0]
+    row = ImageRow(photo.pk, photo.product_id, photo.file.name)
+    outbox.enqueue(candidate.pk, [row], priority=OutboxEntry.Priority.BACKFILL)
+    rollout.request_activation(candidate)
+    assert rollout.advance() is None
+    outbox.retry_later(outbox.claim(candidate.pk, 1, "w")[0], "The storage could not be read.")
+    store_vectors(active, [photo], random_vectors(1))
+    assert rollout.advance() is None
+    Embedding.objects.filter(image_id=photo.pk).delete()
+    assert rollout.advance() == candidate
+
+
 def test_the_last_wish_counts(active, candidate, photos):
     other = make_version("other", state=State.CANDIDATE, metrics=BETTER)
     for version in (candidate, other):
