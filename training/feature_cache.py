@@ -99,7 +99,7 @@ class FeatureCache:
     def __init__(
         self, folder: Path, split: Split, key: Mapping[str, Any], augmentation: Mapping[str, Any] | None = None
     ) -> None:
-        self._frozen = split.frozen
+        self._split = split
         self._shapes = split.shapes
         self._dtypes = [np.dtype(np.float32 if len(shape) == 1 else np.float16) for shape in self._shapes]
         text = json.dumps(key, sort_keys=True)
@@ -245,11 +245,8 @@ class FeatureCache:
         import tensorflow as tf
 
         return tf.function(
-            lambda batch: [
-                tf.cast(tensor, tf.float32)
-                for tensor in _as_list(self._frozen(tf.cast(batch, tf.float32), training=False))
-            ],
-            input_signature=[tf.TensorSpec((batch_size, *self._frozen.input_shape[1:]), tf.uint8)],
+            lambda batch: [tf.cast(tensor, tf.float32) for tensor in self._split.features(batch)],
+            input_signature=[tf.TensorSpec((batch_size, *self._split.frozen.input_shape[1:]), tf.uint8)],
         )
 
     def _store(
@@ -328,10 +325,6 @@ class CachedFeatures:
 
 def _tensor_path(stem: Path, index: int) -> Path:
     return stem.with_name(f"{stem.name}-{index}.npy")
-
-
-def _as_list(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, list | tuple) else [values]
 
 
 def readable_size(count: int) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-NEGATIVES = ("batch", "components", "explicit")
+NEGATIVES = ("neighbours", "batch", "components", "explicit")
 
 
 class Relations:
@@ -23,9 +23,10 @@ class Relations:
         identities: ``(count,)`` numbers that are equal for copies of one file; every photo is another by default.
         bystanders: ``(count,)`` bool: photos that nothing is known of and that take part in no pair.
         negatives: which pairs may be pushed apart. ``"batch"``: all that are no positive pair and not the same photo.
-            ``"components"``: of these, not two of one component, unless they are named as unlike. Safest where the
-            positives of a positive are positives too; where positives are noisy, chains of them tie half a category
-            together, and the best negatives are lost. ``"explicit"``: only the pairs that are named as unlike.
+            ``"neighbours"``: of these, not two that share a positive, unless they are named as unlike: photos of one
+            product that each were paired with its main photo are not pushed apart. ``"components"``: likewise, not two
+            that any chain of positives links; where positives are noisy, such chains tie half a category together, and
+            the best negatives are lost. ``"explicit"``: only the pairs that are named as unlike.
 
     Raises:
         ValueError: for an unknown kind of negatives, or one whose pairs are missing.
@@ -39,7 +40,7 @@ class Relations:
         components: np.ndarray | None = None,
         identities: np.ndarray | None = None,
         bystanders: np.ndarray | None = None,
-        negatives: str = "batch",
+        negatives: str = "neighbours",
     ) -> None:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, not {negatives!r}.")
@@ -79,7 +80,9 @@ class Relations:
             negative = named
         else:
             negative = ~same & ~positive
-            if self.negatives == "components":
+            if self.negatives == "neighbours":
+                negative = negative & (~self._positives.share(unique) | named)
+            elif self.negatives == "components":
                 components = self._components[unique]
                 negative = negative & ((components[:, None] != components) | named)
         bystanders = self._bystanders[unique]
@@ -104,13 +107,25 @@ class _Neighbours:
     def of(self, photo: int) -> np.ndarray:
         return self._neighbours[self._starts[photo] : self._starts[photo + 1]]
 
+    def share(self, photos: np.ndarray) -> np.ndarray:
+        """``(N, N)`` bool for different photos: which have a neighbour in common."""
+        rows, neighbours = self._edges(photos)
+        known, places = np.unique(neighbours, return_inverse=True)
+        incidence = np.zeros((len(photos), len(known)), dtype=np.float32)
+        incidence[rows, places] = 1
+        return incidence @ incidence.T > 0
+
     def among(self, photos: np.ndarray) -> np.ndarray:
         """``(N, N)`` bool for different photos."""
         mask = np.zeros((len(photos), len(photos)), dtype=bool)
         place = self._place.copy()
         place[photos] = np.arange(len(photos))
-        lengths = self._starts[photos + 1] - self._starts[photos]
-        rows = np.repeat(np.arange(len(photos)), lengths)
-        columns = place[np.concatenate([self.of(photo) for photo in photos]) if len(photos) else []]
+        rows, neighbours = self._edges(photos)
+        columns = place[neighbours]
         mask[rows[columns >= 0], columns[columns >= 0]] = True
         return mask
+
+    def _edges(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Place of a photo and its neighbour, for each neighbour of each."""
+        lengths = self._starts[photos + 1] - self._starts[photos]
+        return np.repeat(np.arange(len(photos)), lengths), np.concatenate([self.of(photo) for photo in photos])

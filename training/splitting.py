@@ -7,6 +7,7 @@ computed once per photo and kept (:mod:`training.feature_cache`), and an epoch c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -20,7 +21,7 @@ class Split:
     """Two halves of a model that share its layers, so that training the second trains the model.
 
     Attributes:
-        frozen: ``photos -> [boundary tensors]``.
+        frozen: photos to boundary tensors; called by :meth:`features`.
         trainable: ``[boundary tensors] -> embeddings (B, d)``.
         boundary: name of the layer that each boundary tensor comes from.
     """
@@ -33,6 +34,12 @@ class Split:
     def shapes(self) -> list[tuple[int, ...]]:
         """Shape of each boundary tensor of one photo."""
         return [tuple(tensor.shape[1:]) for tensor in self.trainable.inputs]
+
+    def features(self, photos: Any) -> list[Any]:
+        """Boundary tensors of photos ``(B, size, size, 3)``, in inference mode."""
+        found = self.frozen(keras.ops.cast(photos, "float32"), training=False)
+        # Keras takes a list of one output for the output.
+        return list(found) if isinstance(found, list | tuple) else [found]
 
 
 def split(model: keras.Model) -> Split:

@@ -49,7 +49,7 @@ class SamplingOptions:
     batch_size: int = 64
     per_instance: int = 0
     by_category: bool = True
-    negatives: str = "batch"
+    negatives: str = "neighbours"
     views: int = 0
     plain_view: bool = True
     twins: bool = False

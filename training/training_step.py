@@ -310,8 +310,7 @@ class TrainingStep:
 def boundary(split: Split, features: Any, from_photos: bool) -> list[tf.Tensor]:
     """Boundary tensors in the types that the trainable half expects, of photos or of cached features."""
     if from_photos:
-        features = split.frozen(tf.cast(features[0], tf.float32), training=False)
-    features = features if isinstance(features, list | tuple) else [features]
+        features = split.features(features[0])
     return [
         tf.stop_gradient(tf.cast(feature, tensor.dtype))
         for feature, tensor in zip(features, split.trainable.inputs, strict=True)

@@ -1,12 +1,8 @@
 """train_mildnet from a CSV to a stored version, with a small network, drawn photos and a real Postgres."""
 
-import json
-import shutil
-
 import numpy as np
 import pytest
 from django.core.management import call_command
-from django.core.management.base import CommandError
 
 from shop_similarity.models import ModelVersion, OutboxEntry
 from tests.shop_similarity.factories import add_photo, make_product

@@ -141,9 +141,9 @@ class Command(BaseCommand):
         )
         loop.add_argument(
             "--negatives",
-            choices=("batch", "components", "explicit"),
-            help="Which pairs of a batch may be pushed apart: all but positives (default), only those that no chain of "
-            "positives links, or only those that the triplets name.",
+            choices=("neighbours", "batch", "components", "explicit"),
+            help="Which pairs of a batch may be pushed apart: those that share no positive (default), all but "
+            "positives, only those that no chain of positives links, or only those that the triplets name.",
         )
         for name, kind, what in (
             ("epochs", int, "At most"),
