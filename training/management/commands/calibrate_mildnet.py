@@ -49,7 +49,11 @@ class Command(BaseCommand):
         parser.add_argument(
             "--sample", type=int, default=SAMPLE, metavar="N", help="Calibrate on N photos at most (%(default)s)."
         )
-        parser.add_argument("--activate", action="store_true", help="Use the version for searches at once.")
+        parser.add_argument(
+            "--activate",
+            action="store_true",
+            help="Use the version for searches: at once where none is active, else when it has proved better.",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if options["sample"] < 1:
