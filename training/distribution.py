@@ -26,6 +26,7 @@ class Distribution:
 
     def __init__(self, strategy: tf.distribute.Strategy | None = None) -> None:
         self.strategy = strategy
+        self._total = tf.function(lambda value: self.run(self._sum_copy, value), autograph=False)
 
     @property
     def replicas(self) -> int:
@@ -71,13 +72,16 @@ class Distribution:
             return tensors
         return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensors)
 
+    def _sum_copy(self, value: tf.Tensor) -> tf.Tensor:
+        # What comes from outside lies on no device that a sum could be sent to.
+        return self.sum(tf.identity(value))
+
     def agree(self, value: float) -> float:
         """The chief's number, on every machine: machines may differ in the last bit and must not part ways over it."""
         if self.strategy is None or self.strategy.cluster_resolver is None:
             return value
         mine = tf.constant(value if self.chief else 0.0, tf.float64)
-        total = tf.function(lambda: self.run(self.sum, mine))()
-        return float(total) / len(self.strategy.extended.worker_devices)
+        return float(self._total(mine)) / len(self.strategy.extended.worker_devices)
 
 
 def choose_distribution(devices: Sequence[str] | None = None) -> Distribution:

@@ -214,8 +214,8 @@ class TrainingStep:
         )
         # Batches differ in the number of their photos, which must not be compiled anew each time.
         if self._distribution.strategy:
-            self._whole = tf.function(self._whole_step, reduce_retracing=True)
-            self._gradients = tf.function(self._gradients_of, reduce_retracing=True)
+            self._whole = tf.function(self._whole_step, reduce_retracing=True, autograph=False)
+            self._gradients = tf.function(self._gradients_of, reduce_retracing=True, autograph=False)
         else:
             if self._from_photos:
                 features = [tf.TensorSpec((None, *self.split.frozen.input_shape[1:]), tf.uint8)]
@@ -224,11 +224,13 @@ class TrainingStep:
                     tf.TensorSpec((None, *shape), tf.float32 if len(shape) == 1 else tf.float16)
                     for shape in self.split.shapes
                 ]
-            self._whole = tf.function(self._whole_step, input_signature=[features, *rest])
+            self._whole = tf.function(self._whole_step, input_signature=[features, *rest], autograph=False)
             self._gradients = tf.function(
-                self._gradients_of, input_signature=[features, *rest, tf.TensorSpec((), tf.float32)]
+                self._gradients_of,
+                input_signature=[features, *rest, tf.TensorSpec((), tf.float32)],
+                autograph=False,
             )
-        self._apply = tf.function(self._update)
+        self._apply = tf.function(self._update, autograph=False)
         self._finite = tf.function(
             lambda gradients: tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
         )
@@ -303,7 +305,8 @@ class TrainingStep:
             average.assign(decay * average + (1 - decay) * variable.value)
 
     def _optimize(self, gradients: list[tf.Tensor]) -> tf.Tensor:
-        self.optimizer.apply(gradients, self._variables)
+        # Each replica needs a tensor of its own to sum over.
+        self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self._variables)
         return tf.constant(0)
 
 
