@@ -33,6 +33,7 @@ from training.photo_dataset import load_photo, photo_batches, photo_errors
 from training.precision import dtype_policy
 from training.preprocessing import Preprocessing
 from training.recipe import RECIPES, SAMPLE, SEED
+from training.sampling import Sampler
 from training.splitting import Split, split
 from training.trainer import BEST_WEIGHTS, Trainer, TrainingError, TrainingResult, Watcher
 from training.training_data import SamplingOptions, TrainingData
@@ -153,6 +154,17 @@ class TrainingRun:
         self._source: FeatureSource | None = None
         self._trainer: Trainer | None = None
 
+    def sampler(self) -> Sampler:
+        """Batches to train on.
+
+        Raises:
+            TrainingError: if the data has too little for what is asked.
+        """
+        try:
+            return self.data.sampler(self._sampling(), self.setup.training.seed)
+        except ValueError as error:
+            raise TrainingError(str(error)) from error
+
     def start_from_backbone(self, weights: BackboneWeights) -> None:
         """Take the pretrained weights of the backbone, and set the head from the training photos if that is asked for.
 
@@ -193,8 +205,8 @@ class TrainingRun:
         names = get_backbone(backbone_of(self.setup.architecture, self.setup.config)).model(
             self.setup.preprocessing.size, full_config(self.setup.architecture, self.setup.config).width
         )
+        sampler = self.sampler()
         try:
-            sampler = self.data.sampler(self._sampling(), self.setup.training.seed)
             relations = self.data.relations(self.setup.sampling.negatives)
             self._trainer = Trainer(
                 self.model,

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.distribution import Distribution
-from training.losses import correct, make_loss
+from training.losses import Loss, correct, make_loss
 from training.miners import MINERS
 from training.splitting import Split
 from training.training_options import TrainingOptions
@@ -87,11 +87,7 @@ class TrainingStep:
     ) -> None:
         self.split = split
         self.options = options
-        self.loss = make_loss(options.loss, nonzero=options.nonzero, **options.loss_options)
-        if options.miner is not None and options.miner not in MINERS:
-            raise ValueError(f"There is no miner {options.miner!r}. Known: {', '.join(MINERS)}.")
-        if options.miner is not None and self.loss.kind != "triplet":
-            raise ValueError(f"The loss {options.loss} looks at all pairs of a batch: it takes no miner.")
+        self.loss = chosen_loss(options)
         self._miner = MINERS[options.miner] if options.miner else None
         self._from_photos = from_photos
         self._distribution = distribution or Distribution()
@@ -308,6 +304,21 @@ class TrainingStep:
         # Each replica needs a tensor of its own to sum over.
         self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self._variables)
         return tf.constant(0)
+
+
+def chosen_loss(options: TrainingOptions) -> Loss:
+    """The loss of a run.
+
+    Raises:
+        ValueError: for a loss or a miner that there is not, options that the loss does not have, or a miner for a loss
+            that takes none.
+    """
+    loss = make_loss(options.loss, nonzero=options.nonzero, **options.loss_options)
+    if options.miner is not None and options.miner not in MINERS:
+        raise ValueError(f"There is no miner {options.miner!r}. Known: {', '.join(MINERS)}.")
+    if options.miner is not None and loss.kind != "triplet":
+        raise ValueError(f"The loss {options.loss} looks at all pairs of a batch: it takes no miner.")
+    return loss
 
 
 def boundary(split: Split, features: Any, from_photos: bool) -> list[tf.Tensor]:

@@ -1,13 +1,19 @@
 """train_mildnet from a CSV to a stored version, with a small network, drawn photos and a real Postgres."""
 
+import json
+import shutil
+import signal
+
 import numpy as np
 import pytest
 from django.core.management import call_command
+from django.core.management.base import CommandError
 
 from shop_similarity.models import ModelVersion, OutboxEntry
-from tests.shop_similarity.factories import add_photo, make_product
+from tests.shop_similarity.factories import add_photo, make_product, make_version
 from tests.shop_similarity.photos import product_photo
 from tests.training.drawn_triplets import write_photos, write_triplets
+from tests.training.small_run import figures
 from tests.training.test_first_version import SmallBackbone, storages_in_tmp  # noqa: F401
 from training.loading import load_version
 from training.preprocessing import Preprocessing
@@ -97,3 +103,200 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train, capsys):
 
     again = embed_files(model, list(paths), Preprocessing.from_dict(version.preprocessing))
     assert np.abs(again - embeddings).max() < 2e-3
+
+
+def test_a_run_that_was_stopped_goes_on_and_is_stored(train, monkeypatch, tmp_path):
+    from training.training_watcher import ProgressWatcher
+
+    whole = read_history(train("--epochs", "3", "--no-store", folder=tmp_path / "whole"))
+    told = ProgressWatcher.step
+
+    def interrupted(self, epoch, number, result, learning_rate):
+        told(self, epoch, number, result, learning_rate)
+        if number == 11:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressWatcher, "step", interrupted)
+    with pytest.raises(CommandError, match=r"Stopped in epoch 2 after 3 of 8 steps.*--resume") as stopped:
+        train("--epochs", "3", "--name", "went-on")
+    assert stopped.value.returncode == 130
+    monkeypatch.setattr(ProgressWatcher, "step", told)
+    assert not ModelVersion.objects.exists()
+    call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
+    assert figures(read_history(tmp_path / "run")) == figures(whole)
+    assert ModelVersion.objects.get().name == "went-on"
+    with pytest.raises(CommandError, match="holds a run already"):
+        train("--epochs", "3")
+
+
+def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(train, drawn, tmp_path):
+    first = train("--epochs", "2", "--name", "first")
+    folder = train(
+        "--fine-tune",
+        "first",
+        "--mix",
+        str(drawn / "validation.csv"),
+        "--mix-share",
+        "0.25",
+        "--epochs",
+        "1",
+        "--name",
+        "second",
+        "--train",
+        "block5",
+        folder=tmp_path / "second",
+    )
+    best = min(read_history(first), key=lambda record: -record["val_accuracy"])
+    assert read_history(folder)[0]["val_accuracy"] == pytest.approx(best["val_accuracy"], abs=0.03)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["started_from"] == "first"
+    assert record["data"]["old"]["triplets"] == 40
+    version = ModelVersion.objects.get(name="second")
+    assert version.config["frozen_through"] == "block4_pool"
+    assert version.metrics["training"]["fine_tuned_from"] == "first"
+    with pytest.raises(CommandError, match="no model version third"):
+        train("--fine-tune", "third", folder=tmp_path / "third")
+
+
+def test_views_twins_instances_and_bystanders_go_together(train, drawn, tmp_path):
+    strangers = tmp_path / "strangers"
+    write_photos(strangers, colours=2, kinds=2, seeds=1)
+    (strangers / "text.txt").write_text("no photo")
+    folder = train(
+        *("--views", "2", "--augmentation", "rotation=10", "--twins", "--per-instance", "3", "--no-store"),
+        *("--anchor", "5", "--bystanders", str(strangers), "--bystanders-per-batch", "3", "--epochs", "1"),
+        *("--loss", "infonce", "--temperature", "0.1"),
+    )
+    setup = json.loads((folder / "run.json").read_text())["setup"]
+    assert setup["sampling"]["views"] == 2
+    assert setup["augmentation"]["rotation"] == 10
+    assert setup["training"]["loss_options"] == {"temperature": 0.1}
+    assert len(read_history(folder)) == 2
+
+
+def test_photos_read_anew_are_augmented(train, tmp_path):
+    folder = train("--no-cache", "--epochs", "1", "--no-store", "--frozen-through", "block4_pool", "--no-calibrate")
+    setup = json.loads((folder / "run.json").read_text())["setup"]
+    assert setup["augmentation"] is not None
+    assert not setup["cached"] and not setup["calibrated"]
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_report_is_written_anew(train, tmp_path):
+    folder = train("--epochs", "1", "--no-store")
+    (folder / "report.html").unlink()
+    call_command("train_mildnet", "--report-only", str(folder), verbosity=0)
+    assert "validation" in (folder / "report.html").read_text().lower()
+    with pytest.raises(CommandError, match="no training run in"):
+        call_command("train_mildnet", "--report-only", str(tmp_path), verbosity=0)
+    with pytest.raises(CommandError, match="no training run in"):
+        call_command("train_mildnet", "--resume", str(tmp_path), verbosity=0)
+
+
+def test_data_that_has_changed_since_is_told(train, drawn, tmp_path):
+    shutil.copytree(drawn / "photos", tmp_path / "photos")
+    folder = train("--epochs", "1", "--no-store", images=tmp_path / "photos")
+    photo = next((tmp_path / "photos").glob("*.jpg"))
+    photo.write_bytes(product_photo("mug", "red", size=(40, 40)))
+    with pytest.raises(CommandError, match="have changed since it began"):
+        call_command("train_mildnet", "--resume", str(folder), verbosity=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("a.jpg,b.jpg\nb.jpg,a.jpg\n", "2 columns instead of 3"),
+        ("a.jpg,a.jpg,b.jpg\n", "the query is its own positive"),
+        ("a.jpg,b.jpg,gone.jpg\n", r"gone\.jpg"),
+        ("a.jpg,b.jpg,text.jpg\n", r"text\.jpg"),
+        ("a.jpg,b.jpg,cut.jpg\n", r"cut\.jpg"),
+    ],
+)
+def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, message):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, colour in (("a.jpg", "red"), ("b.jpg", "green")):
+        (photos / name).write_bytes(product_photo("mug", colour))
+    (photos / "text.jpg").write_text("this is no photo")
+    (photos / "cut.jpg").write_bytes(product_photo("mug", "black")[:300])
+    csv = tmp_path / "triplets.csv"
+    csv.write_text(content)
+    with pytest.raises(CommandError, match=message):
+        train(csv=csv, images=photos)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--loss", "hinge"], "no loss 'hinge'"),
+        (["--loss", "triplet", "--temperature", "0.1"], "triplet has no option temperature"),
+        (["--loss", "contrastive-margins", "--margin", "1"], "takes 2 numbers"),
+        (["--train", "block9"], "--train must be head, all or one of"),
+        (["--config", "embedding_dim=64"], "embeddings of 4096 numbers"),
+        (["--config", "colour=1"], "Unknown MILDNet option"),
+        (["--architecture", "resnet"], "Unknown architecture"),
+        (["--learning-rate", "0"], "learning_rate must be above 0"),
+        (["--validation", "gone.csv"], "gone.csv"),
+        (["--retrieval", "gone"], "no folder gone"),
+        (["--monitor", "recall_at_1"], "--retrieval"),
+        (["--from-catalog"], "Name one source"),
+        (["--miner", "hard"], "takes no miner"),
+        (["--twins"], "two different views"),
+    ],
+)
+def test_wrong_options_are_told(train, tmp_path, arguments, message):
+    with pytest.raises(CommandError, match=message):
+        train(*arguments)
+    assert not ModelVersion.objects.exists()
+    # Before anything was computed.
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "c").exists()
+
+
+def test_clicks_are_not_recorded_and_a_taken_name_is_told_at_once(train):
+    with pytest.raises(CommandError, match="does not record clicks"):
+        train("--from-clicks", csv=None)
+    make_version(name="taken")
+    with pytest.raises(CommandError, match="taken already"):
+        train("--name", "taken")
+
+
+def test_the_shop_s_own_products_can_be_trained_on(train):
+    from tests.shop_similarity.photos import products
+
+    for drawn_product in products(40):
+        product = make_product()
+        for seed in (0, 1):
+            add_photo(product, drawn_product.photo(seed=seed), f"{drawn_product.name}-{seed}.jpg")
+    folder = train("--from-catalog", "--epochs", "1", "--name", "own", csv=None)
+    assert len(read_history(folder)) == 2
+    assert ModelVersion.objects.get(name="own").metrics["training"]["triplets"] > 20
+
+
+def test_a_better_version_asks_for_its_turn(train, drawn, tmp_path):
+    names = sorted(path.name for path in (drawn / "photos").glob("*.jpg"))
+    folder = tmp_path / "retrieval"
+    folder.mkdir()
+    lines = [f"{number},{name}" for number, name in enumerate(names)]
+    (folder / "queries.csv").write_text("\n".join(["query_id,image", *lines]))
+    (folder / "gallery.csv").write_text("\n".join(["gallery_id,image", *lines]))
+    qrels = [
+        f"{one},{other},2"
+        for one, name in enumerate(names)
+        for other, found in enumerate(names)
+        if one != other and name.split("-")[0] == found.split("-")[0]
+    ]
+    (folder / "qrels.csv").write_text("\n".join(["query_id,gallery_id,relevance", *qrels]))
+    retrieval = ("--retrieval", str(folder), "--monitor", "mean_average_precision", "--activate")
+    train("--epochs", "1", *retrieval, "--learning-rate", "1e-9", "--name", "start")
+    assert ModelVersion.objects.active().name == "start"
+    train("--epochs", "4", *retrieval, "--name", "trained", folder=tmp_path / "two")
+    version = ModelVersion.objects.get(name="trained")
+    assert version.activation_requested_at is not None
+    # The same again is no better.
+    with pytest.raises(CommandError, match="not activated"):
+        train("--epochs", "1", *retrieval, "--learning-rate", "1e-9", "--name", "again", folder=tmp_path / "three")
+    assert ModelVersion.objects.get(name="again").state == ModelVersion.State.CANDIDATE

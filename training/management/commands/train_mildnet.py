@@ -303,6 +303,11 @@ class Command(BaseCommand):
                     "(--from-catalog) or on a CSV of triplets (--triplets)."
                 )
             )
+        if options["monitor"] in ("recall_at_1", "mean_average_precision") and not options["retrieval"]:
+            raise CommandError(
+                _("%(figure)s can only be watched with a retrieval set: name one with --retrieval.")
+                % {"figure": options["monitor"]}
+            )
         if options["name"] and not options["no_store"]:
             from training.storing import free_name
 
@@ -529,6 +534,7 @@ class Command(BaseCommand):
             )
         except ValueError as error:
             raise CommandError(str(error)) from error
+        run.sampler()
         if record is None and distribution.chief:
             folder.mkdir(parents=True, exist_ok=True)
             write_triplets(data.validation, folder / VALIDATION)
@@ -898,10 +904,10 @@ def _training_options(options: Mapping[str, Any]) -> TrainingOptions:
         nonzero=options["nonzero"],
         twins=options["twins"],
     )
-    from training.losses import make_loss
+    from training.training_step import chosen_loss
 
-    # A wrong name or margin is told before any photo is looked at.
-    make_loss(chosen.loss, **chosen.loss_options)
+    # What is wrong is told before anything is computed.
+    chosen_loss(chosen)
     return chosen
 
 
