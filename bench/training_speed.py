@@ -37,7 +37,7 @@ import tensorflow as tf  # noqa: E402
 from training.architectures import build  # noqa: E402
 from training.backbones import Backbone, find_weights, get_backbone  # noqa: E402
 from training.feature_cache import FeatureCache, content_digests, fingerprint, readable_size  # noqa: E402
-from training.feature_sources import CachedSource, PhotoSource  # noqa: E402
+from training.feature_sources import CachedSource, PhotoSource, ahead  # noqa: E402
 from training.losses import make_loss  # noqa: E402
 from training.photo_dataset import load_photo, photo_batches, photo_errors  # noqa: E402
 from training.precision import dtype_policy, fast_policy  # noqa: E402
@@ -136,12 +136,15 @@ def timed_steps(step: TrainingStep, source, batches, relations: Relations) -> li
     """Seconds of each step, waiting for its inputs included."""
     times = []
     features = source.training(batches, 1, 0)
-    for batch in batches:
+    inputs = ahead(
+        Inputs(values, batch.rows, *relations.masks(batch.photos))
+        for batch, values in zip(batches, features, strict=False)
+    )
+    for _ in batches:
         began = time.perf_counter()
-        positive, negative = relations.masks(batch.photos)
-        step([Inputs(next(features), batch.rows, positive, negative)])
+        step([next(inputs)])
         times.append(time.perf_counter() - began)
-    features.close()
+    inputs.close()
     return times
 
 

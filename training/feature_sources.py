@@ -44,10 +44,10 @@ class CachedSource:
         self._features = features
 
     def training(self, batches: Sequence[Batch], epoch: int, first: int) -> Iterator[list[np.ndarray]]:
-        return ahead(self._features.batch(batch.photos, batch.views) for batch in batches[first:])
+        return (self._features.batch(batch.photos, batch.views) for batch in batches[first:])
 
     def plain(self, batches: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
-        return ahead(self._features.batch(places) for places in batches)
+        return (self._features.batch(places) for places in batches)
 
 
 class PhotoSource:

@@ -102,7 +102,7 @@ class _Neighbours:
         both = np.unique(np.concatenate([pairs, pairs[:, ::-1]]), axis=0)
         self._neighbours = both[:, 1]
         self._starts = np.searchsorted(both[:, 0], np.arange(count + 1))
-        self._place = np.full(count, -1, dtype=np.int64)
+        self._count = count
 
     def of(self, photo: int) -> np.ndarray:
         return self._neighbours[self._starts[photo] : self._starts[photo + 1]]
@@ -118,7 +118,7 @@ class _Neighbours:
     def among(self, photos: np.ndarray) -> np.ndarray:
         """``(N, N)`` bool for different photos."""
         mask = np.zeros((len(photos), len(photos)), dtype=bool)
-        place = self._place.copy()
+        place = np.full(self._count, -1, dtype=np.int64)
         place[photos] = np.arange(len(photos))
         rows, neighbours = self._edges(photos)
         columns = place[neighbours]
@@ -127,5 +127,8 @@ class _Neighbours:
 
     def _edges(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Place of a photo and its neighbour, for each neighbour of each."""
-        lengths = self._starts[photos + 1] - self._starts[photos]
-        return np.repeat(np.arange(len(photos)), lengths), np.concatenate([self.of(photo) for photo in photos])
+        starts, ends = self._starts[photos], self._starts[photos + 1]
+        lengths = ends - starts
+        rows = np.repeat(np.arange(len(photos)), lengths)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return rows, self._neighbours[np.repeat(starts, lengths) + within]

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,7 @@ import tensorflow as tf
 
 from training import checkpoints
 from training.distribution import Distribution
-from training.feature_sources import FeatureSource
+from training.feature_sources import FeatureSource, ahead
 from training.metrics import rank, triplet_accuracy
 from training.relations import Relations
 from training.sampling import Sampler, TripletSampler
@@ -255,7 +256,7 @@ class Trainer:
         chunks = [photos[start : start + EMBED_BATCH] for start in range(0, len(photos), EMBED_BATCH)]
         parts = []
         done = 0
-        for chunk, features in zip(chunks, self._source.plain(chunks), strict=True):
+        for chunk, features in zip(chunks, ahead(self._source.plain(chunks)), strict=True):
             # A smaller last batch would be compiled anew.
             padded = [_padded(feature, EMBED_BATCH) for feature in features]
             parts.append(self._embed([tf.constant(feature) for feature in padded]).numpy()[: len(chunk)])
@@ -271,12 +272,13 @@ class Trainer:
         self._watcher.epoch_begins(progress.epoch, steps, progress.step)
         began = saved = time.monotonic()
         before = progress.seconds
-        features = self._source.training(batches, progress.epoch, progress.step * size)
+        first = progress.step * size
+        features = self._source.training(batches, progress.epoch, first)
+        inputs = ahead(map(self._inputs, batches[first:], features))
         try:
             while progress.step < steps:
-                chosen = batches[progress.step * size : (progress.step + 1) * size]
                 rate = self._step.learning_rate
-                result = self._step([self._inputs(batch, next(features)) for batch in chosen])
+                result = self._step(list(islice(inputs, size)))
                 if not math.isfinite(result.loss):
                     raise TrainingError(self._not_finite(progress))
                 progress.step += 1
@@ -298,7 +300,7 @@ class Trainer:
                     self._save(progress)
                     saved = time.monotonic()
         finally:
-            features.close()
+            inputs.close()
         record = {
             "loss": progress.losses[0] / progress.losses[1],
             "accuracy": progress.correct / progress.triplets,

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from training.distribution import Distribution
+from training.fused_adam import FusedAdam, FusedAdamW
 from training.losses import Loss, correct, make_loss
 from training.miners import MINERS
 from training.splitting import Split
@@ -103,7 +104,8 @@ class TrainingStep:
         self._float16 = any(getattr(layer, "compute_dtype", "") == "float16" for layer in self._model.layers)
         self._scale, self._good_steps = _FIRST_SCALE, 0
         with self._distribution.scope():
-            self.optimizer = _optimizer(options, total_steps, steps_per_epoch)
+            fused = self._distribution.strategy is None
+            self.optimizer = _optimizer(options, total_steps, steps_per_epoch, fused)
             self.optimizer.build(self._variables)
             self._start = [_copy(v) for v in self._variables] if options.l2_start else []
             self._averages = [_copy(v) for v in self._variables] if options.average else []
@@ -335,13 +337,15 @@ def _copy(variable: keras.Variable) -> tf.Variable:
     return tf.Variable(keras.ops.convert_to_numpy(variable), trainable=False)
 
 
-def _optimizer(options: TrainingOptions, total_steps: int, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def _optimizer(
+    options: TrainingOptions, total_steps: int, steps_per_epoch: int, fused: bool
+) -> keras.optimizers.Optimizer:
     rate = _schedule(options, total_steps, steps_per_epoch)
     if options.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=options.momentum)
     if options.optimizer == "adamw":
-        return keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
-    return keras.optimizers.Adam(rate)
+        return (FusedAdamW if fused else keras.optimizers.AdamW)(rate, weight_decay=options.weight_decay)
+    return (FusedAdam if fused else keras.optimizers.Adam)(rate)
 
 
 def _schedule(options: TrainingOptions, total_steps: int, steps_per_epoch: int) -> Any:

@@ -158,6 +158,7 @@ def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(t
         train("--fine-tune", "third", folder=tmp_path / "third")
 
 
+@pytest.mark.slow
 def test_views_twins_instances_and_bystanders_go_together(train, drawn, tmp_path):
     strangers = tmp_path / "strangers"
     write_photos(strangers, colours=2, kinds=2, seeds=1)
@@ -264,6 +265,7 @@ def test_clicks_are_not_recorded_and_a_taken_name_is_told_at_once(train):
         train("--name", "taken")
 
 
+@pytest.mark.slow
 def test_the_shop_s_own_products_can_be_trained_on(train):
     from tests.shop_similarity.photos import products
 
@@ -276,6 +278,7 @@ def test_the_shop_s_own_products_can_be_trained_on(train):
     assert ModelVersion.objects.get(name="own").metrics["training"]["triplets"] > 20
 
 
+@pytest.mark.slow
 def test_a_better_version_asks_for_its_turn(train, drawn, tmp_path):
     names = sorted(path.name for path in (drawn / "photos").glob("*.jpg"))
     folder = tmp_path / "retrieval"
