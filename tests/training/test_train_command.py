@@ -129,6 +129,23 @@ def test_a_run_that_was_stopped_goes_on_and_is_stored(train, monkeypatch, tmp_pa
         train("--epochs", "3")
 
 
+def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatch, tmp_path):
+    from training.feature_cache import FeatureCache
+
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureCache, "fill", stopped)
+        with pytest.raises(CommandError, match=r"What was computed is kept.*--resume") as told:
+            train("--epochs", "1", "--no-store")
+    assert told.value.returncode == 130
+    assert not (tmp_path / "run" / "start.weights.h5").exists()
+    call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
+    assert len(read_history(tmp_path / "run")) == 2
+    assert not ModelVersion.objects.exists()
+
+
 def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(train, drawn, tmp_path):
     first = train("--epochs", "2", "--name", "first")
     folder = train(

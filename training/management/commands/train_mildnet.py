@@ -208,6 +208,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.quiet = options["verbosity"] == 0
+        self.folder: Path | None = None
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         if options["report_only"]:
@@ -243,6 +244,12 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except TrainingInterrupted as error:
             raise CommandError(str(error), returncode=130) from error
+        except KeyboardInterrupt as error:
+            # Between epochs' steps the trainer sees to it itself.
+            told = _("Stopped.")
+            if self.folder is not None:
+                told = _("Stopped. What was computed is kept: go on with --resume %(folder)s") % {"folder": self.folder}
+            raise CommandError(told, returncode=130) from error
 
     def _train(self, options: dict[str, Any]) -> None:
         from training.training_run import RUN_FILE, read_run
@@ -251,6 +258,7 @@ class Command(BaseCommand):
         if resumed:
             folder = options["resume"]
             record = read_run(folder)
+            self.folder = folder
             # What the run was started with counts; what is said now only about its end.
             now = {name: options[name] for name in ("activate", "force", "no_store", "verbosity")}
             before = {
@@ -539,6 +547,7 @@ class Command(BaseCommand):
             folder.mkdir(parents=True, exist_ok=True)
             write_triplets(data.validation, folder / VALIDATION)
             write_json(folder / RUN_FILE, self._record(setup, data, options))
+            self.folder = folder
             self._say(_("Run: %(folder)s") % {"folder": folder})
         if weights is None:
             run.start_again()
@@ -557,6 +566,13 @@ class Command(BaseCommand):
             _("Best epoch: %(epoch)d of %(count)d, validation accuracy %(accuracy).4f.")
             % {"epoch": result.best_epoch, "count": len(result.history) - 1, "accuracy": best["val_accuracy"]}
         )
+        if not result.best_epoch:
+            self.stderr.write(
+                _(
+                    "No epoch was better than the start, so the start is what is kept. Try more data, a lower "
+                    "--learning-rate or another --loss."
+                )
+            )
         return run, result
 
     def _announce(self, count: int, size: str, folder: Path) -> None:
