@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from .conf import get_settings
 from .models import ModelVersion
 
 # The coded search must find this share of what the exact one finds.
 CODE_RECALL = 0.99
+
+# What must be higher than the active version's value, or at least its interval's lower end.
+_BARS = (
+    ("retrieval", "mean_average_precision", gettext_lazy("mean average precision"), "value"),
+    ("retrieval", "recall_at_1", gettext_lazy("recall at 1"), "low"),
+    ("triplets", "accuracy", gettext_lazy("triplet accuracy"), "value"),
+)
 
 
 @dataclass(frozen=True)
@@ -35,15 +43,22 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
     """Compare the evaluations that ``evaluate_mildnet --store`` has put into both versions' metrics.
 
     The candidate must have a higher mean average precision, must not find the best match less often than the lower end
-    of the active version's interval, and its codes must serve the search as well as before.
+    of the active version's interval, and its codes must serve the search as well as before. Where neither was measured
+    on a retrieval set, the share of validation triplets that are right decides.
     """
     new, old = _evaluation(candidate), _evaluation(active)
+    part, key = "retrieval", "mean_average_precision"
+    if all(
+        _figure(evaluation, part, key) is None and _figure(evaluation, "triplets", "accuracy") is not None
+        for evaluation in (new, old)
+    ):
+        part, key = "triplets", "accuracy"
     names = {"candidate": candidate.name, "active": active.name}
     command = f"manage.py evaluate_mildnet --model {candidate.name} --model {active.name} --retrieval FOLDER --store"
     missing = [
         version.name
         for version, evaluation in ((candidate, new), (active, old))
-        if _figure(evaluation, "retrieval", "mean_average_precision") is None
+        if _figure(evaluation, part, key) is None
     ]
     if missing:
         return Verdict(
@@ -53,7 +68,7 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
                 % {"names": _(" and ").join(missing), "command": command},
             ),
         )
-    if _measured_on(new) is None or _measured_on(new) != _measured_on(old):
+    if _measured_on(new, part) is None or _measured_on(new, part) != _measured_on(old, part):
         return Verdict(
             False,
             (
@@ -65,12 +80,9 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
             ),
         )
     reasons, better = [], True
-    for key, title, bar in (
-        ("mean_average_precision", _("mean average precision"), "value"),
-        ("recall_at_1", _("recall at 1"), "low"),
-    ):
-        ours, theirs = _figure(new, "retrieval", key), _figure(old, "retrieval", key)
-        if ours is None or theirs is None:
+    for group, name, title, bar in _BARS:
+        ours, theirs = _figure(new, group, name), _figure(old, group, name)
+        if group != part or ours is None or theirs is None:
             continue
         passed = ours.value > theirs.value if bar == "value" else ours.value >= theirs.low
         better &= passed
@@ -107,11 +119,11 @@ def _evaluation(version: ModelVersion) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _measured_on(evaluation: Mapping[str, Any]) -> tuple | None:
-    """What retrieval was measured on: the photos, and what counted as a hit."""
-    retrieval = evaluation["retrieval"]
-    photos = retrieval.get("set") or evaluation.get("set")
-    return (photos, retrieval.get("min_relevance")) if photos else None
+def _measured_on(evaluation: Mapping[str, Any], part: str) -> tuple | None:
+    """What a part was measured on: the photos, and what counted as a hit."""
+    figures = evaluation[part]
+    photos = figures.get("set") or evaluation.get("set")
+    return (photos, figures.get("min_relevance")) if photos else None
 
 
 def _figure(evaluation: Mapping[str, Any], part: str, key: str) -> _Figure | None:

@@ -105,6 +105,28 @@ def calibrate_head(
     return head
 
 
+def guard_head(model: keras.Model, features: np.ndarray, seed: int = 0) -> None:
+    """Tell a guarded model which photos are familiar: those that it is about to be trained on.
+
+    Args:
+        model: a MILDNet with ``guard``.
+        features: ``(n, d)`` of the training photos, as :func:`training.architectures.feature_model` gives them.
+        seed: see :func:`training.familiarity.fit_familiarity`.
+
+    Raises:
+        CalibrationError: if the features say nothing.
+    """
+    from training.architectures.parts import FAMILIARITY
+    from training.familiarity import fit_familiarity
+
+    gate = model.get_layer(FAMILIARITY)
+    try:
+        known = fit_familiarity(features, gate.rank, seed=seed)
+    except ValueError as error:
+        raise CalibrationError(str(error)) from error
+    gate.set_weights([known.mean, known.directions, np.float32(known.threshold)])
+
+
 def fit_head(
     features: np.ndarray,
     embedding_dim: int = 4096,

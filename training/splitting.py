@@ -11,6 +11,8 @@ from typing import Any
 
 import keras
 
+from training.architectures.parts import FEATURES
+
 
 class NothingToTrain(ValueError):
     """No layer of the model is trainable."""
@@ -50,6 +52,9 @@ def split(model: keras.Model) -> Split:
     that what is kept is small: for MILDNet frozen through ``block4_pool`` the pooled taps of blocks 1 to 4 and the
     14 x 14 x 512 map that block 5 goes on from.
 
+    What comes after the layer :data:`~training.architectures.parts.FEATURES`, where a model has one, is never part of
+    the frozen half, for it may be set from the features themselves (calibration, guard).
+
     Raises:
         NothingToTrain: if the whole model is frozen.
         ValueError: if the model is not functional, with one input and one output.
@@ -62,13 +67,15 @@ def split(model: keras.Model) -> Split:
         raise NothingToTrain(
             "Every layer of the model is frozen, so there is nothing to train. Train at least its head."
         )
+    below = _before_head(model)
     still = {id(model.inputs[0])}
     boundary: dict[int, keras.KerasTensor] = {}
     for depth in sorted(model._nodes_by_depth, reverse=True):
         for node in model._nodes_by_depth[depth]:
             if node.is_input:
                 continue
-            if _unchanging(node.operation) and all(id(tensor) in still for tensor in node.input_tensors):
+            movable = below is None or node.operation.name in below
+            if movable and _unchanging(node.operation) and all(id(tensor) in still for tensor in node.input_tensors):
                 still.update(id(tensor) for tensor in node.outputs)
             else:
                 boundary.update({id(tensor): tensor for tensor in node.input_tensors if id(tensor) in still})
@@ -79,6 +86,13 @@ def split(model: keras.Model) -> Split:
         trainable=keras.Model(tensors, model.outputs[0], name=f"{model.name}_trainable"),
         boundary=names,
     )
+
+
+def _before_head(model: keras.Model) -> set[str] | None:
+    """Names of the layers up to and with the features; ``None`` for a model that has no such layer."""
+    if FEATURES not in {layer.name for layer in model.layers}:
+        return None
+    return {layer.name for layer in keras.Model(model.input, model.get_layer(FEATURES).output).layers}
 
 
 def freeze_through(model: keras.Model, layer: str | None) -> None:

@@ -55,11 +55,11 @@ class TrainingOptions:
     loss_options: dict[str, float] = field(default_factory=dict)
     nonzero: bool = False
     miner: str | None = None
-    epochs: int = 10
+    epochs: int = 8
     patience: int = 3
     monitor: str = "val_accuracy"
     optimizer: str = "adam"
-    learning_rate: float = 1e-4
+    learning_rate: float = 2.5e-4
     schedule: str = "cosine"
     warmup: float = 0.05
     step_epochs: int = 5

@@ -24,7 +24,7 @@ from shop_similarity.images import DEFAULT_LIMITS, ImageLimits
 from training.architectures import FEATURES, backbone_of, build, full_config
 from training.augmentation import Augmentation, generator_of
 from training.backbones import BackboneWeights, get_backbone
-from training.calibration import CalibrationError, calibrate_head
+from training.calibration import CalibrationError, calibrate_head, guard_head
 from training.checkpoints import write_atomically
 from training.distribution import Distribution
 from training.feature_cache import FeatureCache, fingerprint, readable_size
@@ -175,20 +175,34 @@ class TrainingRun:
         self._prepare_source()
         if self.setup.calibrated:
             self._calibrate()
+        self._guard()
         self._keep_start()
 
     def start_from_version(self, version: ModelVersion, cache_dir: Path | None) -> None:
         """Take the weights of a stored version.
 
         Raises:
-            WeightsError: if they can't be used; and as :meth:`start_from_backbone`.
+            WeightsError: if they can't be used.
+            TrainingError: if the model was configured otherwise; and as :meth:`start_from_backbone`.
         """
         from training.loading import load_version
 
         with dtype_policy(self.setup.precision):
             loaded = load_version(version, cache_dir)
-        self.model.set_weights(loaded.get_weights())
+        # By name: the version may lack the guard that this run adds.
+        known = {layer.name: layer for layer in self.model.layers}
+        for layer in loaded.layers:
+            if not layer.weights:
+                continue
+            here = known.get(layer.name)
+            if here is None or [w.shape for w in here.weights] != [w.shape for w in layer.weights]:
+                raise TrainingError(
+                    f"{version.name} can't be fine-tuned as it is configured now: its layer {layer.name} has no place. "
+                    "Leave out what --config changes of it."
+                )
+            here.set_weights(layer.get_weights())
         self._prepare_source()
+        self._guard()
         self._keep_start()
 
     def start_again(self) -> None:
@@ -269,13 +283,10 @@ class TrainingRun:
         recipe = RECIPES.get(self.setup.architecture)
         if recipe is None:
             return
-        photos = self.data.training_photos()
-        if len(photos) > SAMPLE:
-            photos = np.sort(np.random.default_rng(SEED).choice(photos, SAMPLE, replace=False))
         try:
             head = calibrate_head(
                 self.model,
-                self._features(photos),
+                self._training_features(),
                 full_config(self.setup.architecture, self.setup.config),
                 strength=recipe.whitening,
                 seed=SEED,
@@ -290,6 +301,20 @@ class TrainingRun:
             "seed": SEED,
         }
 
+    def _guard(self) -> None:
+        if not getattr(full_config(self.setup.architecture, self.setup.config), "guard", 0):
+            return
+        try:
+            guard_head(self.model, self._training_features(), SEED)
+        except CalibrationError as error:
+            raise TrainingError(f"{error} Train without a guard: --config guard=0.") from error
+
+    def _training_features(self) -> np.ndarray:
+        photos = self.data.training_photos()
+        if len(photos) > SAMPLE:
+            photos = np.sort(np.random.default_rng(SEED).choice(photos, SAMPLE, replace=False))
+        return self._features(photos)
+
     def _features(self, places: np.ndarray) -> np.ndarray:
         """``(n, d)``: what the head is fed with, of some photos."""
         trainable = self._split.trainable
@@ -303,7 +328,7 @@ class TrainingRun:
             return tf.cast(model(tensors, training=False) if model else tensors[0], tf.float32)
 
         chunks = [places[start : start + _AHEAD] for start in range(0, len(places), _AHEAD)]
-        tell = self._told("Calibrating the head")
+        tell = self._told("Reading features")
         parts, done = [], 0
         for chunk, features in zip(chunks, self._source.plain(chunks), strict=True):
             parts.append(step([tf.constant(feature) for feature in features]).numpy())

@@ -101,3 +101,16 @@ def test_figures_with_their_interval_inside_are_read_too():
     plain = {"set": "s", "retrieval": {"mean_average_precision": 0.8}}
     assert _verdict(inside, plain).better
     assert not _verdict(plain, inside).better
+
+
+def test_triplets_decide_where_there_is_no_retrieval_set():
+    def measured(accuracy: float, photos: str = "b" * 64) -> dict:
+        return {"set": "c" * 64, "triplets": {"set": photos, "accuracy": accuracy}, "codes": {"recall": {"200": 1.0}}}
+
+    verdict = _verdict(measured(0.91), measured(0.90))
+    assert verdict.better
+    assert "new has a triplet accuracy of 0.9100, old of 0.9000" in str(verdict)
+    assert not _verdict(measured(0.90), measured(0.90)).better
+    assert "different photos" in str(_verdict(measured(0.91), measured(0.90, "d" * 64)))
+    # A version that was measured by retrieval is not let through by less.
+    assert "old was not evaluated" in str(_verdict(_evaluation(0.8) | measured(0.91), measured(0.90)))

@@ -32,6 +32,8 @@ def small(monkeypatch):
     chosen = recipe.RECIPES["mildnet"]
     small = recipe.Recipe(chosen.architecture, chosen.config, chosen.tap_trust, Preprocessing(size=32))
     monkeypatch.setitem(recipe.RECIPES, "mildnet", small)
+    # Validation shows other things than training here, and is to profit all the same.
+    monkeypatch.setattr(recipe, "GUARD", 0)
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +175,26 @@ def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(t
     assert version.metrics["training"]["fine_tuned_from"] == "first"
     with pytest.raises(CommandError, match="no model version third"):
         train("--fine-tune", "third", folder=tmp_path / "third")
+
+
+def test_a_head_is_guarded_unless_that_is_declined_and_can_be_fine_tuned(train, drawn, tmp_path, monkeypatch):
+    from training import recipe
+
+    monkeypatch.setattr(recipe, "GUARD", 6)
+    train("--config", "guard=0", "--epochs", "1", "--name", "plain")
+    seen = ["--validation", str(drawn / "train.csv"), "--fine-tune", "plain"]
+    train(*seen, "--epochs", "2", "--name", "guarded", folder=tmp_path / "guarded")
+    plain, guarded = (load_version(ModelVersion.objects.get(name=name)) for name in ("plain", "guarded"))
+    assert "change" not in [layer.name for layer in plain.layers]
+    # What the version gave is kept for unfamiliar photos; what training added stands beside it.
+    assert np.array_equal(
+        plain.get_layer("embedding").get_weights()[0], guarded.get_layer("embedding").get_weights()[0]
+    )
+    assert np.abs(guarded.get_layer("change").get_weights()[0]).max() > 0
+    train("--fine-tune", "guarded", "--train", "block5", "--epochs", "1", "--name", "again", folder=tmp_path / "again")
+    assert ModelVersion.objects.get(name="again").config["guard"] == 6
+    with pytest.raises(CommandError, match="guarded can't be fine-tuned as it is configured now"):
+        train("--fine-tune", "guarded", "--config", "guard=0", folder=tmp_path / "never")
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ from training.architectures.parts import (
     embedding,
     feature_model,
     freeze,
+    guarded_embedding,
     joined,
     photos_and_pixels,
     unit,
@@ -85,6 +86,10 @@ class MildnetConfig(Config):
             EfficientNet-Lite0).
         frozen_batch_norm: whether batch normalisations keep ImageNet's statistics wherever training reaches.
         width: share of the backbone's filters; below 1 only for tests.
+        guard: 0 for none, else the number of directions by which a photo is judged to be like those that the model was
+            trained on. A guarded model's last Dense layer stays as it was before training; what training adds to it
+            holds only for familiar photos (:class:`~training.architectures.parts.FamiliarityGate`), so that other
+            goods are embedded as before. Only where the embedding is one linear map.
 
     Raises:
         ValueError: for a value that cannot be built.
@@ -106,6 +111,7 @@ class MildnetConfig(Config):
     backbone: str = "vgg16"
     shallow: bool = False
     frozen_batch_norm: bool = True
+    guard: int = 0
 
     def __post_init__(self) -> None:
         known = get_backbone(self.backbone).taps
@@ -123,6 +129,10 @@ class MildnetConfig(Config):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}.")
         self._check_head()
+        if self.guard < 0 or (self.guard and not self.is_linear):
+            raise ValueError(
+                "guard must be 0 or, for a model whose embedding is one linear map, a number of directions."
+            )
 
     @property
     def spec(self) -> Backbone:
@@ -198,7 +208,10 @@ def build(config: Mapping[str, Any] | MildnetConfig, preprocessing: Preprocessin
     if config.shallow:
         branches = joined(ranknet_branches(pixels, config.width), "shallow")
         x = joined([unit(branches, "shallow_unit"), unit(x, "deep_unit")])
-    x = embedding(x, config.embedding_dim, config.activation)
+    if config.guard:
+        x = guarded_embedding(x, config.embedding_dim, config.guard)
+    else:
+        x = embedding(x, config.embedding_dim, config.activation)
     model = keras.Model(photos, x, name="mildnet_lite" if config.backbone == LITE_BACKBONE else "mildnet")
     freeze(model, config.spec, config.frozen_through, config.frozen_batch_norm)
     return model

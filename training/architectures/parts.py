@@ -15,6 +15,9 @@ from training.preprocessing import Preprocessing
 FEATURES = "features"
 # The last Dense layer.
 HEAD = "embedding"
+# What training adds to the last Dense layer in a guarded model, and how far a photo gets it.
+CHANGE = "change"
+FAMILIARITY = "familiarity"
 # The value of frozen_through that leaves the choice to the backbone.
 DEFAULT = "default"
 
@@ -137,6 +140,50 @@ class LocalResponseNormalization(keras.layers.Layer):
         return {**super().get_config(), "size": self.size, "alpha": self.alpha, "beta": self.beta}
 
 
+@keras.saving.register_keras_serializable(package="shop_similarity")
+class FamiliarityGate(keras.layers.Layer):
+    """How familiar features are: ``(B, d)`` to ``(B, 1)``, 1 for those like the training photos' and 0 for others.
+
+    ``1 / (1 + exp((r - threshold) / width))``, r being the logarithm of the energy that the features have outside
+    ``rank`` directions (:mod:`training.familiarity`). Training leaves it alone; with fresh weights it gives 1 for all.
+
+    Args:
+        rank: number of directions.
+        width: of the passage from 1 to 0, in natural logarithms of energy.
+    """
+
+    def __init__(self, rank: int = 64, width: float = 0.1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.rank = rank
+        self.width = width
+
+    def build(self, input_shape: tuple) -> None:
+        length = input_shape[-1]
+        self.mean = self.add_weight(name="mean", shape=(length,), initializer="zeros", trainable=False)
+        self.directions = self.add_weight(
+            name="directions", shape=(length, self.rank), initializer="zeros", trainable=False
+        )
+        # Above the energy of any features that were divided by their length.
+        self.threshold = self.add_weight(
+            name="threshold", shape=(), initializer=keras.initializers.Constant(20.0), trainable=False
+        )
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        centred = inputs - self.mean
+        inside = keras.ops.matmul(centred, self.directions)
+        outside = keras.ops.sum(keras.ops.square(centred), axis=-1, keepdims=True) - keras.ops.sum(
+            keras.ops.square(inside), axis=-1, keepdims=True
+        )
+        residual = keras.ops.log(keras.ops.maximum(outside, 1e-12))
+        return keras.ops.sigmoid((self.threshold - residual) / self.width)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], 1)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rank": self.rank, "width": self.width}
+
+
 def photos_and_pixels(preprocessing: Preprocessing) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The input ``(B, size, size, 3)``, RGB, 0..255, and the same with the backbone's normalisation."""
     photos = keras.Input((preprocessing.size, preprocessing.size, 3), dtype="float32", name="photos")
@@ -168,6 +215,15 @@ def embedding(x: keras.KerasTensor, length: int, activation: str = "linear") -> 
     """The last Dense layer and the division by its length."""
     x = keras.layers.Dense(length, activation=activation, dtype="float32", name=HEAD)(x)
     return unit(x, "unit_length")
+
+
+def guarded_embedding(x: keras.KerasTensor, length: int, rank: int) -> keras.KerasTensor:
+    """A last Dense layer that stays as it is, what training adds to it where photos are familiar, and the division."""
+    start = keras.layers.Dense(length, dtype="float32", name=HEAD, trainable=False)(x)
+    change = keras.layers.Dense(length, kernel_initializer="zeros", dtype="float32", name=CHANGE)(x)
+    familiar = FamiliarityGate(rank, dtype="float32", name=FAMILIARITY)(x)
+    change = keras.layers.Multiply(dtype="float32", name="familiar_change")([change, familiar])
+    return unit(keras.layers.Add(dtype="float32", name="changed")([start, change]), "unit_length")
 
 
 def unit(x: keras.KerasTensor, name: str) -> keras.KerasTensor:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from training.triplets import Triplets
 
 VALIDATION_SHARE = 0.1
+# Augmented views of each photo in the cache: each costs a pass of all photos through the network, once.
+VIEWS = 2
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 _DEFAULTS = TrainingOptions()
 
@@ -172,7 +174,7 @@ class Command(BaseCommand):
             "--augment",
             action=BooleanOptionalAction,
             default=None,
-            help="Change photos at random; by default only where they are read anew in every epoch.",
+            help="Change photos at random (default), also those whose features are kept (--views).",
         )
         loop.add_argument(
             "--augmentation",
@@ -181,7 +183,9 @@ class Command(BaseCommand):
             metavar="KEY=VALUE",
             help="How: flip, crop, aspect, rotation, brightness, contrast, saturation, hue, erase; may be repeated.",
         )
-        loop.add_argument("--views", type=int, metavar="N", help="Augmented views of each photo in the cache (4).")
+        loop.add_argument(
+            "--views", type=int, metavar="N", help=f"Augmented views of each photo in the cache ({VIEWS})."
+        )
         loop.add_argument("--twins", action="store_true", help="Put two views of each photo into its batch.")
         loop.add_argument("--precision", choices=PRECISIONS, default="auto", help="What the network computes in.")
         loop.add_argument(
@@ -469,6 +473,8 @@ class Command(BaseCommand):
         backbone = backbone_of(architecture, config)
         if options["train"] or options["frozen_through"] or "frozen_through" not in values:
             config = {**config, "frozen_through": _frozen_through(options, backbone)}
+        if "guard" not in values:
+            config = {**config, **_guard(architecture, config, backbone)}
         config = full_config(architecture, config)
         if config.embedding_dim != EMBEDDING_DIM and not options["no_store"]:
             raise ValueError(
@@ -479,9 +485,9 @@ class Command(BaseCommand):
         cached = not options["no_cache"] and config.frozen_through is not None
         augment = options["augment"]
         if augment is None:
-            augment = not cached or bool(options["views"])
+            augment = options["views"] != 0
         changes = _key_values(options["augmentation"], "--augmentation")
-        views = (4 if options["views"] is None else options["views"]) if augment and cached else 0
+        views = (VIEWS if options["views"] is None else options["views"]) if augment and cached else 0
         sampling = SamplingOptions.from_dict(
             {
                 key: value
@@ -725,7 +731,7 @@ class Command(BaseCommand):
         from shop_similarity.rollout import RolloutError, request_activation
 
         active = ModelVersion.objects.active()
-        if active is not None and not options["force"] and data.retrieval is not None:
+        if active is not None and not options["force"]:
             self._measure_active(active, data)
         try:
             is_active = request_activation(version, force=options["force"])
@@ -886,6 +892,18 @@ def _frozen_through(options: Mapping[str, Any], backbone: str) -> str | None:
         raise ValueError(f"--train must be head, all or one of {', '.join(names)}, not {part!r}.")
     place = names.index(part)
     return spec.taps[place - 1] if place else None
+
+
+def _guard(architecture: str, config: Mapping[str, Any], backbone: str) -> dict[str, int]:
+    """A guard against forgetting wherever there can be one: for a linear head on a backbone that stays as it is."""
+    from training.architectures import full_config
+    from training.backbones import get_backbone
+    from training.recipe import GUARD
+
+    # A version that has one is fine-tuned with it, whatever is trained.
+    if config.get("guard") or not getattr(full_config(architecture, config), "is_linear", False):
+        return {}
+    return {"guard": GUARD} if get_backbone(backbone).taps[-1] == config.get("frozen_through") else {}
 
 
 def _training_options(options: Mapping[str, Any]) -> TrainingOptions:
