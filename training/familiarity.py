@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 # Share of the training photos that count as familiar rather than not.
-FAMILIAR_SHARE = 0.95
+FAMILIAR_SHARE = 0.9
 FOLDS = 5
 # So many photos for each direction; fewer say nothing about it.
 PHOTOS_PER_DIRECTION = 8

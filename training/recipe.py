@@ -13,7 +13,7 @@ from training.preprocessing import Preprocessing
 SAMPLE = 4_000
 SEED = 20190304
 # Directions by which a model that was fine-tuned tells familiar photos from others.
-GUARD = 64
+GUARD = 24
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ class FamiliarityGate(keras.layers.Layer):
         width: of the passage from 1 to 0, in natural logarithms of energy.
     """
 
-    def __init__(self, rank: int = 64, width: float = 0.1, **kwargs: Any) -> None:
+    def __init__(self, rank: int = 24, width: float = 0.1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.rank = rank
         self.width = width

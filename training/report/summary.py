@@ -61,8 +61,9 @@ def _epochs(report: Report) -> str:
     if not report.history:
         return "No epoch was finished."
     first, last = report.history[0], report.history[-1]
-    count = len(report.history)
-    text = f"{count} epoch{'s' if count > 1 else ''}"
+    # Epoch 0 is the start, before any training.
+    count = sum(record.get("epoch") != 0 for record in report.history)
+    text = f"{count} epoch{'s' if count != 1 else ''}"
     for key, name in (("loss", "loss"), ("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
         if isinstance(first.get(key), int | float) and isinstance(last.get(key), int | float):
             text += f", {name} from {first[key]:.4g} to {last[key]:.4g}"
