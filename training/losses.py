@@ -238,8 +238,8 @@ LOSSES: dict[str, Definition] = {
     "triplet-squared": Definition(triplet_squared, "triplet", {"margin": 0.1}, "arXiv 1503.03832, 1703.02344"),
     "triplet-both": Definition(triplet_both, "triplet", {"margin": 0.1}, "arXiv 1903.00905's code"),
     "angular": Definition(angular, "triplet", {"angle": 45.0}, "arXiv 1708.01682"),
-    "supcon": Definition(supcon, "batch", {"temperature": 0.15}, "arXiv 2004.11362"),
-    "infonce": Definition(infonce, "batch", {"temperature": 0.15}, "arXiv 1807.03748"),
+    "supcon": Definition(supcon, "batch", {"temperature": 0.1}, "arXiv 2004.11362"),
+    "infonce": Definition(infonce, "batch", {"temperature": 0.1}, "arXiv 1807.03748"),
     "multi-similarity": Definition(
         multi_similarity,
         "batch",
