@@ -317,9 +317,10 @@ class TrainingRun:
 
     def _features(self, places: np.ndarray) -> np.ndarray:
         """``(n, d)``: what the head is fed with, of some photos."""
-        trainable = self._split.trainable
-        inside = FEATURES in [layer.name for layer in trainable.layers]
-        model = keras.Model(trainable.inputs, trainable.get_layer(FEATURES).output) if inside else None
+        model = None
+        if FEATURES not in self._split.boundary:
+            # From the whole model's tensors: those of the trainable half are copies where it begins in the middle.
+            model = keras.Model(self._split.frozen.outputs, self.model.get_layer(FEATURES).output)
         photos = self._source.from_photos
 
         @tf.function(reduce_retracing=True)

@@ -197,6 +197,15 @@ def test_a_head_is_guarded_unless_that_is_declined_and_can_be_fine_tuned(train, 
         train("--fine-tune", "guarded", "--config", "guard=0", folder=tmp_path / "never")
 
 
+def test_a_backbone_s_last_block_is_trained_from_a_calibrated_head(train, tmp_path):
+    folder = train("--train", "block5", "--epochs", "2", "--views", "1", "--name", "deep")
+    version = ModelVersion.objects.get(name="deep")
+    assert version.metrics["calibration"]["photos"] > 10
+    assert version.config["frozen_through"] == "block4_pool" and not version.config["guard"]
+    assert json.loads((folder / "run.json").read_text())["setup"]["calibrated"]
+    assert read_history(folder)[2]["loss"] < read_history(folder)[1]["loss"]
+
+
 @pytest.mark.slow
 def test_views_twins_instances_and_bystanders_go_together(train, drawn, tmp_path):
     strangers = tmp_path / "strangers"
@@ -284,7 +293,7 @@ def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, mes
         (["--monitor", "recall_at_1"], "--retrieval"),
         (["--from-catalog"], "Name one source"),
         (["--miner", "hard"], "takes no miner"),
-        (["--twins"], "two different views"),
+        (["--twins", "--views", "0"], "two different views"),
     ],
 )
 def test_wrong_options_are_told(train, tmp_path, arguments, message):
