@@ -10,11 +10,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from tqdm import tqdm
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.sweep import sweep
+from training.progress_bars import ProgressBars
 from training.recipe import RECIPES, SAMPLE
 
 
@@ -65,7 +65,7 @@ class Command(BaseCommand):
 
         architecture = options["architecture"]
         started = time.monotonic()
-        with _Bars(self.stderr, quiet=options["verbosity"] == 0) as bars:
+        with ProgressBars(self.stderr, quiet=options["verbosity"] == 0) as bars:
             try:
                 weights = find_weights(
                     backbone_of(architecture, RECIPES[architecture].config),
@@ -148,39 +148,3 @@ def default_weights_cache() -> Path:
         return Path(weights_storage().path("pretrained"))
     except NotImplementedError:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shop-similarity"
-
-
-class _Bars:
-    """Progress bars, one after the other as the work changes its name."""
-
-    def __init__(self, stream: Any, quiet: bool) -> None:
-        self._stream = stream
-        self._quiet = quiet
-        self._bar: tqdm | None = None
-        self._what = ""
-
-    def bytes(self, what: str, done: int, total: int) -> None:
-        self._show(what, done, total, unit="B", unit_scale=True, unit_divisor=1024)
-
-    def photos(self, what: str, done: int, total: int) -> None:
-        self._show(what, done, total, unit=" photos")
-
-    def _show(self, what: str, done: int, total: int, **options: Any) -> None:
-        if self._bar is None or what != self._what:
-            self.close()
-            self._what = what
-            self._bar = tqdm(desc=what, total=total or None, file=self._stream, disable=self._quiet, **options)
-        if total and self._bar.total != total:
-            self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

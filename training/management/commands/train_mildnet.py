@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import time
 from argparse import BooleanOptionalAction
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,12 @@ import numpy as np
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from tqdm import tqdm
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import EMBEDDING_DIM, ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
 from training.management.commands.calibrate_mildnet import default_weights_cache
+from training.progress_bars import ProgressBars
 from training.training_options import MONITORS, OPTIMIZERS, SCHEDULES, TrainingOptions
 
 if TYPE_CHECKING:
@@ -279,7 +278,7 @@ class Command(BaseCommand):
                     % {"folder": folder}
                 )
         distribution = self._distribution(options)
-        with _Bars(self.stderr, self.quiet) as bars:
+        with ProgressBars(self.stderr, self.quiet) as bars:
             data = self._data(options, bars)
             setup, given_weights = self._setup(options, record, bars)
             bars.close()
@@ -347,7 +346,7 @@ class Command(BaseCommand):
             self._say(_("Training on %(count)d devices.") % {"count": distribution.replicas})
         return distribution
 
-    def _data(self, options: dict[str, Any], bars: _Bars) -> TrainingData:
+    def _data(self, options: dict[str, Any], bars: ProgressBars) -> TrainingData:
         """Read and check everything, with all that is wrong in one report, before anything is computed."""
         from training.retrieval_set import RetrievalSet
         from training.training_data import join
@@ -369,26 +368,26 @@ class Command(BaseCommand):
             train, validation = parts.train, parts.validation
         bystanders = self._bystanders(options["bystanders"]) if options["bystanders"] else []
         return join(
-            train, validation, old, retrieval, bystanders, lambda done, total: bars.show(_("Reading"), done, total)
+            train, validation, old, retrieval, bystanders, lambda done, total: bars.photos(_("Reading"), done, total)
         )
 
-    def _read(self, path: Path, images: Path | None, bars: _Bars) -> Triplets:
+    def _read(self, path: Path, images: Path | None, bars: ProgressBars) -> Triplets:
         from training.embedding_files import image_limits
         from training.triplet_checks import load_triplets
 
         what = _("Checking the photos of %(name)s") % {"name": path.name}
         triplets, report = load_triplets(
-            path, images, lambda done, total: bars.show(what, done, total), limits=image_limits()
+            path, images, lambda done, total: bars.photos(what, done, total), limits=image_limits()
         )
         bars.close()
         self._say(f"{path}: {report}")
         return triplets if report.sound.all() else triplets.select(report.sound)
 
-    def _catalogue(self, options: dict[str, Any], bars: _Bars) -> Triplets:
+    def _catalogue(self, options: dict[str, Any], bars: ProgressBars) -> Triplets:
         from training.catalogue_triplets import catalogue_triplets
 
         folder = self._cache_folder(options) / "photos"
-        found = catalogue_triplets(folder, seed=options["seed"] or 0, progress=bars.show)
+        found = catalogue_triplets(folder, seed=options["seed"] or 0, progress=bars.photos)
         bars.close()
         for name, reason in found.skipped[:10]:
             self.stderr.write(f"{name}: {reason}")
@@ -420,7 +419,9 @@ class Command(BaseCommand):
         )
         return paths
 
-    def _setup(self, options: dict[str, Any], record: Mapping[str, Any] | None, bars: _Bars) -> tuple[Setup, Any]:
+    def _setup(
+        self, options: dict[str, Any], record: Mapping[str, Any] | None, bars: ProgressBars
+    ) -> tuple[Setup, Any]:
         """What the run is, and the weights it starts from (a version, a backbone's, or None for a resumed run)."""
         from training.training_run import START_WEIGHTS, Setup
 
@@ -432,7 +433,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         return (Setup.from_dict(record["setup"]) if record else setup), weights
 
-    def _new_setup(self, options: dict[str, Any], bars: _Bars) -> tuple[Setup, Any]:
+    def _new_setup(self, options: dict[str, Any], bars: ProgressBars) -> tuple[Setup, Any]:
         from training.architectures import backbone_of, full_config
         from training.augmentation import Augmentation
         from training.backbones.weights import find_weights
@@ -528,7 +529,7 @@ class Command(BaseCommand):
         options: dict[str, Any],
         distribution: Distribution,
         record: Mapping[str, Any] | None,
-        bars: _Bars,
+        bars: ProgressBars,
     ) -> tuple[TrainingRun, TrainingResult]:
         from training.embedding_files import image_limits
         from training.training_run import RUN_FILE, TENSORBOARD, VALIDATION, TrainingRun, write_json
@@ -542,7 +543,7 @@ class Command(BaseCommand):
                 data,
                 self._cache_folder(options) / "features",
                 distribution,
-                bars.show,
+                bars.photos,
                 image_limits(),
                 self._announce,
             )
@@ -613,7 +614,7 @@ class Command(BaseCommand):
         }
 
     def _evaluate(
-        self, run: TrainingRun, data: TrainingData, result: TrainingResult, options: dict[str, Any], bars: _Bars
+        self, run: TrainingRun, data: TrainingData, result: TrainingResult, options: dict[str, Any], bars: ProgressBars
     ) -> Evaluation:
         """Measure start, trained model and baselines on the same photos, and keep what the report needs."""
         from training.comparison import Comparison
@@ -646,7 +647,7 @@ class Command(BaseCommand):
         self._say(tables(comparison))
         return comparison.models[_("trained")]
 
-    def _add_baselines(self, comparison: Any, validation: Any, options: dict[str, Any], bars: _Bars) -> None:
+    def _add_baselines(self, comparison: Any, validation: Any, options: dict[str, Any], bars: ProgressBars) -> None:
         if options["baselines"] in (None, "none", ""):
             return
         from training.baselines import baselines
@@ -755,7 +756,7 @@ class Command(BaseCommand):
         validation = Validation(data.retrieval, data.validation)
         if active.metrics.get("evaluation", {}).get("set") == validation.sha256:
             return
-        with _Bars(self.stderr, self.quiet) as bars:
+        with ProgressBars(self.stderr, self.quiet) as bars:
             tell = partial(_tell, bars, _("Measuring the active version"), len(validation.paths))
             vectors = embed_with_version(active, validation.paths, tell)
         store(active, validation.evaluate(vectors, sorted({10, 50, 100, get_settings().candidates})))
@@ -808,48 +809,8 @@ _PATHS = {
 }
 
 
-class _Bars:
-    """Progress bars, one after the other as the work changes its name."""
-
-    def __init__(self, stream: Any, quiet: bool) -> None:
-        self._stream = stream
-        self._quiet = quiet
-        self._bar: tqdm | None = None
-        self._what = ""
-
-    def show(self, what: str, done: int, total: int) -> None:
-        self._show(what, done, total, unit=" photos")
-
-    def bytes(self, what: str, done: int, total: int) -> None:
-        self._show(what, done, total, unit="B", unit_scale=True, unit_divisor=1024)
-
-    def _show(self, what: str, done: int, total: int, **options: Any) -> None:
-        if self._bar is None or what != self._what or done < self._bar.n:
-            self.close()
-            self._what = what
-            # A log file wants a line now and then, not a bar that moves.
-            interval = 0.2 if sys.stderr.isatty() else 10
-            self._bar = tqdm(
-                desc=what, total=total or None, file=self._stream, disable=self._quiet, mininterval=interval, **options
-            )
-        if total and self._bar.total != total:
-            self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __enter__(self) -> _Bars:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-
-def _tell(bars: _Bars, what: str, total: int, done: int) -> None:
-    bars.show(what, done, total)
+def _tell(bars: ProgressBars, what: str, total: int, done: int) -> None:
+    bars.photos(what, done, total)
 
 
 def _key_values(pairs: Sequence[str], option: str) -> dict[str, Any]:
