@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 import keras
 
-from training.architectures.parts import Config, dense_layers, embedding, freeze, joined, photos_and_pixels, unit
+from training.architectures.deep_and_shallow import deep_and_shallow
+from training.architectures.parts import Config
 from training.architectures.shallow import ranknet_branches
 from training.backbones.registry import get_backbone
 from training.preprocessing import Preprocessing
@@ -61,13 +62,4 @@ def build(config: Mapping[str, Any] | RanknetConfig, preprocessing: Preprocessin
     """
     if not isinstance(config, RanknetConfig):
         config = RanknetConfig.from_dict(config)
-    spec = get_backbone(config.backbone)
-    photos, pixels = photos_and_pixels(preprocessing)
-    shallow = joined(ranknet_branches(pixels, config.width), "shallow")
-    deep = spec.apply(pixels, config.width)[spec.taps[-1]]
-    deep = keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"{spec.taps[-1]}_avg")(deep)
-    deep = dense_layers(deep, config.hidden, config.dropout)
-    x = joined([unit(shallow, "shallow_unit"), unit(deep, "deep_unit")])
-    model = keras.Model(photos, embedding(x, config.embedding_dim), name="ranknet")
-    freeze(model, spec, config.frozen_through)
-    return model
+    return deep_and_shallow(config, preprocessing, ranknet_branches, "ranknet")

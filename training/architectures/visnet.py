@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import keras
 
+from training.architectures.deep_and_shallow import deep_and_shallow
 from training.architectures.parts import (
     BoundedNormalization,
     Config,
@@ -28,7 +29,6 @@ from training.architectures.parts import (
     freeze,
     joined,
     photos_and_pixels,
-    unit,
 )
 from training.architectures.shallow import fynd_branches, visnet_branches
 from training.backbones.registry import get_backbone
@@ -125,13 +125,4 @@ def build_fynd(config: Mapping[str, Any] | FyndVisnetConfig, preprocessing: Prep
     """
     if not isinstance(config, FyndVisnetConfig):
         config = FyndVisnetConfig.from_dict(config)
-    spec = get_backbone(config.backbone)
-    photos, pixels = photos_and_pixels(preprocessing)
-    shallow = joined(fynd_branches(pixels, config.width), "shallow")
-    deep = spec.apply(pixels, config.width)[spec.taps[-1]]
-    deep = keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"{spec.taps[-1]}_avg")(deep)
-    deep = dense_layers(deep, config.hidden, config.dropout)
-    x = joined([unit(shallow, "shallow_unit"), unit(deep, "deep_unit")])
-    model = keras.Model(photos, embedding(x, config.embedding_dim), name="visnet_fynd")
-    freeze(model, spec, config.frozen_through)
-    return model
+    return deep_and_shallow(config, preprocessing, fynd_branches, "visnet_fynd")
