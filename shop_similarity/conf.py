@@ -41,6 +41,10 @@ class Settings:
     # Dotted path of a callable that returns the queryset of products that may be shown.
     # None: everything the model's default manager returns.
     products: str | None = None
+    # Field path on the product of its price ("price", "stockrecords__price"), for the price filter. None: no filter.
+    price: str | None = None
+    # Field path on the product whose value all variants of one product share ("parent"). Of these one is shown.
+    variant_group: str | None = None
     # Dotted path of a callable (product, limit) that returns products for the widget while the product has no
     # look-alikes of its own. None: the widget shows nothing then.
     fallback: str | None = None
@@ -84,6 +88,43 @@ class Settings:
     exact_rows: int = 250
     # From this many photos on the HNSW index is used; between the two numbers all codes are scanned.
     index_rows: int = 20_000
+    # Of two found products whose most similar photos have this cosine with each other, one is shown. Above 1: both.
+    duplicate_similarity: float = 0.97
+    # How much the likeness to products that already stand in the list counts against a product (0 to 1): 0 ranks by
+    # similarity alone.
+    diversity: float = 0.2
+    # How strongly a list that leans towards colour, pattern or shape does so (0 to 8).
+    lean_strength: float = 2.0
+
+    # Seconds for which the widget's search results are kept in Django's cache. 0: not at all.
+    widget_cache_seconds: int = 60
+    # Dotted path of a callable (field file, widths) that returns [(url, width, height), ...] for `srcset`. None:
+    # django-imagekit where it is installed, else the photo itself.
+    thumbnails: str | None = None
+
+    # What a photo may be that a shopper searches with.
+    visual_search_max_bytes: int = 10 * 2**20
+    visual_search_max_pixels: int = 50_000_000
+    visual_search_formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
+    # Seconds that a request waits for the worker's answer before it says that the service is busy.
+    visual_search_wait_seconds: float = 5.0
+    # Seconds for which the answer (never the photo) can be filtered and paged through.
+    visual_search_keep_seconds: int = 3_600
+    # Photos that may wait for a worker at once; more are turned away.
+    visual_search_queue: int = 50
+
+    # Whether impressions, clicks and additions to the basket are recorded.
+    record_events: bool = True
+    # Raw events are kept for this many days, and no more than so many of them; daily sums stay.
+    event_days: int = 30
+    event_rows: int = 1_000_000
+    # Dotted path of a callable (request) that returns a pseudonym of the visitor to record. None: none is recorded.
+    event_visitor: str | None = None
+
+    # Requests per time and client of the API: searches, uploads, events. None: no limit.
+    search_rate: str | None = "240/min"
+    upload_rate: str | None = "20/min"
+    event_rate: str | None = "600/min"
 
 
 class SettingsError(ImproperlyConfigured):
@@ -126,6 +167,17 @@ _RANGES = {
     "candidates": (10, 10_000),
     "exact_rows": (0, 10_000_000),
     "index_rows": (0, 1_000_000_000),
+    "duplicate_similarity": (0, 2),
+    "diversity": (0, 1),
+    "lean_strength": (0, 8),
+    "widget_cache_seconds": (0, 30 * 86_400),
+    "visual_search_max_bytes": (1, 2**31),
+    "visual_search_max_pixels": (1, 2**31),
+    "visual_search_wait_seconds": (0, 60),
+    "visual_search_keep_seconds": (10, 86_400),
+    "visual_search_queue": (1, 100_000),
+    "event_days": (1, 3_650),
+    "event_rows": (1, 1_000_000_000),
 }
 
 
@@ -185,8 +237,9 @@ def get_settings() -> Settings:
     if wrong:
         raise wrong[0]
     values = {key.lower(): value for key, value in raw.items()}
-    if "image_formats" in values:
-        values["image_formats"] = tuple(values["image_formats"])
+    for name in ("image_formats", "visual_search_formats"):
+        if name in values:
+            values[name] = tuple(values[name])
     return Settings(**values)
 
 

@@ -1,0 +1,28 @@
+"""The tables of the plugin, one file for each subject."""
+
+from .aspects import AspectBasis
+from .embeddings import EMBEDDING_DIM, Embedding
+from .experiments import Experiment
+from .feedback import DailyStatistic, Event, Preference, Surface
+from .outbox import OutboxEntry
+from .rules import MerchandisingRule
+from .sweeps import SweepRun
+from .versions import ModelVersion, weights_storage
+from .visual_queries import VisualQuery
+
+__all__ = [
+    "EMBEDDING_DIM",
+    "AspectBasis",
+    "DailyStatistic",
+    "Embedding",
+    "Event",
+    "Experiment",
+    "MerchandisingRule",
+    "ModelVersion",
+    "OutboxEntry",
+    "Preference",
+    "Surface",
+    "SweepRun",
+    "VisualQuery",
+    "weights_storage",
+]

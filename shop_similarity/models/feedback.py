@@ -1,0 +1,122 @@
+"""What shoppers did with look-alikes: raw events for a while, daily sums for good."""
+
+from __future__ import annotations
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ..fields import ProductKeyField
+from .experiments import Experiment
+from .versions import ModelVersion
+
+
+class Surface(models.TextChoices):
+    """Where products were shown."""
+
+    WIDGET = "widget", _("similar products")
+    VISUAL_SEARCH = "visual", _("visual search")
+    BASKET = "basket", _("several products")
+    API = "api", _("API")
+
+
+class Event(models.Model):
+    """One impression of a list, or a click or an add-to-basket on a product of it. Holds nothing about the visitor.
+
+    An impression has ``shown``, the keys in the order in which they stood; the others have ``target_product_id`` and
+    ``position`` (1 is the first). ``visitor`` is empty unless the shop opts in by ``EVENT_VISITOR``.
+    """
+
+    class Kind(models.TextChoices):
+        IMPRESSION = "impression", _("impression")
+        CLICK = "click", _("click")
+        BASKET = "basket", _("add to basket")
+
+    query_id = models.UUIDField(_("query id"))
+    kind = models.CharField(_("kind"), max_length=10, choices=Kind)
+    surface = models.CharField(_("surface"), max_length=10, choices=Surface)
+    version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("model version"))
+    experiment = models.ForeignKey(
+        Experiment, models.SET_NULL, related_name="+", verbose_name=_("experiment"), null=True, blank=True
+    )
+    product_id = ProductKeyField(_("product that was looked at"), null=True, blank=True)
+    shown = ArrayField(models.TextField(), verbose_name=_("products shown"), default=list, blank=True)
+    target_product_id = ProductKeyField(_("product that was chosen"), null=True, blank=True)
+    position = models.PositiveSmallIntegerField(_("position"), null=True, blank=True)
+    visitor = models.CharField(_("visitor"), max_length=100, blank=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("event")
+        verbose_name_plural = _("events")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["query_id", "kind", "target_product_id"],
+                name="shop_similarity_one_event",
+                nulls_distinct=False,
+            )
+        ]
+        indexes = [models.Index(fields=["created_at"], name="shop_similarity_event_time")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.query_id}"
+
+
+class DailyStatistic(models.Model):
+    """Sums of one day (UTC), by version, surface, arm of an experiment and position.
+
+    ``position`` 0 stands for the whole list: ``impressions`` are then lists shown, ``clicks`` and ``baskets`` lists
+    with at least one of them.
+    """
+
+    day = models.DateField(_("day"))
+    version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("model version"))
+    surface = models.CharField(_("surface"), max_length=10, choices=Surface)
+    experiment = models.ForeignKey(
+        Experiment, models.CASCADE, related_name="statistics", verbose_name=_("experiment"), null=True, blank=True
+    )
+    position = models.PositiveSmallIntegerField(_("position"), default=0)
+    impressions = models.PositiveBigIntegerField(_("impressions"), default=0)
+    clicks = models.PositiveBigIntegerField(_("clicks"), default=0)
+    baskets = models.PositiveBigIntegerField(_("baskets"), default=0)
+
+    class Meta:
+        verbose_name = _("daily statistic")
+        verbose_name_plural = _("daily statistics")
+        ordering = ["-day", "position"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["day", "version", "surface", "experiment", "position"],
+                name="shop_similarity_one_statistic",
+                nulls_distinct=False,
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.version_id} {self.surface} {self.position}"
+
+
+class Preference(models.Model):
+    """How often one product was clicked on while another one above it was left, on the look-alikes of a product.
+
+    The daily sum that triplets for training are made of, so that they outlive the raw events.
+    """
+
+    product_id = ProductKeyField(_("product that was looked at"))
+    chosen_id = ProductKeyField(_("product that was chosen"))
+    skipped_id = ProductKeyField(_("product that was skipped"))
+    count = models.PositiveIntegerField(_("times"), default=0)
+    last_day = models.DateField(_("last day"))
+
+    class Meta:
+        verbose_name = _("preference")
+        verbose_name_plural = _("preferences")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["product_id", "chosen_id", "skipped_id"], name="shop_similarity_one_preference"
+            )
+        ]
+        indexes = [models.Index(fields=["last_day"], name="shop_similarity_preference_day")]
+
+    def __str__(self) -> str:
+        return f"{self.product_id}: {self.chosen_id} > {self.skipped_id}"

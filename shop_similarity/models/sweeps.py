@@ -1,0 +1,24 @@
+"""Runs of the sweep."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class SweepRun(models.Model):
+    """One comparison of the catalogue with the embeddings, for what signals could not see."""
+
+    started_at = models.DateTimeField(_("started at"), auto_now_add=True)
+    finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
+    with_files = models.BooleanField(_("asked the storage"), default=False)
+    enqueued = models.PositiveIntegerField(_("photos queued"), default=0)
+    removed = models.PositiveIntegerField(_("embeddings removed"), default=0)
+
+    class Meta:
+        verbose_name = _("sweep")
+        verbose_name_plural = _("sweeps")
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M:%S}"

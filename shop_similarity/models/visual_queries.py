@@ -1,0 +1,53 @@
+"""Photos that shoppers search with, for as long as a worker needs to embed them."""
+
+from __future__ import annotations
+
+import uuid
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from ..fields import HalfVectorField
+from .embeddings import EMBEDDING_DIM
+from .versions import ModelVersion
+
+
+class VisualQueryManager(models.Manager):
+    """Leaves photo and vector in the table unless they are asked for."""
+
+    def get_queryset(self) -> models.QuerySet:
+        return super().get_queryset().defer("photo", "vector")
+
+
+class VisualQuery(models.Model):
+    """A search with a photo: waiting for a worker, answered with a vector, or failed with a sentence.
+
+    The photo is small, upright and without metadata; it is removed as soon as its vector is there. The table is
+    unlogged: it goes into no backup of the write-ahead log and is emptied when Postgres crashes.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("model version"))
+    photo = models.BinaryField(_("photo"), null=True)
+    vector = HalfVectorField(_("vector"), dimensions=EMBEDDING_DIM, null=True)
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True, db_index=True)
+    claimed_at = models.DateTimeField(_("claimed at"), null=True, blank=True)
+    answered_at = models.DateTimeField(_("answered at"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+
+    objects = VisualQueryManager()
+
+    class Meta:
+        verbose_name = _("visual query")
+        verbose_name_plural = _("visual queries")
+        base_manager_name = "objects"
+        indexes = [
+            models.Index(
+                fields=["created_at"],
+                condition=models.Q(answered_at__isnull=True),
+                name="shop_similarity_query_waiting",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return str(self.pk)
