@@ -43,6 +43,7 @@ class Experiment(models.Model):
         verbose_name = _("experiment")
         verbose_name_plural = _("experiments")
         ordering = ["-created_at"]
+        permissions = [("run_experiment", _("Can start and stop experiments"))]
         constraints = [
             models.CheckConstraint(
                 condition=~Q(control=F("treatment")), name="shop_similarity_experiment_two_versions"
