@@ -28,6 +28,7 @@ from pgvector import HalfVector
 from .catalogue import get_catalogue
 from .conf import get_settings
 from .models import EMBEDDING_DIM, Embedding, ModelVersion
+from .search_options import SearchOptions
 
 _TABLE = Embedding._meta.db_table
 
@@ -66,6 +67,7 @@ def similar_products(
     among: QuerySet | None = None,
     *,
     version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
 ) -> list[models.Model]:
     """Products that look like ``product``, most similar first.
 
@@ -84,10 +86,12 @@ def similar_products(
     Raises:
         ValueError: ``limit`` is negative or ``among`` is a queryset of another model.
     """
+    options = options or SearchOptions(limit=limit)
+    limit = options.limit
     version = version or searched_version()
     if version is None or product.pk is None:
         return []
-    among = _allowed(among)
+    among = options.filters.apply(_allowed(among))
     matches = find_matches(
         version,
         _Query.of_product(version, product),
@@ -106,6 +110,7 @@ def search_by_vector(
     exclude: Collection[Any] = (),
     *,
     version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
 ) -> list[models.Model]:
     """Products that look like what a vector was made of, most similar first.
 
@@ -120,12 +125,33 @@ def search_by_vector(
     Raises:
         ValueError: the vector has another length, is not finite or is zero.
     """
+    options = options or SearchOptions(limit=limit)
+    limit = options.limit
     version = version or searched_version()
     if version is None:
         return []
-    among = _allowed(among)
+    among = options.filters.apply(_allowed(among))
     matches = find_matches(version, _Query.of_vector(vector), limit=limit, among=among, exclude=exclude)
     return _load(matches, among, limit)
+
+
+def similar_to_several(
+    products: Sequence[models.Model],
+    limit: int = 8,
+    among: QuerySet | None = None,
+    *,
+    version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
+) -> list[models.Model]:
+    """Products that look like several products at once, such as those in a basket."""
+    options = options or SearchOptions(limit=limit)
+    found: dict[Any, models.Model] = {}
+    asked = {product.pk for product in products}
+    for product in products:
+        for other in similar_products(product, options.limit, among, version=version, options=options):
+            if other.pk not in asked:
+                found.setdefault(other.pk, other)
+    return sorted(found.values(), key=lambda other: -other.similarity)[: options.limit]
 
 
 @dataclass(frozen=True)
@@ -370,6 +396,8 @@ def _load(matches: list[Match], among: QuerySet, limit: int) -> list[models.Mode
             continue
         product.similarity = match.similarity
         product.similar_image_id = match.image_id
+        product.pinned = False
+        product.explanation = None
         found.append(product)
         if len(found) == limit:
             break
