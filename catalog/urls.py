@@ -19,6 +19,7 @@ storefront = [
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("similarity/", include("shop_similarity.urls")),
     path("api/similarity/", include("shop_similarity.api.urls")),
     path("", include((storefront, "catalog"))),
 ]

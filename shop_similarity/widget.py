@@ -10,6 +10,7 @@ from django.db import models
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
+from .aspects import Explanation
 from .catalogue import get_catalogue
 from .conf import get_settings
 from .models import ModelVersion
@@ -24,11 +25,15 @@ class Card:
         product: the product.
         image: file of the photo that looks most alike, or of the first photo; None where it has none.
         similarity: cosine, -1 to 1; None for a product that the fallback chose.
+        pinned: whether a merchandiser's rule put it there.
+        explanation: what makes it similar, where that was asked for and is known.
     """
 
     product: models.Model
     image: Any
     similarity: float | None
+    pinned: bool = False
+    explanation: Explanation | None = None
 
 
 _VERSION = "_shop_similarity_version"
@@ -56,7 +61,7 @@ def widget_cards(
     """
     found = similar_products(product, limit, among, version=version)
     if found:
-        return [Card(item, _similar_image(item), item.similarity) for item in found]
+        return [card_of(item) for item in found]
     path = get_settings().fallback
     if path is None:
         return []
@@ -69,6 +74,17 @@ def widget_cards(
             images = get_catalogue().product_images(item)
             cards.append(Card(item, images[0] if images else None, None))
     return cards
+
+
+def card_of(product: models.Model) -> Card:
+    """The card of a product that a search of :mod:`shop_similarity.search` found."""
+    return Card(
+        product,
+        _similar_image(product),
+        product.similarity,
+        getattr(product, "pinned", False),
+        getattr(product, "explanation", None),
+    )
 
 
 def _similar_image(product: models.Model) -> Any:
