@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import models
-from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
 from .aspects import Explanation
 from .catalogue import get_catalogue
 from .conf import get_settings
 from .models import ModelVersion
-from .search import searched_version, similar_products
+from .search import similar_products
 
 
 @dataclass(frozen=True)
@@ -34,18 +33,6 @@ class Card:
     similarity: float | None
     pinned: bool = False
     explanation: Explanation | None = None
-
-
-_VERSION = "_shop_similarity_version"
-
-
-def version_for(request: HttpRequest | None) -> ModelVersion | None:
-    """The active version, the same one for all widgets of one request, also where a switch comes in between."""
-    if request is None:
-        return searched_version()
-    if not hasattr(request, _VERSION):
-        setattr(request, _VERSION, searched_version())
-    return getattr(request, _VERSION)
 
 
 def widget_cards(

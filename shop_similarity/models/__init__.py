@@ -3,7 +3,7 @@
 from .aspects import AspectBasis
 from .embeddings import EMBEDDING_DIM, Embedding
 from .experiments import Experiment
-from .feedback import DailyStatistic, Event, Preference, Surface
+from .feedback import DailyStatistic, Event, EventDay, Preference, Surface
 from .outbox import OutboxEntry
 from .rules import MerchandisingRule
 from .sweeps import SweepRun
@@ -16,6 +16,7 @@ __all__ = [
     "DailyStatistic",
     "Embedding",
     "Event",
+    "EventDay",
     "Experiment",
     "MerchandisingRule",
     "ModelVersion",

@@ -16,6 +16,12 @@ def new_salt() -> str:
     return uuid.uuid4().hex
 
 
+class ExperimentQuerySet(models.QuerySet):
+    def running(self) -> ExperimentQuerySet:
+        """The one that runs now, if any."""
+        return self.filter(started_at__isnull=False, ended_at__isnull=True)
+
+
 class Experiment(models.Model):
     """An A/B comparison of two versions; at most one runs at a time."""
 
@@ -39,6 +45,8 @@ class Experiment(models.Model):
     note = models.TextField(_("note"), blank=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
+    objects = ExperimentQuerySet.as_manager()
+
     class Meta:
         verbose_name = _("experiment")
         verbose_name_plural = _("experiments")
@@ -48,7 +56,18 @@ class Experiment(models.Model):
             models.CheckConstraint(
                 condition=~Q(control=F("treatment")), name="shop_similarity_experiment_two_versions"
             ),
+            models.UniqueConstraint(
+                fields=["ended_at"],
+                condition=Q(started_at__isnull=False, ended_at__isnull=True),
+                nulls_distinct=False,
+                name="shop_similarity_one_running_experiment",
+                violation_error_message=_("Another experiment is running: stop it first."),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_running(self) -> bool:
+        return self.started_at is not None and self.ended_at is None

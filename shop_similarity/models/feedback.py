@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from ..fields import ProductKeyField
@@ -43,7 +44,11 @@ class Event(models.Model):
     shown = ArrayField(models.TextField(), verbose_name=_("products shown"), default=list, blank=True)
     target_product_id = ProductKeyField(_("product that was chosen"), null=True, blank=True)
     position = models.PositiveSmallIntegerField(_("position"), null=True, blank=True)
+    # One of a thousand groups of visitors, while an experiment runs: the lists of one visitor are not independent.
+    bucket = models.PositiveSmallIntegerField(_("bucket"), null=True, blank=True)
     visitor = models.CharField(_("visitor"), max_length=100, blank=True)
+    # When the list was made: a click after midnight belongs to the day of its list.
+    shown_at = models.DateTimeField(_("shown at"))
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
@@ -56,7 +61,14 @@ class Event(models.Model):
                 nulls_distinct=False,
             )
         ]
-        indexes = [models.Index(fields=["created_at"], name="shop_similarity_event_time")]
+        indexes = [
+            models.Index(fields=["shown_at"], name="shop_similarity_event_shown"),
+            models.Index(
+                fields=["experiment", "bucket"],
+                condition=Q(experiment__isnull=False),
+                name="shop_similarity_event_bucket",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.query_id}"
@@ -96,10 +108,26 @@ class DailyStatistic(models.Model):
         return f"{self.day} {self.version_id} {self.surface} {self.position}"
 
 
+class EventDay(models.Model):
+    """A day (UTC) whose events were rolled up. Once closed, its sums are final and its clicks part of preferences."""
+
+    day = models.DateField(_("day"), primary_key=True)
+    rolled_up_at = models.DateTimeField(_("rolled up at"))
+    closed_at = models.DateTimeField(_("closed at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("day of events")
+        verbose_name_plural = _("days of events")
+
+    def __str__(self) -> str:
+        return str(self.day)
+
+
 class Preference(models.Model):
     """How often one product was clicked on while another one above it was left, on the look-alikes of a product.
 
-    The daily sum that triplets for training are made of, so that they outlive the raw events.
+    Holds closed days alone, so that no click counts twice; see :mod:`shop_similarity.feedback.preferences`. It is what
+    outlives the raw events of the triplets for training.
     """
 
     product_id = ProductKeyField(_("product that was looked at"))

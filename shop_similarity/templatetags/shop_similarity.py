@@ -9,7 +9,8 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ..widget import version_for, widget_cards
+from ..serving import version_for
+from ..widget import widget_cards
 
 register = template.Library()
 

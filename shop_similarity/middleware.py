@@ -1,0 +1,40 @@
+"""The middleware that experiments need: it lets a visitor see the same model version on every page."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.utils.cache import patch_vary_headers
+from django.utils.deprecation import MiddlewareMixin
+
+from .feedback.visitors import COOKIE, Visitor
+
+_COOKIE_SECONDS = 90 * 86_400
+
+
+class ExperimentMiddleware(MiddlewareMixin):
+    """Keeps a visitor's bucket, a random number from 0 to 999, in a cookie while an experiment runs.
+
+    Only a page that shows look-alikes while an experiment runs sets the cookie; such a page says ``Vary: Cookie``.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        request.shop_similarity_visitor = Visitor.of(request)
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        visitor = getattr(request, "shop_similarity_visitor", None)
+        if visitor is None or not visitor.mattered:
+            return response
+        patch_vary_headers(response, ["Cookie"])
+        if visitor.drawn is not None:
+            response.set_cookie(
+                COOKIE,
+                str(visitor.drawn),
+                max_age=_COOKIE_SECONDS,
+                path=settings.SESSION_COOKIE_PATH,
+                domain=settings.SESSION_COOKIE_DOMAIN,
+                secure=request.is_secure(),
+                httponly=True,
+                samesite="Lax",
+            )
+        return response
