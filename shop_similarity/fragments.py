@@ -12,7 +12,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from .catalogue import get_catalogue
-from .widget import version_for, widget_cards
+from .serving import version_for
+from .widget import widget_cards
 
 
 @require_safe
