@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db import connection, router, transaction
@@ -37,20 +39,25 @@ def indexed_versions() -> list[int]:
 
 
 def index_state(version_id: int) -> IndexState:
-    name = index_name(version_id)
+    return index_states([version_id])[version_id]
+
+
+def index_states(version_ids: Collection[int]) -> dict[int, IndexState]:
+    """The states of the indexes of several versions, by one statement."""
+    names = {index_name(version_id): version_id for version_id in version_ids}
+    found = {version_id: IndexState(name, "absent", 0) for name, version_id in names.items()}
     with connection.cursor() as cursor:
         cursor.execute(
-            """SELECT i.indisvalid, pg_relation_size(c.oid),
+            """SELECT c.relname, i.indisvalid, pg_relation_size(c.oid),
                       EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
                FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
-               WHERE c.relname = %s AND i.indrelid = %s::regclass""",
-            [name, _TABLE],
+               WHERE c.relname = ANY(%s) AND i.indrelid = %s::regclass""",
+            [list(names), _TABLE],
         )
-        row = cursor.fetchone()
-    if row is None:
-        return IndexState(name, "absent", 0)
-    valid, size, building = row
-    return IndexState(name, "ready" if valid else "building" if building else "invalid", size)
+        for name, valid, size, building in cursor.fetchall():
+            state = "ready" if valid else "building" if building else "invalid"
+            found[names[name]] = IndexState(name, state, size)
+    return found
 
 
 def build_index(version_id: int) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.db.models import Count
 
 from . import outbox
 from .catalogue import get_catalogue
-from .code_index import index_state
+from .code_index import index_states
 from .models import Embedding, ModelVersion, OutboxEntry, SweepRun
 
 
@@ -23,36 +24,7 @@ def status() -> dict[str, Any]:
     """
     catalogue = get_catalogue()
     images = catalogue.images().order_by().count()
-    waiting = outbox.counts()
-    by_version = {
-        version: (count, products)
-        for version, count, products in Embedding.objects.order_by()
-        .values_list("version_id")
-        .annotate(count=Count("pk"), products=Count("product_id", distinct=True))
-    }
-    versions = []
-    for version in ModelVersion.objects.all():
-        embedded, products = by_version.get(version.pk, (0, 0))
-        counted = waiting.get(version.pk, {"pending": 0, "failed": 0})
-        index = index_state(version.pk)
-        versions.append(
-            {
-                "name": version.name,
-                "architecture": version.architecture,
-                "state": version.state,
-                "activation_requested_at": version.activation_requested_at
-                and version.activation_requested_at.isoformat(),
-                "weights_sha256": version.weights_sha256,
-                "weights_source": version.weights_source,
-                "embedded": embedded,
-                "products_embedded": products,
-                "pending": counted["pending"],
-                "failed": counted["failed"],
-                "coverage": round(embedded / images, 4) if images else 1.0,
-                "index": {"name": index.name, "state": index.state, "bytes": index.bytes},
-                "metrics": version.metrics,
-            }
-        )
+    versions = version_rows(list(ModelVersion.objects.all()), images)
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
     standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
     sweep = SweepRun.objects.filter(finished_at__isnull=False).first()
@@ -74,6 +46,49 @@ def status() -> dict[str, Any]:
             "removed": sweep.removed,
         },
     }
+
+
+def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str, Any]]:
+    """For each version what :func:`status` tells of it; three statements, however many versions.
+
+    Args:
+        versions: the versions.
+        images: number of the shop's photos.
+    """
+    keys = [version.pk for version in versions]
+    waiting = outbox.counts(keys) if keys else {}
+    by_version = {
+        version: (count, products)
+        for version, count, products in Embedding.objects.order_by()
+        .filter(version__in=keys)
+        .values_list("version_id")
+        .annotate(count=Count("pk"), products=Count("product_id", distinct=True))
+    }
+    indexes = index_states(keys)
+    rows = []
+    for version in versions:
+        embedded, products = by_version.get(version.pk, (0, 0))
+        counted = waiting.get(version.pk, {"pending": 0, "failed": 0})
+        index = indexes[version.pk]
+        rows.append(
+            {
+                "name": version.name,
+                "architecture": version.architecture,
+                "state": version.state,
+                "activation_requested_at": version.activation_requested_at
+                and version.activation_requested_at.isoformat(),
+                "weights_sha256": version.weights_sha256,
+                "weights_source": version.weights_source,
+                "embedded": embedded,
+                "products_embedded": products,
+                "pending": counted["pending"],
+                "failed": counted["failed"],
+                "coverage": round(embedded / images, 4) if images else 1.0,
+                "index": {"name": index.name, "state": index.state, "bytes": index.bytes},
+                "metrics": version.metrics,
+            }
+        )
+    return rows
 
 
 def failures(version_id: int, limit: int = 20) -> list[dict[str, Any]]:
