@@ -105,13 +105,22 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
 
 
 @dataclass(frozen=True)
-class _Figure:
+class Figure:
+    """A measured value with the ends of its 95 % interval; both are the value where no interval was kept."""
+
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
         return f"{self.value:.4f}" + (f" ({self.low:.4f} to {self.high:.4f})" if self.low < self.high else "")
+
+
+def measured(version: ModelVersion) -> dict[str, Figure]:
+    """The figures that the comparison looks at, by ``"part.key"``; those that were not measured are left out."""
+    evaluation = _evaluation(version)
+    found = {f"{part}.{key}": _figure(evaluation, part, key) for part, key, _title, _bar in _BARS}
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def _evaluation(version: ModelVersion) -> Mapping[str, Any]:
@@ -126,7 +135,7 @@ def _measured_on(evaluation: Mapping[str, Any], part: str) -> tuple | None:
     return (photos, figures.get("min_relevance")) if photos else None
 
 
-def _figure(evaluation: Mapping[str, Any], part: str, key: str) -> _Figure | None:
+def _figure(evaluation: Mapping[str, Any], part: str, key: str) -> Figure | None:
     """A figure with its interval: beside it under ``intervals``, or in it as ``value``, ``low`` and ``high``."""
     figures = evaluation.get(part)
     found = figures.get(key) if isinstance(figures, Mapping) else None
@@ -139,7 +148,7 @@ def _figure(evaluation: Mapping[str, Any], part: str, key: str) -> _Figure | Non
         return None
     if not isinstance(ends, Sequence) or len(ends) != 2 or not all(map(_is_number, ends)):
         ends = (value, value)
-    return _Figure(float(value), float(ends[0]), float(ends[1]))
+    return Figure(float(value), float(ends[0]), float(ends[1]))
 
 
 def _code_recall(evaluation: Mapping[str, Any]) -> float | None:
