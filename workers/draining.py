@@ -125,7 +125,7 @@ def drain(
         except Exception as error:
             unusable.add(version.pk)
             drained.unusable[version.name] = str(error)
-            _complain(version, error)
+            complain(version, error)
             continue
         worked.add(version.pk)
         _Line(version, drained, progress, stop, waiting).run()
@@ -172,8 +172,8 @@ def _roll_out() -> None:
 _complaints: dict[int, tuple[str, float]] = {}
 
 
-def _complain(version: ModelVersion, error: Exception) -> None:
-    """Log why a version can't be loaded, but not at every look into the outbox."""
+def complain(version: ModelVersion, error: Exception) -> None:
+    """Log why a version can't be loaded, but not at every try."""
     said, when = _complaints.get(version.pk, ("", 0.0))
     if said != str(error) or time.monotonic() - when > 600:
         _complaints[version.pk] = (str(error), time.monotonic())

@@ -17,7 +17,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.retirement import clear_retired
 from shop_similarity.sweep import due_sweep, sweep
 
-from . import draining
+from . import draining, visual_queries
 from .identity import free_claims_of_the_dead
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ def _start(sender: Any = None, **kwargs: Any) -> None:
     thread = threading.Thread(target=_run, args=(embed_here,), name="shop-similarity-timekeeper", daemon=True)
     _threads.append(thread)
     thread.start()
+    if embed_here:
+        visual_queries.start()
 
 
 @worker_shutting_down.connect
@@ -89,3 +91,4 @@ def _wait(**kwargs: Any) -> None:
     draining.stopping.set()
     while _threads:
         _threads.pop().join(timeout=60)
+    visual_queries.join()

@@ -20,11 +20,21 @@ class VisualQueryManager(models.Manager):
 
 
 class VisualQuery(models.Model):
-    """A search with a photo: waiting for a worker, answered with a vector, or failed with a sentence.
+    """A search with a photo: waiting for a worker, answered with a vector, or failed with one of ``Error``.
 
     The photo is small, upright and without metadata; it is removed as soon as its vector is there. The table is
     unlogged: it goes into no backup of the write-ahead log and is emptied when Postgres crashes.
     """
+
+    class Error(models.TextChoices):
+        """Why there is no vector; the label is what the shopper reads, in the shopper's language."""
+
+        TOO_LATE = (
+            "too_late",
+            _("The photo was not looked at in time and is removed; please search with it again."),
+        )
+        FAILED = "failed", _("The photo could not be compared; please search with another one.")
+        GONE = "gone", _("This search has expired; please search with the photo again.")
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     version = models.ForeignKey(ModelVersion, models.CASCADE, related_name="+", verbose_name=_("model version"))
@@ -32,6 +42,7 @@ class VisualQuery(models.Model):
     vector = HalfVectorField(_("vector"), dimensions=EMBEDDING_DIM, null=True)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True, db_index=True)
     claimed_at = models.DateTimeField(_("claimed at"), null=True, blank=True)
+    # Also the time at which it failed: what is answered in one way or the other waits no more.
     answered_at = models.DateTimeField(_("answered at"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
 
@@ -51,3 +62,10 @@ class VisualQuery(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+    @property
+    def error_sentence(self) -> str:
+        """Why there is no vector, for the shopper; empty where nothing is wrong."""
+        if not self.error:
+            return ""
+        return str(self.Error(self.error if self.error in self.Error else self.Error.FAILED).label)
