@@ -1,4 +1,4 @@
-"""How often one client may send events: counted in Django's cache, under a keyed hash that changes with every period."""
+"""How often one client may do something: counted in the cache, under a keyed hash that changes with every period."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def parse_rate(rate: str) -> tuple[int, int]:
     return int(match[1]), _SECONDS[match[2]]
 
 
-def seconds_to_wait(request: HttpRequest, rate: str | None) -> int:
-    """Count this request; 0, or in how many seconds the client may come again.
+def seconds_to_wait(request: HttpRequest, rate: str | None, scope: str = "events") -> int:
+    """Count this request; 0, or in how many seconds the client may come again. What is of another scope counts apart.
 
     An address is never stored: it is hashed with the shop's secret key and the number of the period, and the count
     under that hash ends with the period. Behind proxies, clients are told apart as the REST framework does it
@@ -37,7 +37,7 @@ def seconds_to_wait(request: HttpRequest, rate: str | None) -> int:
     allowed, seconds = parse_rate(rate)
     period, passed = divmod(int(time.time()), seconds)
     digest = salted_hmac("shop_similarity.rates", f"{period}:{_address(request)}", algorithm="sha256").hexdigest()
-    key = f"shop_similarity:events:{digest[:32]}"
+    key = f"shop_similarity:{scope}:{digest[:32]}"
     cache.add(key, 0, seconds)
     try:
         count = cache.incr(key)
