@@ -77,7 +77,7 @@ def _of_copies(copies: Sequence[tuple[str, int | None, int | None]]) -> Sources 
     if None in by_width:
         return Sources(*by_width[None][:1])
     ordered = [by_width[width] for width in sorted(by_width)]
-    url, width, height = ordered[-1]
+    _url, width, height = ordered[-1]
     srcset = ", ".join(f"{url} {width}w" for url, width, _height in ordered) if len(ordered) > 1 else ""
     return Sources(ordered[0][0], srcset, width, height)
 
@@ -108,7 +108,7 @@ def _of_imagekit(file: Any, widths: tuple[int, ...]) -> Sources | None:
 
 
 def _make(file: Any, widths: tuple[int, ...]) -> list[tuple[str, int, int]] | None:
-    """Name, width and height of every copy; empty where the photo is unreadable, None where another process is at it."""
+    """Name, width and height of every copy; empty for an unreadable photo, None while another process makes them."""
     from imagekit.cachefiles import ImageCacheFile
 
     photo = _Photo(file, widths[-1])
@@ -217,8 +217,6 @@ def _spec_class() -> type:
             )
 
         def generate(self) -> Any:
-            return process_image(
-                self.photo.image, processors=self.processors, format=self.format, options=self.options
-            )
+            return process_image(self.photo.image, processors=self.processors, format=self.format, options=self.options)
 
     return Thumbnail

@@ -14,6 +14,7 @@ from .catalogue import get_catalogue
 from .conf import get_settings
 from .models import ModelVersion
 from .search import similar_products
+from .search_options import SearchOptions
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,27 @@ def widget_cards(
     among: models.QuerySet | None = None,
     *,
     version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
+    fallback: bool = True,
 ) -> list[Card]:
     """The cards of the widget for a product, most similar first; empty where there is nothing to show.
 
-    All of them are found by one model version: ``version``, by default the active one.
+    Args:
+        product: whose look-alikes are shown.
+        limit: the most cards, where ``options`` does not say it.
+        among: queryset of the products that may be shown.
+        version: the one model version that finds all of them; the active one by default.
+        options: how the search is done.
+        fallback: whether the shop's own choice is shown where there is no look-alike.
     """
-    found = similar_products(product, limit, among, version=version)
+    options = options or SearchOptions(limit=limit)
+    found = similar_products(product, options.limit, among, version=version, options=options)
     if found:
         return [card_of(item) for item in found]
     path = get_settings().fallback
-    if path is None:
+    if path is None or not fallback:
         return []
+    limit = options.limit
     chosen: Iterable[models.Model] = import_string(path)(product, limit)
     if isinstance(chosen, models.QuerySet):
         chosen = get_catalogue().with_images(chosen)

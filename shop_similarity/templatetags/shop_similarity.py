@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django import template
+from django.core.exceptions import ImproperlyConfigured
 from django.db import models
+from django.http import QueryDict
 from django.template.loader import select_template
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from ..conf import get_settings
 from ..serving import version_for
-from ..widget import widget_cards
+from ..thumbnails import WIDTHS, sources
+from ..widget_choices import choices_of
+from ..widget_context import Address, fragment_url, frame, widget_context
+from ..widget_options import TEMPLATE, WidgetOptions
 
 register = template.Library()
+
+# A picture of the list is as wide as a card; browsers that measure lazy pictures themselves take "auto".
+SIZES = "auto, (min-width: 64rem) 15rem, (min-width: 40rem) 30vw, 45vw"
 
 
 @register.simple_tag
 def similar_products_styles() -> SafeString:
     """The ``<link>`` to the widget's style sheet, for the page's ``<head>``."""
     return format_html('<link rel="stylesheet" href="{}">', static("shop_similarity/widget.css"))
+
+
+@register.simple_tag
+def similar_products_scripts() -> SafeString:
+    """The ``<script>`` that loads lazy widgets, exchanges lists in place and reports views and clicks.
+
+    Pages work without it, save that lazy widgets are then a link and nothing is reported.
+    """
+    return format_html('<script src="{}" defer></script>', static("shop_similarity/similarity.js"))
+
+
+@register.inclusion_tag("shop_similarity/picture.html")
+def similarity_picture(image: Any, alt: str = "", sizes: str = SIZES, widths: str = "") -> dict[str, Any]:
+    """An ``<img>`` with ``srcset`` for a photo, or a quiet placeholder where it is missing or unreadable.
+
+    Args:
+        image: field file of the photo, or None.
+        alt: in words what it shows; empty, where the name stands beside it.
+        sizes: how wide it is shown, as HTML's ``sizes`` says it.
+        widths: widths in pixels of the copies, separated by commas; 240 and 480 by default.
+    """
+    wanted = [int(width) for width in widths.split(",")] if widths else WIDTHS
+    return {"sources": sources(image, wanted), "alt": alt, "sizes": sizes}
 
 
 @register.simple_tag(takes_context=True)
@@ -28,7 +62,10 @@ def similar_products(
     limit: int = 8,
     among: models.QuerySet | None = None,
     heading: str | None = None,
-    template_name: str = "shop_similarity/similar_products.html",
+    template_name: str = TEMPLATE,
+    *,
+    lazy: bool = False,
+    **options: Any,
 ) -> str:
     """Render products that look like ``product``; nothing while there are none to show.
 
@@ -36,18 +73,44 @@ def similar_products(
         product: an instance of the product model.
         limit: the most products shown.
         among: queryset of the products that may be shown; what the ``PRODUCTS`` setting says by default.
-        heading: text above the row.
+        heading: text above the products.
         template_name: template of the whole widget; it includes ``shop_similarity/product_card.html`` for each product.
+        lazy: whether the page is sent without the products, which load when the shopper comes near. Not together with
+            ``among``, which can't travel to the address that they load from.
+        options: the other attributes of :class:`shop_similarity.widget_options.WidgetOptions`: ``layout``,
+            ``heading_level``, ``element_id``, ``lean``, ``lean_to``, ``explain``, ``filters``, ``same_category``,
+            ``price_min``, ``price_max``.
+
+    Raises:
+        ValueError: an option out of its range, or ``lazy`` together with ``among``.
+        TypeError: an option that does not exist.
+        ImproperlyConfigured: ``lazy`` in a shop that does not include ``shop_similarity.urls``.
     """
     request = context.get("request")
-    cards = widget_cards(product, int(limit), among, version=version_for(request))
-    if not cards:
+    chosen = WidgetOptions(limit=limit, heading=heading, template_name=template_name, **options)
+    choices, _errors = choices_of(request.GET if request else QueryDict(), chosen)
+    if lazy:
+        if among is not None:
+            raise ValueError("similar_products can't be lazy with `among`: give it other options, or leave lazy out.")
+        return _lazy(product, chosen, choices, request)
+    address = Address.of_page(request) if request else None
+    values = widget_context(product, chosen, choices, request=request, address=address, among=among)
+    if values is None:
         return ""
-    values = {
-        **context.flatten(),
-        "similar_to": product,
-        "cards": cards,
-        "heading": heading,
-        "is_fallback": cards[0].similarity is None,
-    }
-    return select_template([template_name]).render(values, request=request)
+    return select_template([template_name]).render({**context.flatten(), **values}, request=request)
+
+
+def _lazy(product: models.Model, options: WidgetOptions, choices: Any, request: Any) -> str:
+    src = fragment_url(product, options, choices)
+    if not src:
+        raise ImproperlyConfigured(
+            "A lazy widget loads from the plugin's own address: add "
+            'path("similarity/", include("shop_similarity.urls")) to the urls of the shop.'
+        )
+    version = version_for(request)
+    if version is None and get_settings().fallback is None:
+        return ""
+    address = Address.of_fragment(product, options)
+    values = frame(product, options, choices, version=version, address=address)
+    values |= {"src": src, "page_url": address.url(choices.parameters()), "places": range(options.limit)}
+    return select_template(["shop_similarity/similar_products_lazy.html"]).render(values, request=request)
