@@ -115,7 +115,9 @@ SHOP_SIMILARITY = {
     "IMAGES": "photos.file",
     "CATEGORY": "category",
     "PRODUCTS": "catalog.products.visible_products",
+    "PRICE": "price",
     "FALLBACK": "catalog.products.fallback_products",
+    "THUMBNAILS": "catalog.thumbnails.square_copies",
     "WEIGHTS_STORAGE": "shop_similarity",
 }
 

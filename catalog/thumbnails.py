@@ -7,6 +7,7 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
+from django.db.models.fields.files import FieldFile
 from imagekit import ImageSpec, hashers, register
 from imagekit.cachefiles import ImageCacheFile
 from imagekit.cachefiles.backends import CacheFileState, Simple
@@ -143,6 +144,12 @@ class Small(_Thumbnail):
     side, square = 160, True
 
 
+class Tile(_Thumbnail):
+    """A product in a grid on a small or plain screen."""
+
+    side, square = 300, True
+
+
 class Card(_Thumbnail):
     """A product in a grid."""
 
@@ -161,7 +168,7 @@ class Large(_Thumbnail):
     side, square = 1280, False
 
 
-SPECS: dict[str, type[_Thumbnail]] = {"small": Small, "card": Card, "medium": Medium, "large": Large}
+SPECS: dict[str, type[_Thumbnail]] = {"small": Small, "tile": Tile, "card": Card, "medium": Medium, "large": Large}
 for _name, _spec in SPECS.items():
     register.generator(f"catalog:{_name}", _spec)
 
@@ -190,6 +197,12 @@ def thumbnail(photo: ProductPhoto, size: str) -> Thumbnail | None:
         return Thumbnail(url, side, side)
     scale = min(spec.side / photo.width, spec.side / photo.height, 1)
     return Thumbnail(url, max(round(photo.width * scale), 1), max(round(photo.height * scale), 1))
+
+
+def square_copies(file: FieldFile, widths: tuple[int, ...]) -> list[tuple[str, int | None, int | None]]:
+    """The copies that grids show, for the similar-products plugin; the widths are the shop's own."""
+    copies = [copy for size in ("tile", "card") if (copy := thumbnail(file.instance, size))]
+    return [(copy.url, copy.width, copy.height) for copy in copies]
 
 
 def forget(photo: ProductPhoto) -> None:
