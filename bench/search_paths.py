@@ -36,7 +36,7 @@ def run(photos: int, queries: int) -> None:
     from shop_similarity.models import Embedding, ModelVersion
     from shop_similarity.outbox import Claim
     from shop_similarity.search import Path as SearchPath
-    from shop_similarity.search import _Query, find_matches
+    from shop_similarity.search import Query, find_matches
 
     categories = [Category.objects.create(name=str(n), slug=str(n)) for n in range(100)]
     Product.objects.bulk_create(
@@ -101,7 +101,7 @@ def run(photos: int, queries: int) -> None:
                 started = time.perf_counter()
                 matches = find_matches(
                     version,
-                    _Query.of_product(version, product),
+                    Query.of_product(version, product),
                     limit=10,
                     among=among,
                     exclude=[product.pk],

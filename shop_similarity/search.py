@@ -1,64 +1,65 @@
-"""Search: which products look like a product, or like a vector.
+"""Search: which products look like a product, like several, or like a vector.
 
-Three ways to the same answer, chosen by how many photos there are among the products that may be shown:
+Three ways to the same candidates, chosen by how many photos there are among the products that may be shown:
 
 * *exact*: few photos, every vector is compared;
 * *codes*: more, all sign codes are scanned and the nearest ones compared exactly;
 * *index*: many, the HNSW index over the codes of the version names the candidates, which are compared exactly.
 
-A search that the index leaves with fewer products than asked for is done again by scanning the codes, so a filter never
-costs results.
+What is found is ranked: the merchandiser's rules, the category's preference, variants collapsed, diversity. A list that
+comes out shorter than asked is made again from ten times as many candidates, so nothing that is left out costs results.
+``docs/search.md`` goes through it step by step.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import numpy as np
-from django.core.exceptions import EmptyResultSet
-from django.db import connections, models, router, transaction
+from django.db import connections, models, router
 from django.db.models import QuerySet
-from pgvector import HalfVector
 
+from . import aspects
+from .candidates import Match, Scope, find_matches, pools
 from .catalogue import get_catalogue
 from .conf import get_settings
-from .models import EMBEDDING_DIM, Embedding, ModelVersion
-from .search_options import SearchOptions
+from .field_paths import unsliced
+from .models import Embedding, ModelVersion
+from .ranking import Place, Ranking
+from .rules import NO_RULES, Rules, rules_for
+from .search_options import Filters, SearchOptions
+from .search_paths import Path
+from .search_queries import Query, vectors_from
 
-_TABLE = Embedding._meta.db_table
-
-
-class Path(Enum):
-    """How candidates are found."""
-
-    EXACT = "exact"
-    CODES = "codes"
-    INDEX = "index"
-
-
-@dataclass(frozen=True)
-class Match:
-    """A product that looks alike, by key.
-
-    Attributes:
-        product_id: its primary key.
-        similarity: cosine of the two most similar photos, -1 to 1.
-        image_id: key of the row that holds its most similar photo.
-    """
-
-    product_id: Any
-    similarity: float
-    image_id: Any
+__all__ = [
+    "Filters",
+    "Match",
+    "Path",
+    "Query",
+    "SearchOptions",
+    "can_lean",
+    "find_matches",
+    "search_by_vector",
+    "searched_version",
+    "similar_products",
+    "similar_to_several",
+]
 
 
 def searched_version() -> ModelVersion | None:
     """The version that searches use now. Its metrics, which pages do not need, are left in the table."""
     return ModelVersion.objects.defer("metrics", "config", "preprocessing").active()
+
+
+def can_lean(version: ModelVersion | None = None) -> bool:
+    """Whether results of a version (the active one by default) can lean towards an aspect and be explained.
+
+    Where it can't, ``SearchOptions.lean`` is ignored and every ``explanation`` is None.
+    """
+    version = version or searched_version()
+    return version is not None and aspects.has_aspects(version)
 
 
 def similar_products(
@@ -69,38 +70,73 @@ def similar_products(
     version: ModelVersion | None = None,
     options: SearchOptions | None = None,
 ) -> list[models.Model]:
-    """Products that look like ``product``, most similar first.
+    """Products that look like ``product``, best first.
 
     Args:
         product: an instance of the product model.
-        limit: how many; that many come back whenever so many others are embedded in ``among``.
+        limit: how many; that many come back whenever so many others are embedded in ``among`` that are no variants of
+            each other. Options come with a limit of their own.
         among: queryset of the products that may be returned; what the ``PRODUCTS`` setting says by default.
         version: model version to search with; the active one by default.
+        options: filters, page, diversity and so on; by default what the settings say.
 
     Returns:
-        Product instances with their photos prefetched, each with ``similarity`` (cosine of the two most similar photos,
-        -1 to 1) and ``similar_image_id`` (key of the photo that is most similar). Empty while the product has no
-        embedding. Products that share the product's category come first where they are nearly as similar, see
-        ``CATEGORY_BOOST``.
+        Product instances with their photos prefetched, each with
+
+        * ``similarity``: cosine of the two most similar photos, -1 to 1, whatever the ranking added to it; with
+          ``options.lean`` the cosine with the leaned query; None for a pinned product that has no embedding;
+        * ``similar_image_id``: key of the photo that is most similar, or None;
+        * ``pinned``: whether a merchandising rule has put it into its place;
+        * ``explanation``: an :class:`~shop_similarity.aspects.Explanation` of the similarity with ``options.explain``
+          and a version that can explain, else None.
+
+        While the product has no embedding, pinned products alone, or nothing. Products that share the product's
+        category come first where they are nearly as similar, see ``CATEGORY_BOOST``.
 
     Raises:
-        ValueError: ``limit`` is negative or ``among`` is a queryset of another model.
+        ValueError: ``limit`` is negative, ``among`` is a queryset of another model, or the filters name what can't be.
     """
     options = options or SearchOptions(limit=limit)
-    limit = options.limit
     version = version or searched_version()
+    allowed = allowed_products(among, options)
     if version is None or product.pk is None:
         return []
-    among = options.filters.apply(_allowed(among))
-    matches = find_matches(
-        version,
-        _Query.of_product(version, product),
-        limit=_with_margin(limit),
-        among=among,
-        exclude=[product.pk],
-    )
-    matches = _prefer_category(matches, product)
-    return _load(matches, among, limit)
+    return load(find_similar(product, version, allowed, options), allowed)
+
+
+def similar_to_several(
+    products: Sequence[models.Model],
+    limit: int = 8,
+    among: QuerySet | None = None,
+    *,
+    version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
+) -> list[models.Model]:
+    """Products that look like several products at once, such as those in a basket, best first.
+
+    A product's similarity is the mean, over the products asked with, of the cosine of the two most similar photos, so
+    that one that is a little like everything stands beside one that is much like a single thing. Of many products the
+    last 20 count. Products without an embedding are passed over; rules of each of them apply.
+
+    Args:
+        products: instances of the product model, those put in last at the end; they are not found themselves.
+        limit, among, version, options: as for :func:`similar_products`.
+
+    Returns:
+        Product instances as :func:`similar_products` returns them.
+
+    Raises:
+        ValueError: as :func:`similar_products`.
+    """
+    options = options or SearchOptions(limit=limit)
+    version = version or searched_version()
+    allowed = allowed_products(among, options)
+    by_key = {product.pk: product for product in products if product.pk is not None}
+    if version is None or not by_key:
+        return []
+    several = list(by_key.values())
+    places = _find(version, Query.of_products(version, several), allowed, options, asked=several)
+    return load(places, allowed)
 
 
 def search_by_vector(
@@ -112,293 +148,163 @@ def search_by_vector(
     version: ModelVersion | None = None,
     options: SearchOptions | None = None,
 ) -> list[models.Model]:
-    """Products that look like what a vector was made of, most similar first.
+    """Products that look like what a vector was made of, best first. Rules for all products apply.
 
     Args:
         vector: (4096,) embedding by the same model version.
-        limit, among, version: as for :func:`similar_products`.
+        limit, among, version, options: as for :func:`similar_products`.
         exclude: keys of products to leave out.
 
     Returns:
         Product instances as :func:`similar_products` returns them.
 
     Raises:
-        ValueError: the vector has another length, is not finite or is zero.
+        ValueError: the vector has another length, is not finite or is zero; or as :func:`similar_products`.
     """
     options = options or SearchOptions(limit=limit)
-    limit = options.limit
     version = version or searched_version()
+    allowed = allowed_products(among, options)
     if version is None:
         return []
-    among = options.filters.apply(_allowed(among))
-    matches = find_matches(version, _Query.of_vector(vector), limit=limit, among=among, exclude=exclude)
-    return _load(matches, among, limit)
-
-
-def similar_to_several(
-    products: Sequence[models.Model],
-    limit: int = 8,
-    among: QuerySet | None = None,
-    *,
-    version: ModelVersion | None = None,
-    options: SearchOptions | None = None,
-) -> list[models.Model]:
-    """Products that look like several products at once, such as those in a basket."""
-    options = options or SearchOptions(limit=limit)
-    found: dict[Any, models.Model] = {}
-    asked = {product.pk for product in products}
-    for product in products:
-        for other in similar_products(product, options.limit, among, version=version, options=options):
-            if other.pk not in asked:
-                found.setdefault(other.pk, other)
-    return sorted(found.values(), key=lambda other: -other.similarity)[: options.limit]
+    return load(_find(version, Query.of_vector(vector), allowed, options, exclude=exclude), allowed)
 
 
 @dataclass(frozen=True)
-class _Query:
-    """SQL that yields the vectors to compare with, as rows (vector, code)."""
+class Found:
+    """A product of a result, by key, with what its instance is told.
 
-    sql: str
-    parameters: tuple
+    Attributes:
+        product_id: its primary key.
+        similarity, image_id: how and where it is similar; None for a pinned product without an embedding.
+        pinned: whether a rule has put it into its place.
+        explanation: what the similarity is made of, where that was asked for.
+    """
 
-    @classmethod
-    def of_product(cls, version: ModelVersion, product: models.Model) -> _Query:
-        catalogue = get_catalogue()
-        connection = connections[router.db_for_read(Embedding)]
-        key = Embedding._meta.get_field("product_id").get_db_prep_value(product.pk, connection)
-        sql = f"SELECT vector, code FROM {_TABLE} WHERE version_id = {int(version.pk)} AND product_id = %s"
-        count = get_settings().query_images
-        if catalogue.accessor is None:
-            return cls(sql, (key,))
-        # The shop's own order decides which photos of a product with very many speak for it.
-        first = (
-            catalogue.image_model._default_manager.filter(**{catalogue.product_field: product.pk})
-            .exclude(**{catalogue.file_field: ""})
-            .values("pk")[:count]
-        )
-        first_sql, first_parameters = first.query.sql_with_params()
-        return cls(f"{sql} AND image_id IN ({first_sql})", (key, *first_parameters))
-
-    @classmethod
-    def of_vector(cls, vector: Sequence[float] | np.ndarray) -> _Query:
-        array = np.asarray(vector, dtype=np.float32)
-        if array.shape != (EMBEDDING_DIM,):
-            raise ValueError(f"The vector has shape {array.shape}; embeddings have {EMBEDDING_DIM} numbers.")
-        if not np.isfinite(array).all() or not array.any():
-            raise ValueError("The vector is zero or not finite, so nothing can be similar to it.")
-        text = HalfVector(array / np.linalg.norm(array)).to_text()
-        return cls(
-            f"SELECT q.vector, binary_quantize(q.vector)::bit({EMBEDDING_DIM}) AS code "
-            f"FROM (SELECT %s::halfvec({EMBEDDING_DIM}) AS vector) q",
-            (text,),
-        )
+    product_id: Any
+    similarity: float | None
+    image_id: Any
+    pinned: bool
+    explanation: aspects.Explanation | None = None
 
 
-def _with_margin(limit: int) -> int:
-    # The category's preference can only lift what was found: look a little further than what is shown.
-    return limit if not get_settings().category or limit == 0 else 2 * limit + 8
+def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet:
+    """The products that a search may return: ``among``, or the shop's visible ones, behind the options' filters.
 
-
-def _allowed(among: QuerySet | None) -> QuerySet:
+    Raises:
+        ValueError: ``among`` is a queryset of another model, or the filters name what can't be.
+    """
     catalogue = get_catalogue()
     if among is None:
-        return catalogue.visible_products()
-    if not issubclass(among.model, catalogue.product_model):
+        among = catalogue.visible_products()
+    elif not issubclass(among.model, catalogue.product_model):
         raise ValueError(f"among is a queryset of {among.model._meta.label}, not of products.")
-    return among
+    return options.filters.apply(among)
 
 
-def find_matches(
-    version: ModelVersion,
-    query: _Query,
-    *,
-    limit: int,
-    among: QuerySet | None,
-    exclude: Collection[Any] = (),
-    path: Path | None = None,
-) -> list[Match]:
-    """The most similar products by key, at most ``limit``, best photo per product, most similar first.
-
-    Args:
-        version: the model version whose embeddings are searched.
-        query: the vectors to compare with.
-        among: queryset of the products that may be found, None for all.
-        exclude: keys of products to leave out.
-        path: how candidates are found; chosen by the number of photos by default.
-    """
-    if limit < 0:
-        raise ValueError(f"limit is {limit}; it can't be negative.")
-    if limit == 0:
-        return []
-    condition = _Condition.build(version, among, exclude)
-    if condition is None:
-        return []
-    # Which few products are left out changes with every page and decides nothing.
-    chosen = path or choose_path(_Condition.build(version, among, ()))
-    candidates = max(get_settings().candidates, 4 * limit)
-    if chosen is Path.INDEX:
-        found = _run(Path.INDEX, query, condition, limit, candidates)
-        if len(found.matches) >= limit:
-            return found.matches
-        chosen = Path.CODES
-    # Where one product has very many photos, the nearest candidates may hold too few products: look further.
-    while chosen is Path.CODES:
-        found = _run(Path.CODES, query, condition, limit, candidates)
-        if len(found.matches) >= limit or found.compared < candidates * found.queries or not found.queries:
-            return found.matches
-        candidates *= 10
-        if candidates > get_settings().index_rows:
-            chosen = Path.EXACT
-    return _run(Path.EXACT, query, condition, limit, candidates).matches
+def find_similar(
+    product: models.Model, version: ModelVersion, allowed: QuerySet, options: SearchOptions
+) -> list[Found]:
+    """The result of :func:`similar_products` by key; ``allowed`` is what :func:`allowed_products` gave."""
+    return _find(version, Query.of_product(version, product), allowed, options, asked=[product])
 
 
-@dataclass(frozen=True)
-class _Condition:
-    """Which embeddings may be found, as SQL on the alias ``e``."""
-
-    sql: str
-    parameters: tuple
-
-    @classmethod
-    def build(cls, version: ModelVersion, among: QuerySet | None, exclude: Collection[Any]) -> _Condition | None:
-        # The version is written out, for only a literal lets the planner see that the version's own index fits.
-        sql = f"e.version_id = {int(version.pk)}"
-        parameters: list[Any] = []
-        if among is not None:
-            keys = among.order_by().values("pk") if not among.query.is_sliced else among.values("pk")
-            try:
-                keys_sql, keys_parameters = keys.query.sql_with_params()
-            except EmptyResultSet:
-                return None
-            sql += f" AND e.product_id IN ({keys_sql})"
-            parameters += keys_parameters
-        if exclude:
-            field = Embedding._meta.get_field("product_id")
-            connection = connections[router.db_for_read(Embedding)]
-            sql += " AND e.product_id <> ALL(%s)"
-            parameters.append([field.get_db_prep_value(key, connection) for key in exclude])
-        return cls(sql, tuple(parameters))
-
-
-_PATH_SECONDS = 60
-_paths: dict[tuple, tuple[float, Path]] = {}
-
-
-def choose_path(condition: _Condition) -> Path:
-    """The way to search, by the number of photos that the condition admits.
-
-    The choice is kept for a minute: one made on an old number is slower, never wrong.
-    """
-    settings = get_settings()
-    key = (condition.sql, repr(condition.parameters), settings)
-    kept = _paths.get(key)
-    if kept is not None and kept[0] > time.monotonic():
-        return kept[1]
-    # Counting stops at the first number that decides, so it costs no more in a shop of millions.
-    most = max(settings.exact_rows, settings.index_rows) + 1
-    with connections[router.db_for_read(Embedding)].cursor() as cursor:
-        cursor.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {_TABLE} e WHERE {condition.sql} LIMIT {most}) counted",
-            condition.parameters,
-        )
-        rows = cursor.fetchone()[0]
-    path = Path.EXACT if rows <= settings.exact_rows else Path.CODES if rows <= settings.index_rows else Path.INDEX
-    if len(_paths) >= 1_000:
-        _paths.clear()
-    _paths[key] = (time.monotonic() + _PATH_SECONDS, path)
-    return path
-
-
-@dataclass(frozen=True)
-class _Found:
-    matches: list[Match]
-    # Pairs of photos whose cosine was computed, and the number of photos that were asked with.
-    compared: int
-    queries: int
-
-
-def _run(path: Path, query: _Query, condition: _Condition, limit: int, candidates: int) -> _Found:
-    if path is Path.EXACT:
-        source = f"query q CROSS JOIN {_TABLE} e WHERE {condition.sql}"
-    else:
-        # The sum hides the expression from the index: behind a narrow filter it would find too little.
-        order = "e.code <~> q.code" if path is Path.INDEX else "(e.code <~> q.code) + 0"
-        source = f"""query q CROSS JOIN LATERAL (
-                SELECT e.id FROM {_TABLE} e WHERE {condition.sql} ORDER BY {order} LIMIT {int(candidates)}
-            ) c JOIN {_TABLE} e ON e.id = c.id"""
-    sql = f"""
-        WITH query AS MATERIALIZED ({query.sql}),
-        compared AS (
-            SELECT e.product_id, e.image_id, 1 - (e.vector <=> q.vector) AS similarity FROM {source}
-        )
-        SELECT product_id, max(similarity) AS best, (array_agg(image_id ORDER BY similarity DESC, image_id))[1],
-               sum(count(*)) OVER (), (SELECT count(*) FROM query)
-        FROM compared GROUP BY product_id ORDER BY best DESC, product_id LIMIT %s"""
-    using = router.db_for_read(Embedding)
-    with _scan_settings(path, candidates, using), connections[using].cursor() as cursor:
-        cursor.execute(sql, [*query.parameters, *condition.parameters, limit])
-        rows = cursor.fetchall()
-    product_key = Embedding._meta.get_field("product_id")
-    image_key = Embedding._meta.get_field("image_id")
-    matches = [
-        Match(product_key.to_python(product_id), float(similarity), image_key.to_python(image_id))
-        for product_id, similarity, image_id, *_counts in rows
-    ]
-    return _Found(matches, int(rows[0][3]), rows[0][4]) if rows else _Found([], 0, 0)
-
-
-@contextmanager
-def _scan_settings(path: Path, candidates: int, using: str) -> Iterator[None]:
-    """Settings of the index scan for one statement, gone with its transaction."""
-    if path is not Path.INDEX:
-        yield
-        return
-    with transaction.atomic(using=using), connections[using].cursor() as cursor:
-        cursor.execute(
-            "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)",
-            [str(min(candidates, 1_000))],
-        )
-        yield
-
-
-def _prefer_category(matches: list[Match], product: models.Model) -> list[Match]:
-    settings = get_settings()
-    if not settings.category or not matches or not settings.category_boost:
-        return matches
-    catalogue = get_catalogue()
-    own = catalogue.all_products().filter(pk=product.pk, **{f"{settings.category}__isnull": False})
-    same = set(
-        catalogue.all_products()
-        .filter(
-            pk__in=[match.product_id for match in matches],
-            **{f"{settings.category}__in": own.values(settings.category)},
-        )
-        .values_list("pk", flat=True)
-    )
-    return sorted(
-        matches,
-        key=lambda match: match.similarity + settings.category_boost * (match.product_id in same),
-        reverse=True,
-    )
-
-
-def _load(matches: list[Match], among: QuerySet, limit: int) -> list[models.Model]:
-    if not matches:
+def load(found: Sequence[Found], allowed: QuerySet) -> list[models.Model]:
+    """The instances of a result, as they are in the database now; one that is no longer allowed is left out."""
+    if not found:
         return []
     catalogue = get_catalogue()
-    wanted = among.model._default_manager.all() if among.query.is_sliced else among
-    loaded = catalogue.with_images(wanted.order_by().filter(pk__in=[match.product_id for match in matches]))
-    by_key = {product.pk: product for product in loaded}
-    found = []
-    for match in matches:
-        product = by_key.get(match.product_id)
+    wanted = unsliced(allowed).order_by().filter(pk__in=[item.product_id for item in found])
+    by_key = {product.pk: product for product in catalogue.with_images(wanted)}
+    products = []
+    for item in found:
+        product = by_key.get(item.product_id)
         if product is None:
             continue
-        product.similarity = match.similarity
-        product.similar_image_id = match.image_id
-        product.pinned = False
-        product.explanation = None
-        found.append(product)
-        if len(found) == limit:
+        product.similarity = item.similarity
+        product.similar_image_id = item.image_id
+        product.pinned = item.pinned
+        product.explanation = item.explanation
+        products.append(product)
+    return products
+
+
+def _find(
+    version: ModelVersion,
+    query: Query,
+    allowed: QuerySet,
+    options: SearchOptions,
+    *,
+    asked: Sequence[models.Model] = (),
+    exclude: Collection[Any] = (),
+) -> list[Found]:
+    if options.limit == 0:
+        return []
+    keys = [product.pk for product in asked]
+    rules = rules_for(asked) if options.rules else NO_RULES
+    exclude = {*exclude, *keys, *rules.hidden_products}
+    searched = query
+    if options.lean is not None and get_settings().lean_strength and aspects.has_aspects(version):
+        vectors, parts = query.fetch()
+        if len(vectors):
+            leaned = aspects.lean_vectors(version, vectors, options.lean, get_settings().lean_strength)
+            searched = Query.of_vectors(leaned, parts)
+    hidden = rules.hidden()
+    scope = Scope(
+        version,
+        searched,
+        allowed,
+        exclude=exclude,
+        hidden=hidden,
+        asked=keys,
+        named=[key for key in rules.named if key not in exclude],
+        lifted=rules.lifted(),
+    )
+    ranking = Ranking(options, rules, _pinnable(rules, allowed, exclude, hidden))
+    for pool in pools(scope, options.limit):
+        ranking.extend(pool)
+        if len(ranking) >= options.offset + options.limit:
             break
-    return found
+    places = ranking.page(options.offset, options.limit)
+    explanations = _explanations(version, query, places) if options.explain else {}
+    return [
+        Found(
+            place.product_id,
+            place.match and place.match.similarity,
+            place.match and place.match.image_id,
+            place.pinned,
+            explanations.get(place.match and place.match.image_id),
+        )
+        for place in places
+    ]
+
+
+def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden: QuerySet | None) -> set[Any]:
+    """Keys of the pinned products that may be shown, embedded or not."""
+    pinned = [pin.product_id for pin in rules.pins if pin.product_id is not None and pin.product_id not in exclude]
+    if not pinned:
+        return set()
+    products = unsliced(allowed).order_by().filter(pk__in=pinned)
+    if hidden is not None:
+        products = products.exclude(pk__in=hidden.values("pk"))
+    return set(products.values_list("pk", flat=True))
+
+
+def _explanations(version: ModelVersion, query: Query, places: Sequence[Place]) -> dict[Any, aspects.Explanation]:
+    """What the similarities are made of, by key of the photo that was found."""
+    field = Embedding._meta.get_field("image_id")
+    using = router.db_for_read(Embedding)
+    images = [place.match.image_id for place in places if place.match is not None]
+    if not images or not aspects.has_aspects(version):
+        return {}
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"SELECT true, NULL, halfvec_send(vector) FROM ({query.sql}) asked UNION ALL "
+            f"SELECT false, image_id, halfvec_send(vector) FROM {Embedding._meta.db_table} "
+            f"WHERE version_id = {int(version.pk)} AND image_id = ANY(%s)",
+            [*query.parameters, [field.get_db_prep_value(key, connections[using]) for key in images]],
+        )
+        rows = cursor.fetchall()
+    asked = vectors_from([row[2] for row in rows if row[0]])
+    found = [(field.to_python(row[1]), row[2]) for row in rows if not row[0]]
+    explained = aspects.explain(version, asked, vectors_from([sent for _, sent in found]))
+    return {key: explanation for (key, _), explanation in zip(found, explained, strict=True)}

@@ -11,11 +11,9 @@ from typing import Any
 from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
+from .aspects import ASPECTS
 from .conf import SETTING
 from .field_paths import setting_path
-
-# The names of the aspects, as shop_similarity.aspects defines them; here so that options need no NumPy.
-LEANINGS = ("colour", "pattern", "shape")
 
 MOST_OFFSET = 10_000
 MOST_CATEGORIES = 100
@@ -146,10 +144,10 @@ class SearchOptions:
             raise ValueError(
                 _("offset is %(offset)d; it must lie in 0 to %(most)d.") % {"offset": self.offset, "most": MOST_OFFSET}
             )
-        if self.lean is not None and self.lean not in LEANINGS:
+        if self.lean is not None and self.lean not in ASPECTS:
             raise ValueError(
                 _("Results can't lean towards %(lean)r; choose one of %(names)s.")
-                % {"lean": str(self.lean)[:40], "names": ", ".join(LEANINGS)}
+                % {"lean": str(self.lean)[:40], "names": ", ".join(ASPECTS)}
             )
         if self.diversity is not None and not (math.isfinite(self.diversity) and 0 <= self.diversity <= 1):
             raise ValueError(_("diversity is %(diversity)s; it must lie in 0 to 1.") % {"diversity": self.diversity})

@@ -70,11 +70,11 @@ def test_product_without_embedding_gives_an_empty_list(client):
 
 
 def test_number_of_queries_is_constant(client, products):
-    from shop_similarity import search
+    from shop_similarity import search_paths
 
     counts = []
     for limit in (2, 11):
-        search._paths.clear()
+        search_paths.forget_paths()
         with CaptureQueriesContext(connection) as queries:
             client.get(_url(products[0].pk), {"limit": limit})
         counts.append(len(queries))

@@ -8,7 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product
-from shop_similarity import search
+from shop_similarity import search, search_paths
 from shop_similarity.code_index import build_index, drop_index, index_state
 from shop_similarity.search import Path, search_by_vector, similar_products
 from tests.shop_similarity.factories import (
@@ -23,12 +23,13 @@ from tests.vectors import random_vectors
 
 @pytest.fixture(autouse=True)
 def _no_kept_paths():
-    search._paths.clear()
+    search_paths.forget_paths()
 
 
 @pytest.fixture
 def no_preference(settings):
-    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "CATEGORY": None}
+    """Ranked by similarity alone."""
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "CATEGORY": None, "DIVERSITY": 0.0}
 
 
 def _catalogue(products: int, per_product: int = 1, clusters: int = 0, seed: int = 0):
@@ -62,7 +63,7 @@ def test_finds_what_brute_force_finds(path, no_preference):
     made, photos, vectors, version = _catalogue(120, per_product=2, clusters=12)
     query = random_vectors(1, seed=9)[0]
     expected = _brute_force(query, photos, vectors, {p.pk for p in made}, 10)
-    found = search.find_matches(version, search._Query.of_vector(query), limit=10, among=None, path=path)
+    found = search.find_matches(version, search.Query.of_vector(query), limit=10, among=None, path=path)
     assert [match.product_id for match in found] == [pk for pk, _ in expected]
     assert [match.similarity for match in found] == pytest.approx([s for _, s in expected], abs=2e-3)
 
@@ -123,7 +124,9 @@ def test_many_photos_of_one_product_do_not_hide_the_others(settings):
 
 @pytest.mark.django_db
 def test_same_category_is_preferred_where_similarity_is_close(settings):
-    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "CATEGORY_BOOST": 0.1}
+    # The two nearest are nearly one and the same; here both shall stand.
+    alone = {"DIVERSITY": 0.0, "DUPLICATE_SIMILARITY": 2.0}
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "CATEGORY_BOOST": 0.1, **alone}
     shirts, mugs = make_category("Shirts"), make_category("Mugs")
     asked = make_product("asked", shirts)
     close_mug, shirt, far_shirt = make_product("mug", mugs), make_product("shirt", shirts), make_product("far", shirts)
@@ -182,7 +185,7 @@ def test_number_of_queries_does_not_grow():
     made, *_ = _catalogue(60, per_product=3)
     counts = []
     for limit in (2, 20, 50):
-        search._paths.clear()
+        search_paths.forget_paths()
         with CaptureQueriesContext(
             connection,
         ) as queries:
@@ -207,6 +210,7 @@ def test_index_is_used_and_finds_what_brute_force_finds(settings):
     settings.SHOP_SIMILARITY = {
         **settings.SHOP_SIMILARITY,
         "CATEGORY": None,
+        "DIVERSITY": 0.0,
         "EXACT_ROWS": 10,
         "INDEX_ROWS": 100,
         "CANDIDATES": 100,

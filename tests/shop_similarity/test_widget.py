@@ -123,12 +123,12 @@ def test_among_narrows_the_choice():
 
 
 def test_number_of_queries_is_constant():
-    from shop_similarity import search
+    from shop_similarity import search_paths
 
     products = _embedded(30, per_product=2)
     counts = []
     for limit in (3, 25):
-        search._paths.clear()
+        search_paths.forget_paths()
         with CaptureQueriesContext(connection) as queries:
             _render("{% similar_products product limit=limit %}", product=products[0], limit=limit)
         counts.append(len(queries))
