@@ -1,0 +1,166 @@
+"""The daily roll-up: raw events become daily sums and preferences, and go.
+
+A list belongs to the day on which it was made, and so do its clicks, also those after midnight. Since a token lasts a
+day, a day is open until the next one is over: until then it is summed anew each time. Then it is *closed*, in one
+transaction: its sums are final, its clicks are added to the preferences, and its raw events may be removed. So nothing
+is counted twice, however often and wherever this runs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from django.db import connections, router, transaction
+from django.db.models import Min, QuerySet
+from django.utils import timezone
+
+from ..conf import get_settings
+from ..models import DailyStatistic, Event, EventDay, Preference
+from . import preferences
+from .statistics import last_closed_day
+from .sums import SUMS, span, today
+from .tokens import MAX_AGE_SECONDS
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two roll-ups by workers.
+EVERY_SECONDS = 3_600
+# What nobody did any more for so long is forgotten.
+PREFERENCE_DAYS = 400
+_PORTION = 5_000
+# Any number that no other user of advisory locks is likely to take.
+_LOCK = 0x5105_0FEE
+
+
+@dataclass
+class RolledUp:
+    """What a roll-up did: days summed, of them days closed, and raw events and preferences removed."""
+
+    days: int = 0
+    closed: int = 0
+    removed_events: int = 0
+    removed_preferences: int = 0
+    # Another process was at it, so this one did nothing.
+    skipped: bool = False
+
+
+def is_due() -> bool:
+    """Whether no process has rolled up for an hour, by the clock of the whole database."""
+    recent = EventDay.objects.filter(rolled_up_at__gt=timezone.now() - timedelta(seconds=EVERY_SECONDS))
+    return not recent.exists() and (Event.objects.exists() or Preference.objects.exists())
+
+
+def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> RolledUp:
+    """Sum every day that is not closed, close those that nothing can be added to any more, and trim.
+
+    One process at a time does it; in another one this returns at once with ``skipped``. Each day is a transaction of
+    its own and events are removed in portions, so nothing waits for it.
+
+    Args:
+        stopped: asked between two steps, ends the work.
+    """
+    connection = connections[router.db_for_write(Event)]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
+        if not cursor.fetchone()[0]:
+            return RolledUp(skipped=True)
+    try:
+        done = RolledUp()
+        for day in _open_days():
+            if stopped():
+                return done
+            done.days += 1
+            done.closed += _roll_up_day(day, close=datetime.now(UTC) > _nothing_comes_after(day))
+        _trim(done, stopped)
+        return done
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+
+def _open_days() -> list[date]:
+    """The days that have to be summed, oldest first; today is always one of them."""
+    closed = last_closed_day()
+    now = today()
+    if closed is not None:
+        first = closed + timedelta(days=1)
+    else:
+        earliest = Event.objects.aggregate(first=Min("shown_at"))["first"]
+        first = now if earliest is None else min(earliest.astimezone(UTC).date(), now)
+    return [first + timedelta(days=number) for number in range((now - first).days + 1)]
+
+
+def _roll_up_day(day: date, *, close: bool) -> bool:
+    using = router.db_for_write(DailyStatistic)
+    with transaction.atomic(using=using):
+        with connections[using].cursor() as cursor:
+            cursor.execute(f"DELETE FROM {DailyStatistic._meta.db_table} WHERE day = %s", [day])  # noqa: S608
+            cursor.execute(
+                f"INSERT INTO {DailyStatistic._meta.db_table} (day, version_id, surface, experiment_id, position, "
+                f"impressions, clicks, baskets) {SUMS}",
+                span(day, day),
+            )
+        if close:
+            preferences.add_day(day)
+        moment = timezone.now()
+        EventDay.objects.using(using).update_or_create(
+            day=day, defaults={"rolled_up_at": moment, "closed_at": moment if close else None}
+        )
+    return close
+
+
+def _nothing_comes_after(day: date) -> datetime:
+    # The last token of the day is a day old then; the minutes are for clocks that differ and requests under way.
+    return _begin(day + timedelta(days=1)) + timedelta(seconds=MAX_AGE_SECONDS, minutes=5)
+
+
+def _begin(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _trim(done: RolledUp, stopped: Callable[[], bool]) -> None:
+    settings = get_settings()
+    closed = last_closed_day()
+    if closed is not None:
+        old = min(_begin(today() - timedelta(days=settings.event_days)), _begin(closed + timedelta(days=1)))
+        done.removed_events += _remove(Event.objects.filter(shown_at__lt=old).order_by("shown_at"), stopped)
+    excess = Event.objects.count() - settings.event_rows
+    if excess > 0 and not stopped():
+        _trim_excess(excess, done, stopped)
+    forgotten = Preference.objects.filter(last_day__lt=today() - timedelta(days=PREFERENCE_DAYS)).order_by("last_day")
+    done.removed_preferences += _remove(forgotten, stopped)
+    excess = Preference.objects.count() - settings.event_rows
+    while excess > 0 and not stopped():
+        # What was seen once, long ago, is the least loss.
+        least = Preference.objects.order_by("count", "last_day", "pk").values("pk")[: min(excess, _PORTION)]
+        done.removed_preferences += Preference.objects.filter(pk__in=least).delete()[0]
+        excess -= _PORTION
+
+
+def _trim_excess(excess: int, done: RolledUp, stopped: Callable[[], bool]) -> None:
+    """Remove the oldest events, whole lists of them; days that lose some are closed before."""
+    last = Event.objects.order_by("shown_at").values_list("shown_at", flat=True)[excess - 1]
+    now = today()
+    for day in _open_days():
+        if day <= last.astimezone(UTC).date() and day < now:
+            done.closed += _roll_up_day(day, close=True)
+    if last >= _begin(now):
+        logger.warning(
+            "Today alone has more than %d events, so its sums count the newest of them: raise EVENT_ROWS.",
+            get_settings().event_rows,
+        )
+    done.removed_events += _remove(Event.objects.filter(shown_at__lte=last).order_by("shown_at"), stopped)
+
+
+def _remove(rows: QuerySet, stopped: Callable[[], bool]) -> int:
+    """Remove rows in portions, each a short transaction."""
+    removed = 0
+    while not stopped():
+        count = rows.model.objects.filter(pk__in=rows.values("pk")[:_PORTION]).delete()[0]
+        removed += count
+        if count < _PORTION:
+            break
+    return removed
