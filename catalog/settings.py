@@ -42,6 +42,8 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django.contrib.humanize",
     "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "imagekit",
     "catalog",  # before the plugin: its product card takes the place of the plugin's
     "shop_similarity",

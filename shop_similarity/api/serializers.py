@@ -1,38 +1,202 @@
-"""What the API takes and gives."""
+"""What the API answers with."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from ..catalogue import get_catalogue
+from ..models import ModelVersion
+from ..thumbnails import sources
+from ..widget import card_of
+
+_COPY = re.compile(r"(\S+) (\d+w)(?:, |$)")
 
 
-class SimilarProductsParameters(serializers.Serializer):
-    """Query parameters of a search for look-alikes."""
+class ImageSerializer(serializers.Serializer):
+    """The photo of a product that is most similar."""
 
-    limit = serializers.IntegerField(min_value=1, max_value=100, default=8)
+    url = serializers.URLField(help_text=_("A small copy."))
+    srcset = serializers.CharField(allow_blank=True, help_text=_("Copies by width, for the attribute of that name."))
+    width = serializers.IntegerField(allow_null=True, help_text=_("Pixels of the largest copy, where known."))
+    height = serializers.IntegerField(allow_null=True)
 
 
-class SimilarProductSerializer(serializers.Serializer):
-    """A product found by :func:`shop_similarity.search.similar_products`."""
+class ExplanationSerializer(serializers.Serializer):
+    """How much of the similarity is due to what: parts of 1."""
 
-    id = serializers.CharField(source="pk")
+    colour = serializers.FloatField(min_value=0, max_value=1)
+    pattern = serializers.FloatField(min_value=0, max_value=1)
+    shape = serializers.FloatField(min_value=0, max_value=1)
+    sentence = serializers.CharField(help_text=_("The same in words, in the language of the request."))
+
+
+class ResultSerializer(serializers.Serializer):
+    """A product that was found."""
+
+    id = serializers.CharField(source="pk", help_text=_("Key of the product."))
     name = serializers.CharField(source="__str__")
     url = serializers.SerializerMethodField()
     image = serializers.SerializerMethodField()
-    similarity = serializers.FloatField()
+    similarity = serializers.FloatField(
+        min_value=-1.001,
+        max_value=1.001,
+        allow_null=True,
+        help_text=_("Cosine of the two most similar photos; null for a pinned product that has no embedding."),
+    )
+    pinned = serializers.SerializerMethodField()
+    explanation = serializers.SerializerMethodField()
 
     def _absolute(self, url: str) -> str:
-        request = self.context.get("request")
-        return request.build_absolute_uri(url) if request else url
+        return self.context["request"].build_absolute_uri(url)
 
+    @extend_schema_field(serializers.URLField(allow_null=True))
     def get_url(self, product: models.Model) -> str | None:
         return self._absolute(product.get_absolute_url()) if hasattr(product, "get_absolute_url") else None
 
-    def get_image(self, product: models.Model) -> str | None:
-        images: list[Any] = get_catalogue().product_images(product)
-        best = next((image for image in images if image.instance.pk == product.similar_image_id), None)
-        return self._absolute(best.url) if best else None
+    @extend_schema_field(ImageSerializer(allow_null=True))
+    def get_image(self, product: models.Model) -> dict[str, Any] | None:
+        found = sources(card_of(product).image)
+        if found is None:
+            return None
+        copies = [f"{self._absolute(url)} {width}" for url, width in _COPY.findall(found.srcset)]
+        return {
+            "url": self._absolute(found.src),
+            "srcset": ", ".join(copies),
+            "width": found.width,
+            "height": found.height,
+        }
+
+    def get_pinned(self, product: models.Model) -> bool:
+        return bool(getattr(product, "pinned", False))
+
+    @extend_schema_field(ExplanationSerializer(allow_null=True))
+    def get_explanation(self, product: models.Model) -> dict[str, Any] | None:
+        explanation = getattr(product, "explanation", None)
+        if explanation is None:
+            return None
+        shares = {aspect: round(share, 4) for aspect, share in explanation.shares().items()}
+        return {**shares, "sentence": explanation.sentence()}
+
+
+class AnswerSerializer(serializers.Serializer):
+    """What all searches answer with."""
+
+    version = serializers.CharField(help_text=_("Name of the model version that found the products."))
+    query_id = serializers.UUIDField(
+        allow_null=True, help_text=_("Names this list in what is recorded about it; null where nothing is.")
+    )
+    token = serializers.CharField(
+        allow_null=True,
+        help_text=_("Send it back with events about this list; null where the shop records none or the list is empty."),
+    )
+    next = serializers.URLField(allow_null=True, help_text=_("The next page, or null."))
+    previous = serializers.URLField(allow_null=True, help_text=_("The page before, or null."))
+    results = ResultSerializer(many=True)
+
+
+class SimilarProductsSerializer(AnswerSerializer):
+    product = serializers.CharField(help_text=_("Key of the product that was asked for."))
+
+
+class BasketSerializer(AnswerSerializer):
+    products = serializers.ListField(
+        child=serializers.CharField(), help_text=_("Keys of the products that were searched with.")
+    )
+    unknown = serializers.ListField(
+        child=serializers.CharField(), help_text=_("Keys that were passed over: the shop shows no such product.")
+    )
+
+
+class ImageSearchSerializer(AnswerSerializer):
+    id = serializers.UUIDField(help_text=_("Of this search; its results can be filtered and paged through by it."))
+    expires_at = serializers.DateTimeField(help_text=_("Until when."))
+
+
+class IndexSerializer(serializers.Serializer):
+    """The index over the codes of a version."""
+
+    name = serializers.CharField()
+    state = serializers.CharField(help_text=_("absent, building, invalid or ready."))
+    bytes = serializers.IntegerField()
+
+
+class VersionSerializer(serializers.Serializer):
+    """A model version. Where its weights are is nobody's business here."""
+
+    name = serializers.CharField()
+    architecture = serializers.CharField()
+    state = serializers.ChoiceField(choices=ModelVersion.State.values)
+    created_at = serializers.DateTimeField()
+    activated_at = serializers.DateTimeField(allow_null=True)
+    activation_requested_at = serializers.DateTimeField(
+        allow_null=True, help_text=_("Since when a worker is to activate it as soon as it is ready.")
+    )
+    activation_note = serializers.CharField(allow_blank=True)
+    weights_sha256 = serializers.CharField()
+    embedded = serializers.IntegerField(help_text=_("Photos."))
+    products_embedded = serializers.IntegerField()
+    pending = serializers.IntegerField(help_text=_("Photos that wait."))
+    failed = serializers.IntegerField(help_text=_("Photos that were given up."))
+    coverage = serializers.FloatField(min_value=0, help_text=_("Share of the shop's photos that are embedded."))
+    index = IndexSerializer()
+    metrics = serializers.JSONField(help_text=_("What was measured, as whoever trained it stored it."))
+
+
+class VersionDetailSerializer(VersionSerializer):
+    explains = serializers.BooleanField(help_text=_("Whether it can tell colour, pattern and shape apart."))
+    is_ready = serializers.BooleanField(help_text=_("Whether it could become active now without a loss."))
+    obstacles = serializers.ListField(child=serializers.CharField(), help_text=_("Why it could not, as sentences."))
+
+
+class VersionListSerializer(serializers.Serializer):
+    count = serializers.IntegerField()
+    next = serializers.URLField(allow_null=True)
+    previous = serializers.URLField(allow_null=True)
+    results = VersionSerializer(many=True)
+
+
+class SweepSerializer(serializers.Serializer):
+    finished_at = serializers.DateTimeField()
+    with_files = serializers.BooleanField()
+    enqueued = serializers.IntegerField()
+    removed = serializers.IntegerField()
+
+
+class StatusSerializer(serializers.Serializer):
+    """How far the shop's photos are embedded."""
+
+    products = serializers.IntegerField()
+    images = serializers.IntegerField(help_text=_("Photos of the shop."))
+    active_version = serializers.CharField(allow_null=True)
+    standby_version = serializers.CharField(allow_null=True, help_text=_("The one to go back to."))
+    embedded = serializers.IntegerField(help_text=_("Photos that the active version has."))
+    pending = serializers.IntegerField()
+    failed = serializers.IntegerField()
+    coverage = serializers.FloatField(min_value=0)
+    last_sweep = SweepSerializer(allow_null=True, help_text=_("When catalogue and embeddings were last compared."))
+
+
+class FieldErrorSerializer(serializers.Serializer):
+    """One wrong value."""
+
+    name = serializers.CharField(
+        allow_blank=True, help_text=_("Of the parameter or field; with dots where it is nested.")
+    )
+    detail = serializers.CharField()
+    code = serializers.CharField()
+
+
+@extend_schema_serializer(component_name="SimilarityProblem")
+class ProblemSerializer(serializers.Serializer):
+    """Problem details, RFC 9457."""
+
+    type = serializers.CharField(help_text=_("URI that names the kind of problem."))
+    title = serializers.CharField()
+    status = serializers.IntegerField()
+    detail = serializers.CharField(help_text=_("What is wrong and what to do."))
+    errors = FieldErrorSerializer(many=True, required=False)

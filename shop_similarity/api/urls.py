@@ -1,11 +1,37 @@
-"""URLs of the API: ``path("api/similarity/", include("shop_similarity.api.urls"))``."""
+"""Addresses of the API: ``path("api/similarity/", include("shop_similarity.api.urls"))``."""
 
-from django.urls import path
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import include, path
 
-from .views import SimilarProductsView
+try:
+    import drf_spectacular  # noqa: F401
+    import rest_framework  # noqa: F401
+except ImportError as error:
+    raise ImproperlyConfigured(
+        'The REST API of shop_similarity is an optional part: install it with `pip install "shop-similarity[api]"` and '
+        'add "rest_framework" and "drf_spectacular" to INSTALLED_APPS, or take shop_similarity.api.urls out of your '
+        "addresses."
+    ) from error
 
-app_name = "shop_similarity"
+from .events import EventsView
+from .operation import ActivationView, StatusView, VersionsView, VersionView
+from .schema import SchemaView, docs
+from .searching import BasketView, ImageSearchResultsView, ImageSearchView, SimilarProductsView
 
-urlpatterns = [
-    path("products/<str:pk>/similar/", SimilarProductsView.as_view(), name="similar-products"),
+app_name = "shop_similarity_api"
+
+version_1 = [
+    path("products/similar/", BasketView.as_view(), name="similar-to-several"),
+    path("products/<str:id>/similar/", SimilarProductsView.as_view(), name="similar-products"),
+    path("search/image/", ImageSearchView.as_view(), name="image-search"),
+    path("search/image/<uuid:id>/", ImageSearchResultsView.as_view(), name="image-search-results"),
+    path("events/", EventsView.as_view(), name="events"),
+    path("status/", StatusView.as_view(), name="status"),
+    path("versions/", VersionsView.as_view(), name="versions"),
+    path("versions/<str:name>/", VersionView.as_view(), name="version"),
+    path("versions/<str:name>/activate/", ActivationView.as_view(), name="activate"),
+    path("schema/", SchemaView.as_view(), name="schema"),
+    path("docs/", docs, name="docs"),
 ]
+
+urlpatterns = [path("v1/", include(version_1))]

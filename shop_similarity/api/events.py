@@ -1,0 +1,72 @@
+"""What other programs report: impressions, clicks and additions to the basket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import OpenApiResponse
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from ..feedback.recording import BadEvent, record_events
+from ..feedback.tokens import BadToken, read
+from ..models import Event
+from . import documentation
+from .base import SimilarityAPIView
+from .documentation import EVENTS_TAG, operation, problems
+from .fields import TextField
+from .parsers import JSONParser
+from .problems import TokenUnusable, Unprocessable
+from .throttles import EventThrottle
+
+MAX_EVENTS = 100
+
+
+class EventSerializer(serializers.Serializer):
+    """One thing that a shopper did with a list."""
+
+    kind = serializers.ChoiceField(choices=Event.Kind.values)
+    product = TextField(
+        required=False,
+        help_text=_("Key of the product that was clicked or put into the basket, as text; not for an impression."),
+    )
+
+
+class EventsSerializer(serializers.Serializer):
+    """What shoppers did with one list."""
+
+    token = TextField(max_length=8_192, help_text=_("The `token` that came with the list."))
+    events = serializers.ListField(child=EventSerializer(), min_length=1, max_length=MAX_EVENTS)
+
+
+class EventsView(SimilarityAPIView):
+    parser_classes = [JSONParser]
+    throttle_classes = [EventThrottle]
+
+    @operation(
+        operation_id="record_similarity_events",
+        summary="Report what shoppers saw and clicked",
+        description=(
+            "Nothing about the shopper is recorded. An event that is reported twice counts once. A click or an "
+            "addition to the basket brings the impression of its list along. Events of the shop's staff and of "
+            "browsers that ask for privacy are accepted and dropped."
+        ),
+        tags=[EVENTS_TAG],
+        request=EventsSerializer,
+        responses={204: OpenApiResponse(description="Recorded."), **problems(400, 413, 415, 422)},
+        examples=documentation.EVENTS,
+    )
+    def post(self, request: Request) -> Response:
+        sent = EventsSerializer(data=request.data)
+        sent.is_valid(raise_exception=True)
+        values: dict[str, Any] = sent.validated_data
+        try:
+            reported = [(event["kind"], event.get("product")) for event in values["events"]]
+            record_events(read(values["token"]), reported, request._request)
+        except BadToken as error:
+            raise TokenUnusable(str(error), field="token") from error
+        except BadEvent as error:
+            raise Unprocessable(str(error), field="events") from error
+        return Response(status=204)

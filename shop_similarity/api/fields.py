@@ -1,0 +1,69 @@
+"""Values as they stand in addresses and forms, read as strictly as the schema describes them.
+
+REST framework's own fields also take ``yes`` for true, ``1_000`` for a number and the digits of other scripts, which no
+other program expects.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+_INTEGER = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,330})?([eE][+-]?\d{1,3})?", re.ASCII)
+_CROP_EDGE = r"(0(\.\d{1,9})?|1(\.0{1,9})?)"
+
+
+class IntegerField(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, str) and not _INTEGER.fullmatch(data):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class NumberField(serializers.FloatField):
+    """A finite number, read as a decimal, so that prices are exact."""
+
+    def to_internal_value(self, data: Any) -> Decimal:
+        if not _NUMBER.fullmatch(str(data)):
+            self.fail("invalid")
+        return Decimal(str(data))
+
+
+class BooleanField(serializers.BooleanField):
+    def to_internal_value(self, data: Any) -> bool:
+        if data not in ("true", "false", True, False):
+            self.fail("invalid", input=str(data)[:40])
+        return data in ("true", True)
+
+
+class TextField(serializers.RegexField):
+    """Text of one line, at least one character, none of them a control character."""
+
+    default_error_messages = {"invalid": _("Write one line of text without control characters.")}
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("max_length", 200)
+        super().__init__(r"^[^\x00-\x1f\x7f]+$", min_length=1, trim_whitespace=False, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        # REST framework would also take numbers.
+        if not isinstance(data, str) or data.endswith("\n"):
+            self.fail("invalid")
+        return super().to_internal_value(data)
+
+
+class CropField(serializers.RegexField):
+    """``left,top,right,bottom`` as parts of 1; gives a tuple of four floats."""
+
+    default_error_messages = {"invalid": _("Write four numbers from 0 to 1, as in 0.1,0.2,0.9,0.8.")}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(f"^{_CROP_EDGE}(,{_CROP_EDGE}){{3}}$", **kwargs)
+
+    def to_internal_value(self, data: Any) -> tuple[float, ...]:
+        return tuple(float(edge) for edge in super().to_internal_value(data).split(","))

@@ -1,0 +1,139 @@
+"""What the searches of the API take."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from django.http import QueryDict
+from django.utils.translation import gettext_lazy as _
+from rest_framework import serializers
+
+from ..aspects import ASPECTS
+from ..search_options import MOST_CATEGORIES, Filters, SearchOptions
+from .fields import BooleanField, CropField, IntegerField, NumberField, TextField
+from .problems import Unprocessable
+
+MAX_LIMIT = 100
+MAX_OFFSET = 1_000
+MAX_BASKET = 20
+_MAX_PRICE = 10**12
+
+
+class Parameters(serializers.Serializer):
+    """Parameters of an address or fields of a form: unknown ones and repeated single values are mistakes."""
+
+    @classmethod
+    def read(cls, given: QueryDict) -> dict[str, Any]:
+        """The values by name.
+
+        Raises:
+            ValidationError: with every mistake by the name of its parameter.
+        """
+        fields = cls().fields
+        wrong: dict[str, list[str]] = {}
+        values: dict[str, Any] = {}
+        for name, several in given.lists():
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=1)
+                hint = _("Did you mean %(name)s?") if near else _("Known are: %(name)s.")
+                shown = {"name": near[0] if near else ", ".join(fields)}
+                wrong[name] = [serializers.ErrorDetail(_("Unknown parameter.") + " " + hint % shown, "unknown")]
+            elif isinstance(fields[name], serializers.ListField):
+                values[name] = several
+            elif len(several) > 1:
+                wrong[name] = [serializers.ErrorDetail(_("Give this once only."), "repeated")]
+            else:
+                values[name] = several[0]
+        parameters = cls(data={name: value for name, value in values.items() if name not in wrong})
+        if not parameters.is_valid() or wrong:
+            raise serializers.ValidationError({**parameters.errors, **wrong})
+        return parameters.validated_data
+
+
+class PageParameters(Parameters):
+    limit = IntegerField(
+        min_value=1, max_value=MAX_LIMIT, default=8, help_text=_("How many products come in one answer.")
+    )
+    offset = IntegerField(
+        min_value=0, max_value=MAX_OFFSET, default=0, help_text=_("How many products are passed over before.")
+    )
+
+
+class SearchParameters(PageParameters):
+    """What every search takes."""
+
+    category = serializers.ListField(
+        child=TextField(),
+        required=False,
+        max_length=MOST_CATEGORIES,
+        help_text=_("Only products of this category, by its key. May be given several times: any of them."),
+    )
+    price_min = NumberField(
+        min_value=0, max_value=_MAX_PRICE, required=False, help_text=_("Only products of at least this price.")
+    )
+    price_max = NumberField(
+        min_value=0, max_value=_MAX_PRICE, required=False, help_text=_("Only products of at most this price.")
+    )
+    lean = serializers.ChoiceField(
+        choices=ASPECTS,
+        required=False,
+        help_text=_("Prefer products that are alike in this. 422 where the model version can't tell it apart."),
+    )
+    diversity = NumberField(
+        min_value=0,
+        max_value=1,
+        required=False,
+        help_text=_(
+            "How much likeness to products that stand higher in the list counts against a product; 0 ranks by "
+            "similarity alone. By default what the shop has set."
+        ),
+    )
+    collapse = BooleanField(
+        default=True, help_text=_("Whether only one of near-identical products and variants of a product is given.")
+    )
+    explain = BooleanField(default=False, help_text=_("Whether each result says what makes it similar."))
+
+
+class BasketParameters(SearchParameters):
+    product = serializers.ListField(
+        child=TextField(),
+        min_length=1,
+        max_length=MAX_BASKET,
+        help_text=_("Key of a product, once for each product of the basket."),
+    )
+
+
+class ImageForm(SearchParameters):
+    """The form of a search by photo."""
+
+    image = serializers.FileField(
+        allow_empty_file=True, help_text=_("The photo: JPEG, PNG, WebP, GIF or AVIF, unless the shop has set others.")
+    )
+    crop = CropField(
+        required=False,
+        help_text=_(
+            "The part of the photo to search with, as left,top,right,bottom in parts of 1 of the upright photo."
+        ),
+    )
+
+
+def search_options(values: dict[str, Any]) -> SearchOptions:
+    """The options of a search.
+
+    Raises:
+        Unprocessable: values that are right by themselves do not go together.
+    """
+    diversity = values.get("diversity")
+    try:
+        return SearchOptions(
+            limit=values["limit"],
+            offset=values["offset"],
+            filters=Filters(tuple(values.get("category", ())), values.get("price_min"), values.get("price_max")),
+            lean=values.get("lean"),
+            diversity=None if diversity is None else float(diversity),
+            collapse=values["collapse"],
+            explain=values["explain"],
+        )
+    except ValueError as error:
+        raise Unprocessable(str(error)) from error
