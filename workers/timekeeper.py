@@ -1,4 +1,4 @@
-"""What a worker does by the clock: look into the outbox in case a bell was lost, and sweep.
+"""What a worker does by the clock: look into the outbox in case a bell was lost, sweep, and roll up events.
 
 It needs neither the broker nor a beat process, so a shop whose Redis is away goes on embedding.
 """
@@ -14,6 +14,7 @@ from django.db import close_old_connections, connections
 
 from shop_similarity import bell, outbox, rollout
 from shop_similarity.conf import get_settings
+from shop_similarity.feedback import roll_up
 from shop_similarity.retirement import clear_retired
 from shop_similarity.sweep import due_sweep, sweep
 
@@ -59,6 +60,9 @@ def _run(embed_here: bool) -> None:
         close_old_connections()
         try:
             look_round(embed_here=embed_here)
+            # After the photos, so that whatever is wrong with events, photos are embedded.
+            if roll_up.is_due():
+                roll_up.roll_up(stopped=draining.stopping.is_set)
             complained = ""
         except Exception as error:
             # The database may be away for a while; the next look finds it again. Say each trouble once.
