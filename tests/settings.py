@@ -30,5 +30,7 @@ ALLOWED_HOSTS = [*ALLOWED_HOSTS, "testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}
 
+# Tests that look at what a page shows must not be shown what an earlier one left in the cache.
+SHOP_SIMILARITY = SHOP_SIMILARITY | {"WIDGET_CACHE_SECONDS": 0}
 # Worker processes can't see what a test overrides in this process, so it tells them here.
 SHOP_SIMILARITY = SHOP_SIMILARITY | json.loads(os.environ.get("SHOP_TEST_SIMILARITY", "{}"))
