@@ -4,10 +4,13 @@ from django.urls import path
 
 from . import fragments
 from .feedback import views as feedback
+from .visual_search import views as visual_search
 
 app_name = "shop_similarity"
 
 urlpatterns = [
     path("products/<str:pk>/similar/", fragments.similar_products, name="similar-products"),
+    path("search/", visual_search.visual_search, name="visual-search"),
+    path("search/<uuid:pk>/", visual_search.visual_search_results, name="visual-search-results"),
     path("events/", feedback.events, name="events"),
 ]

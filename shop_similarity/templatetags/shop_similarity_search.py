@@ -1,0 +1,48 @@
+"""``{% load shop_similarity_search %}``: search by photo on any page of the shop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from ..visual_search.component import form_context
+
+register = template.Library()
+
+
+@register.simple_tag
+def visual_search_styles() -> SafeString:
+    """The ``<link>`` elements of the form and of its results, for the page's ``<head>``."""
+    sheets = ("shop_similarity/widget.css", "shop_similarity/visual_search.css")
+    return format_html_join("\n", '<link rel="stylesheet" href="{}">', ((static(sheet),) for sheet in sheets))
+
+
+@register.simple_tag
+def visual_search_scripts() -> SafeString:
+    """The ``<script>`` that adds dropping, pasting, cropping and results in place; the form works without it."""
+    return format_html('<script src="{}" defer></script>', static("shop_similarity/visual_search.js"))
+
+
+@register.inclusion_tag("shop_similarity/_visual_search_form.html", takes_context=True)
+def visual_search(
+    context: template.Context,
+    heading: str | None = None,
+    heading_level: int = 2,
+    element_id: str = "visual-search",
+) -> dict[str, Any]:
+    """The form to search with a photo; results appear below it, or on a page of their own without JavaScript.
+
+    Args:
+        heading: text above the form; none by default.
+        heading_level: 1 to 6.
+        element_id: prefix of the ids in the form; another one for each form of a page.
+
+    Raises:
+        NoReverseMatch: the shop does not include ``shop_similarity.urls``.
+    """
+    values = form_context(heading=heading, heading_level=int(heading_level), element_id=element_id)
+    return {**values, "csrf_token": context.get("csrf_token")}

@@ -1,0 +1,56 @@
+"""What the templates of the upload form are given, on its own page and on any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+
+from ..conf import get_settings
+from .forms import EDGES, PhotoForm
+
+_NAMES = {"WEBP": "WebP"}
+
+
+def form_context(
+    *,
+    error: str = "",
+    element_id: str = "visual-search",
+    heading: str | None = None,
+    heading_level: int = 2,
+    is_page: bool = False,
+) -> dict[str, Any]:
+    """Context of ``shop_similarity/_visual_search_form.html``.
+
+    Args:
+        error: sentence about what was sent before.
+        element_id: prefix of all ids in the form; another one for each form of a page.
+        heading: text above the form; None for none.
+        heading_level: 1 to 6.
+        is_page: whether the page is about nothing else, so that pasting anywhere means the form and the address may
+            follow the results.
+
+    Raises:
+        ValueError: the heading's level is none.
+        NoReverseMatch: the shop does not include ``shop_similarity.urls``.
+    """
+    if not 1 <= heading_level <= 6:
+        raise ValueError(f"heading_level is {heading_level}; HTML has 1 to 6.")
+    settings = get_settings()
+    fields = PhotoForm.base_fields
+    edges = zip(EDGES, (0, 0, 100, 100), strict=True)
+    return {
+        "visual_search": {
+            "action": reverse("shop_similarity:visual-search"),
+            "error": error,
+            "id": element_id,
+            "heading": heading,
+            "heading_level": heading_level,
+            "is_page": is_page,
+            "edges": [{"name": name, "label": fields[name].label, "value": value} for name, value in edges],
+            "max_bytes": settings.visual_search_max_bytes,
+            "max_size": filesizeformat(settings.visual_search_max_bytes),
+            "formats": ", ".join(_NAMES.get(name, name) for name in settings.visual_search_formats),
+        }
+    }

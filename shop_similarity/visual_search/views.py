@@ -1,0 +1,191 @@
+"""The pages of search by photo: a form, and results that keep their address for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_http_methods, require_safe
+
+from ..aspects import has_aspects
+from ..conf import get_settings
+from ..feedback import tokens
+from ..feedback.rates import seconds_to_wait
+from ..images import ImageError, ImageTooLarge, ImageTypeNotAllowed
+from ..models import Surface, VisualQuery
+from ..serving import experiment_for, version_for
+from ..widget import card_of
+from ..widget_context import events_url
+from .categories import category_choices
+from .component import form_context
+from .errors import Busy, Expired
+from .forms import MOST_PAGES, PAGE_SIZE, FiltersForm, PhotoForm
+from .queue import queries
+from .searching import results
+from .submitting import submit
+from .uploads import limit_upload, was_too_large
+from .waiting import wait
+
+# A page that still waits looks again after so many seconds, and so long a request for it is held.
+REFRESH_SECONDS = 2
+
+
+def _private(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """What a shopper searched for is nobody else's business: not a cache's, a search engine's, another site's."""
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        response.headers["X-Robots-Tag"] = "noindex, nofollow"
+        response.headers["Referrer-Policy"] = "same-origin"
+        return response
+
+    return wrapped
+
+
+# The limit has to be set before the CSRF check reads the body, so the check comes second.
+@csrf_exempt
+@never_cache
+@transaction.non_atomic_requests
+@require_http_methods(["GET", "HEAD", "POST"])
+@_private
+def visual_search(request: HttpRequest) -> HttpResponse:
+    """GET shows the form. POST takes a photo and leads to its results (303).
+
+    Fields: ``photo``; ``left``, ``top``, ``right``, ``bottom`` in per cent of the upright photo, for a region of it.
+
+    What is wrong is said above the form, with the status 413 (too large), 415 (no photo of an allowed format), 422 (no
+    photo, a damaged one or a wrong region), 429 (too often) or 503 (busy), the latter two with ``Retry-After``. A
+    program that accepts JSON and no HTML gets ``{"detail": "..."}`` with the same status, or 201 with
+    ``{"url": "..."}``, or 202 where the answer is not there yet.
+    """
+    if request.method != "POST":
+        return _form(request)
+    limit_upload(request, get_settings().visual_search_max_bytes)
+    return _search(request)
+
+
+@csrf_protect
+def _search(request: HttpRequest) -> HttpResponse:
+    seconds = seconds_to_wait(request, get_settings().upload_rate, "uploads")
+    if seconds:
+        sentence = _("These were many photos in a short time; please try again in %(seconds)d seconds.")
+        return _refusal(request, sentence % {"seconds": seconds}, 429, retry_after=seconds)
+    form = PhotoForm(request.POST, request.FILES)
+    try:
+        if was_too_large(request):
+            limit = get_settings().visual_search_max_bytes / 2**20
+            raise ImageTooLarge(
+                _("The photo is larger than %(limit)s MiB; choose a smaller one."), limit=f"{limit:,.3g}"
+            )
+        if not form.is_valid():
+            return _refusal(request, form.sentence(), 422)
+        query = submit(form.cleaned_data["photo"], crop=form.crop(), version=version_for(request))
+    except ImageError as error:
+        status = 413 if isinstance(error, ImageTooLarge) else 415 if isinstance(error, ImageTypeNotAllowed) else 422
+        return _refusal(request, str(error), status)
+    except Busy as busy:
+        return _refusal(request, str(busy), 503, retry_after=busy.retry_after)
+    status = 201
+    try:
+        wait(query)
+    except Busy:
+        # The photo waits for a while longer, and so may the shopper: the page of the results looks again.
+        status = 202
+    except Expired as expired:
+        return _refusal(request, str(expired), 422)
+    url = reverse("shop_similarity:visual-search-results", args=[query.pk])
+    if _wants_json(request):
+        return JsonResponse({"url": url}, status=status)
+    response = HttpResponseRedirect(url)
+    response.status_code = 303
+    return response
+
+
+def _form(request: HttpRequest, error: str = "", status: int = 200) -> HttpResponse:
+    context = form_context(error=error, heading=_("Search by photo"), heading_level=1, is_page=True)
+    return render(request, "shop_similarity/visual_search.html", context, status=status)
+
+
+def _refusal(request: HttpRequest, sentence: str, status: int, retry_after: int | None = None) -> HttpResponse:
+    if _wants_json(request):
+        response: HttpResponse = JsonResponse({"detail": sentence}, status=status)
+    else:
+        response = _form(request, sentence, status)
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
+    return response
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    return request.accepts("application/json") and not request.accepts("text/html")
+
+
+@never_cache
+@transaction.non_atomic_requests
+@require_safe
+@_private
+def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """What looks like the photo of a query: filtered, leaned and paged by the parameters of :class:`FiltersForm`.
+
+    A request with ``X-Requested-With: fetch`` gets the list alone. 202 while the answer is not there yet; 404, 410, 422
+    or 503 with a sentence where there will be none.
+    """
+    query = queries().select_related("version").filter(pk=pk).first()
+    context: dict[str, Any] = {"state": "found"}
+    status = 200
+    try:
+        if query is None:
+            raise Expired(VisualQuery.Error.GONE.label)
+        wait(query, min(REFRESH_SECONDS, get_settings().visual_search_wait_seconds))
+        context |= _results_context(request, query)
+    except Busy as busy:
+        context |= {"state": "waiting", "message": str(busy), "refresh": REFRESH_SECONDS}
+        status = 202
+    except Expired as expired:
+        context |= {"state": "none", "message": str(expired)}
+        code = VisualQuery.Error.GONE if query is None else query.error
+        status = {VisualQuery.Error.TOO_LATE: 503, VisualQuery.Error.FAILED: 422, "": 410}.get(code, 404)
+    context["results_url"] = request.path
+    if request.headers.get("X-Requested-With") == "fetch":
+        response = render(request, "shop_similarity/_visual_search_results.html", context, status=status)
+    else:
+        context |= form_context(heading=_("Search with another photo"), is_page=True)
+        response = render(request, "shop_similarity/visual_search_results.html", context, status=status)
+    if status == 503:
+        response.headers["Retry-After"] = "10"
+    return response
+
+
+def _results_context(request: HttpRequest, query: VisualQuery) -> dict[str, Any]:
+    filters = FiltersForm(request.GET, categories=category_choices(), leanings=has_aspects(query.version))
+    filters.full_clean()
+    products = results(query, filters.options())
+    # Positions are counted from the first product of a list, so only the first page says what was shown where.
+    token = ""
+    if filters.page_number == 1:
+        shown = [product.pk for product in products]
+        token = tokens.issue(
+            version=query.version, surface=Surface.VISUAL, shown=shown, experiment=experiment_for(request)
+        )
+    url = request.path
+    is_full = len(products) == PAGE_SIZE and filters.page_number < MOST_PAGES
+    return {
+        "cards": [card_of(product) for product in products],
+        "filters": filters,
+        "reset_url": url if filters.is_filtered else "",
+        "previous_url": f"{url}?{filters.address(page=filters.page_number - 1)}" if filters.page_number > 1 else "",
+        "next_url": f"{url}?{filters.address(page=filters.page_number + 1)}" if is_full else "",
+        "token": token,
+        "events_url": events_url() if token else "",
+        "heading_level": 2,
+    }
