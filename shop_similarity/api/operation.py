@@ -70,7 +70,7 @@ class VersionsView(SimilarityAPIView):
         rows = _rows(list(versions[offset : offset + limit]))
         answer = {
             "count": count,
-            **page_links(request, limit, offset, len(rows), has_next=offset + limit < min(count, MAX_OFFSET + 1)),
+            **page_links(request, limit, offset, offset + limit < min(count, MAX_OFFSET + 1)),
             "results": rows,
         }
         return Response(VersionListSerializer(answer).data)

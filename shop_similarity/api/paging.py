@@ -5,9 +5,7 @@ from __future__ import annotations
 from django.http import QueryDict
 from rest_framework.request import Request
 
-from .parameters import MAX_OFFSET
-
-# Belong to the search itself, not to its pages.
+# Belong to a search by photo itself, not to its pages.
 _NOT_REPEATED = {"image", "crop"}
 
 
@@ -15,21 +13,19 @@ def page_links(
     request: Request,
     limit: int,
     offset: int,
-    found: int,
+    has_next: bool,
     *,
     url: str | None = None,
     values: QueryDict | None = None,
-    has_next: bool | None = None,
 ) -> dict[str, str | None]:
-    """``next`` and ``previous``.
+    """``next`` and ``previous``, each an absolute address or None.
 
     Args:
         request: whose address and parameters the links repeat.
         limit, offset: of this page.
-        found: how many are on it; a page that is not full is the last one.
+        has_next: whether there is a page after it.
         url: absolute address of the pages, where it is another one.
         values: parameters that the links repeat, where they are others than those of the address.
-        has_next: whether there is a next page, where that is known.
     """
     address = url or request.build_absolute_uri(request.path)
     given = request.query_params if values is None else values
@@ -43,10 +39,7 @@ def page_links(
         parameters["offset"] = str(place)
         return f"{address}?{parameters.urlencode()}"
 
-    following = offset + limit
-    # Nobody knows how many there are in all without looking at every one of them.
-    goes_on = (found == limit and following <= MAX_OFFSET) if has_next is None else has_next
     return {
-        "next": link(following) if goes_on else None,
+        "next": link(offset + limit) if has_next else None,
         "previous": link(max(offset - limit, 0)) if offset else None,
     }

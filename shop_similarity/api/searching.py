@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -31,7 +33,7 @@ from . import documentation
 from .base import SimilarityAPIView
 from .documentation import SEARCH_TAG, operation, problems
 from .paging import page_links
-from .parameters import BasketParameters, ImageForm, SearchParameters, search_options
+from .parameters import MAX_OFFSET, BasketParameters, ImageForm, SearchParameters, search_options
 from .parsers import PhotoParser
 from .problems import Busy, ImageUnusable, LeanUnavailable, NoActiveModel, TooLarge, Unprocessable
 from .serializers import BasketSerializer, ImageSearchSerializer, ResultSerializer, SimilarProductsSerializer
@@ -60,7 +62,7 @@ class SimilarProductsView(SimilarityAPIView):
         if not products:
             raise Http404(_("There is no such product."))
         version = _searched_version(request)
-        found = _find(version, options, lambda: similar_products(products[0], version=version, options=options))
+        found = _find(version, options, partial(similar_products, products[0], version=version))
         key = str(products[0].pk)
         answer = _answer(request, version, Surface.API, options, found, product_id=key)
         return Response({**answer, "product": key})
@@ -87,7 +89,7 @@ class BasketView(SimilarityAPIView):
         if not products:
             raise Http404(_("The shop shows none of these products."))
         version = _searched_version(request)
-        found = _find(version, options, lambda: similar_to_several(products, version=version, options=options))
+        found = _find(version, options, partial(similar_to_several, products, version=version))
         known = {str(product.pk) for product in products}
         return Response(
             {
@@ -207,11 +209,12 @@ def _check_lean(version: ModelVersion, options: SearchOptions) -> None:
 
 
 def _find(
-    version: ModelVersion, options: SearchOptions, search: Callable[[], list[models.Model]]
+    version: ModelVersion, options: SearchOptions, search: Callable[..., list[models.Model]]
 ) -> list[models.Model]:
+    """The products of a page and one more, which tells whether there is a next page."""
     _check_lean(version, options)
     try:
-        return search()
+        return search(options=replace(options, limit=options.limit + 1))
     except ValueError as error:
         # A filter that this shop does not have, or a category that can be none.
         raise Unprocessable(str(error)) from error
@@ -228,6 +231,8 @@ def _answer(
     page_url: str | None = None,
     page_values: Any = None,
 ) -> dict[str, Any]:
+    has_next = len(found) > options.limit and options.offset + options.limit <= MAX_OFFSET
+    found = found[: options.limit]
     token = tokens.issue(
         version=version,
         surface=surface,
@@ -239,14 +244,14 @@ def _answer(
         "version": version.name,
         "query_id": str(tokens.read(token).id) if token else None,
         "token": token or None,
-        **page_links(request, options.limit, options.offset, len(found), url=page_url, values=page_values),
+        **page_links(request, options.limit, options.offset, has_next, url=page_url, values=page_values),
         "results": ResultSerializer(found, many=True, context={"request": request}).data,
     }
 
 
 def _photo_answer(request: Request, query: VisualQuery, options: SearchOptions, page_values: Any) -> dict[str, Any]:
     try:
-        found = _find(query.version, options, lambda: visual_search.results(query, options))
+        found = _find(query.version, options, partial(visual_search.results, query))
     except visual_search.Expired as error:
         raise Http404(str(error)) from error
     except visual_search.Busy as error:

@@ -26,7 +26,7 @@ product = Product.objects.get(name="asked")
 page = client.get(product.get_absolute_url())
 assert page.status_code == 200, page.status_code
 assert b"look-alike" in page.content
-assert client.get(f"/api/similarity/products/{product.pk}/similar/").json()["results"]
+assert client.get(f"/api/similarity/v1/products/{product.pk}/similar/").json()["results"]
 product.photos.first().save()
 product.save()
 from django.core.management import call_command

@@ -14,7 +14,7 @@ from shop_similarity import outbox, rollout
 from shop_similarity.catalogue import get_catalogue
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embeddings import Embedded, write_embeddings
-from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
+from shop_similarity.models import Embedding, Event, ModelVersion, OutboxEntry
 from shop_similarity.search import similar_products
 from shop_similarity.status import status
 from shop_similarity.sweep import sweep
@@ -102,9 +102,20 @@ def test_bulk_created_products_are_swept_up(version):
 def test_api_and_widget(client, version):
     posters = [_poster(f"Poster {n}") for n in range(4)]
     _embed_all(version)
-    data = client.get(f"/similarity/products/{posters[0].pk}/similar/").json()
-    assert len(data["results"]) == 3
-    assert client.get("/similarity/products/42/similar/").status_code == 404
+    url = f"/api/similarity/v1/products/{posters[0].pk}/similar/"
+    data = client.get(url, {"category": "", "limit": 2}).json()
+    assert data["errors"]
+    data = client.get(url, {"limit": 2}).json()
+    assert len(data["results"]) == 2
+    assert len(client.get(data["next"]).json()["results"]) == 1
+    assert client.get("/api/similarity/v1/products/42/similar/").status_code == 404
+    keys = [str(poster.pk).upper() for poster in posters[:2]] + ["42"]
+    basket = client.get("/api/similarity/v1/products/similar/", {"product": keys}).json()
+    assert {row["id"] for row in basket["results"]} == {str(poster.pk) for poster in posters[2:]}
+    assert basket["unknown"] == ["42"]
+    clicked = {"token": data["token"], "events": [{"kind": "click", "product": data["results"][0]["id"].upper()}]}
+    assert client.post("/api/similarity/v1/events/", clicked, content_type="application/json").status_code == 204
+    assert Event.objects.filter(kind="click", target_product_id=data["results"][0]["id"]).count() == 1
     html = Template("{% load shop_similarity %}{% similar_products p %}").render(Context({"p": posters[0]}))
     assert html.count("<li") == 3
 
