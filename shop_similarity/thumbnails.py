@@ -64,9 +64,16 @@ def sources(file: Any, widths: Sequence[int] = WIDTHS) -> Sources | None:
         if apps.is_installed("imagekit"):
             return _of_imagekit(file, tuple(sorted(widths)))
         return Sources(file.url, "", *_known_size(file))
-    # One photo less is better than no page.
+    # The storage, the cache or the shop's callable may fail in any way; a heavier photo is better than no page.
     except Exception:
-        logger.exception("No thumbnail of the photo %s could be made.", getattr(file, "name", file))
+        logger.exception("No thumbnail of the photo %s could be made; the photo itself is shown.", file.name)
+        return _itself(file)
+
+
+def _itself(file: Any) -> Sources | None:
+    try:
+        return Sources(file.url, "", *_known_size(file))
+    except Exception:
         return None
 
 

@@ -13,7 +13,7 @@ from .aspects import Explanation
 from .catalogue import get_catalogue
 from .conf import get_settings
 from .models import ModelVersion
-from .search import similar_products
+from .search_cache import cached_similar_products
 from .search_options import SearchOptions
 
 
@@ -56,7 +56,7 @@ def widget_cards(
         fallback: whether the shop's own choice is shown where there is no look-alike.
     """
     options = options or SearchOptions(limit=limit)
-    found = similar_products(product, options.limit, among, version=version, options=options)
+    found = cached_similar_products(product, options.limit, among, version=version, options=options)
     if found:
         return [card_of(item) for item in found]
     path = get_settings().fallback

@@ -1,0 +1,55 @@
+"""Pages of another shop that hosts the widget in the ways that the reference shop does not."""
+
+from pathlib import Path
+
+import django_htmx
+from django.http import FileResponse, HttpRequest, HttpResponse
+from django.template import engines
+from django.urls import include, path
+
+from catalog.models import Product
+
+HTMX = Path(django_htmx.__file__).parent / "static" / "django_htmx" / "htmx-2.min.js"
+
+PAGE = """{% load shop_similarity %}<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Host</title>{% similar_products_styles %}{% if script %}{% similar_products_scripts %}{% endif %}
+{% if htmx %}<meta name="htmx-config" content='{"includeIndicatorStyles": false}'><script src="/htmx.js" defer></script>
+{% endif %}<link rel="stylesheet" href="/host.css"></head>
+<body class="{{ theme }}"><main><h1>{{ product }}</h1><div id="before"></div>WIDGET
+<p id="after">What follows.</p></main></body></html>"""
+
+STYLE = """
+body { background: #fff; color: #222; font: 1rem/1.5 sans-serif; margin: 1rem; }
+#before { height: var(--before, 0); }
+body.far { --before: 3000px; }
+body.night { background: #0b1020; color: #dfe6ff; --similar-products-radius: 20px; --similar-products-picture: #1b2440; }
+"""
+
+WIDGETS = {
+    "lazy": "{% similar_products product limit=4 lazy=True lean=True explain=True filters=True %}",
+    "row": "{% similar_products product limit=12 layout='row' heading_level=3 heading='More of these' %}",
+    "short-row": "{% similar_products product limit=2 layout='row' %}",
+    "grid": "{% similar_products product limit=6 lean=True explain=True filters=True %}",
+    "far": "{% similar_products product limit=4 %}",
+}
+
+
+def page(request: HttpRequest, widget: str, pk: int) -> HttpResponse:
+    source = PAGE.replace("WIDGET", WIDGETS[widget])
+    template = engines["django"].from_string(source)
+    context = {
+        "product": Product.objects.get(pk=pk),
+        "theme": request.GET.get("theme", ""),
+        "htmx": "htmx" in request.GET,
+        "script": "no-script" not in request.GET,
+    }
+    return HttpResponse(template.render(context, request))
+
+
+urlpatterns = [
+    path("host/<str:widget>/<int:pk>/", page),
+    path("host.css", lambda request: HttpResponse(STYLE, content_type="text/css")),
+    path("htmx.js", lambda request: FileResponse(HTMX.open("rb"), content_type="text/javascript")),
+    path("", include("catalog.urls")),
+]
