@@ -3,10 +3,11 @@
 ========== ==========================================================================================
 E001       ``SHOP_SIMILARITY`` is missing, has an unknown key or a wrong value
 E002       the product model or its images can't be found
-E003       ``PRODUCTS`` or ``FALLBACK`` can't be imported or is no callable
+E003       ``PRODUCTS``, ``FALLBACK`` or ``EVENT_VISITOR`` can't be imported or is no callable
 E004       ``CATEGORY`` is no field path of the product
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
+W002       an experiment runs and the middleware that divides the visitors is missing
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
 E012       a key column has another type than the key of the shop's model
@@ -45,7 +46,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
 
 def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
     found: list[checks.CheckMessage] = []
-    for key in ("products", "fallback"):
+    for key in ("products", "fallback", "event_visitor"):
         path = getattr(settings, key)
         if path is None:
             continue
@@ -64,7 +65,7 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
             found.append(
                 checks.Error(
                     f"{SETTING}[{key.upper()!r}] names {path!r}, which is no callable.",
-                    hint="Name a function that returns a queryset.",
+                    hint=f"Name a function; docs/settings.md says what {key.upper()} takes and returns.",
                     id="shop_similarity.E003",
                 )
             )
@@ -144,6 +145,7 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
             continue
         found += _check_extension(connection, alias)
         found += _check_key_types(connection)
+        found += _check_experiment(connection, alias)
     return found
 
 
@@ -172,6 +174,28 @@ def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
+    from .models import Experiment
+
+    if "shop_similarity.middleware.ExperimentMiddleware" in django_settings.MIDDLEWARE:
+        return []
+    with connection.cursor() as cursor:
+        # Before the first migration there is no table to ask.
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [Experiment._meta.db_table])
+        if not cursor.fetchone()[0]:
+            return []
+    running = Experiment.objects.using(alias).running().values_list("name", flat=True).first()
+    if running is None:
+        return []
+    return [
+        checks.Warning(
+            f"The experiment {running!r} runs, but nothing divides the visitors: everybody sees the control version.",
+            hint="Add 'shop_similarity.middleware.ExperimentMiddleware' to MIDDLEWARE.",
+            id="shop_similarity.W002",
+        )
+    ]
 
 
 def _check_key_types(connection: Any) -> list[checks.CheckMessage]:

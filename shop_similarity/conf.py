@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,6 +23,8 @@ from django.core.signals import setting_changed
 from django.dispatch import receiver
 
 SETTING = "SHOP_SIMILARITY"
+# As the REST framework writes rates.
+RATE = re.compile(r"([1-9]\d*)/([smhd])[a-z]*")
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,12 @@ def problems(raw: Any) -> list[SettingsError]:
             wanted = " or ".join(kind.__name__ for kind in kinds)
             found.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", f"It must be of type {wanted}."))
             continue
+        if name.endswith("_rate") and value is not None and not RATE.fullmatch(value):
+            found.append(
+                SettingsError(
+                    f"{SETTING}[{key!r}] is {value!r}.", "Write a number, a slash and s, min, hour or day: '600/min'."
+                )
+            )
         if name in _RANGES:
             low, high = _RANGES[name]
             if not low <= value <= high:

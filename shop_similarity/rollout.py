@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from . import bell
 from .code_index import build_index
 from .coverage import Coverage, coverage, gap
+from .feedback.experiments import end_for
 from .gate import Verdict, beats
 from .models import Embedding, ModelVersion, OutboxEntry
 from .retirement import clear, delete_row
@@ -195,6 +196,7 @@ def retire(version: ModelVersion) -> None:
                 _("%(name)s is the active version: activate another one or roll back first.") % {"name": chosen.name}
             )
         ModelVersion.objects.filter(pk=chosen.pk).update(state=_State.RETIRED, activation_requested_at=None)
+        end_for(_("Ended because %(name)s was retired.") % {"name": chosen.name}, chosen)
     version.refresh_from_db()
 
 
@@ -353,6 +355,7 @@ def _switch(chosen: ModelVersion, force: bool, note: str) -> None:
         activation_forced=force,
         activation_note=note,
     )
+    end_for(_("Ended because %(name)s became the active version.") % {"name": chosen.name})
     # Nobody who has just switched expects another switch by itself.
     _withdraw_others(chosen)
     logger.info("%s is the active version now, %s the standby.", chosen.name, before.name if before else "none")

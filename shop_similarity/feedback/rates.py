@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from django.conf import settings
@@ -10,18 +9,16 @@ from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils.crypto import salted_hmac
 
+from ..conf import RATE
+
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def parse_rate(rate: str) -> tuple[int, int]:
-    """``"600/min"`` as a number of requests and of seconds.
-
-    Raises:
-        ValueError: it is no rate.
-    """
-    match = re.fullmatch(r"\s*(\d+)\s*/\s*([smhd])[a-z]*\s*", rate)
+    """``"600/min"`` as a number of requests and of seconds; the settings are checked already."""
+    match = RATE.fullmatch(rate)
     if match is None:
-        raise ValueError(f"{rate!r} is no rate: write a number, a slash and s, min, hour or day, such as '600/min'.")
+        raise ValueError(f"{rate!r} is no rate: write for example '600/min'.")
     return int(match[1]), _SECONDS[match[2]]
 
 

@@ -231,6 +231,8 @@ def test_while_another_process_is_at_it_nothing_happens(version, capsys):
         assert roll_up().skipped
         call_command("roll_up_events")
         assert "Another process" in capsys.readouterr().out
+        with held.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [module._LOCK])
     finally:
         held.close()
     assert not roll_up().skipped

@@ -1,0 +1,332 @@
+"""What an experiment says about its two versions, and what it does not say."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, timedelta
+from enum import Enum
+from statistics import NormalDist
+
+from django.db import connections, router
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from ..models import Event, Experiment
+from .experiments import treatment_buckets
+from .intervals import newcombe, wilson, z_of
+from .statistics import daily_sums
+from .visitors import BUCKETS
+
+POWER = 0.8
+# The change that an experiment is expected to be able to see, as a share of the control's rate.
+RELATIVE_CHANGE = 0.1
+# Weekdays differ, so a shorter experiment compares little but days.
+MIN_DAYS = 7
+# With fewer groups of visitors the spread between them is not known well enough.
+MIN_BUCKETS = 20
+# Below this an uneven division is no accident any more; the field's usual bound.
+MISMATCH = 0.001
+
+
+class Verdict(Enum):
+    """What the interval says of the treatment."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One version's part of an experiment.
+
+    Attributes:
+        version_id, version: key and name of the model version.
+        lists: lists shown.
+        clicked: of them, those with a click.
+        baskets: of them, those with an add-to-basket.
+        design_effect: how many times larger the rate's variance is than if all lists were independent, at least 1;
+            measured between groups of visitors, 1 where that is not possible.
+    """
+
+    version_id: int
+    version: str
+    lists: int
+    clicked: int
+    baskets: int
+    design_effect: float = 1.0
+
+    @property
+    def rate(self) -> float:
+        """Click-through rate, 0 to 1."""
+        return self.clicked / self.lists if self.lists else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval."""
+        return wilson(self.clicked / self.design_effect, self.lists / self.design_effect)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The figures of an experiment.
+
+    Attributes:
+        experiment: the experiment.
+        control, treatment: the two arms.
+        interval: 95 % interval of the difference (Newcombe), as the treatment's rate minus the control's.
+        clustered: whether the intervals take into account that the lists of one visitor are not independent.
+        mismatch: probability of a division of the lists at least as uneven as this one, if nothing is wrong with it;
+            None where it can't be told.
+        days: for how long it has run.
+    """
+
+    experiment: Experiment
+    control: Arm
+    treatment: Arm
+    interval: tuple[float, float]
+    clustered: bool
+    mismatch: float | None
+    days: float
+
+    @property
+    def difference(self) -> float:
+        """The treatment's click-through rate minus the control's, -1 to 1."""
+        return self.treatment.rate - self.control.rate
+
+    @property
+    def has_mismatch(self) -> bool:
+        """Whether the visitors were not divided as they should have been, so that no figure here can be trusted."""
+        return self.mismatch is not None and self.mismatch < MISMATCH
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better or worse only where the interval excludes 0, the division is sound and the spread is known."""
+        low, high = self.interval
+        if self.has_mismatch or not self.clustered or low <= 0 <= high:
+            return Verdict.UNDECIDED
+        return Verdict.BETTER if low > 0 else Verdict.WORSE
+
+    def more_lists_needed(self, difference: float | None = None) -> int | None:
+        """How many more lists, of both arms together, show a difference of ``difference`` with 80 % probability.
+
+        Args:
+            difference: of the rates; by default a tenth of the control's. None is returned while nobody has clicked.
+        """
+        if difference is None:
+            difference = RELATIVE_CHANGE * self.control.rate
+        if not difference or not self.control.clicked:
+            return None
+        effect = max(self.control.design_effect, self.treatment.design_effect)
+        needed = lists_needed(self.control.rate, difference, self.experiment.share, effect)
+        return max(0, needed - self.control.lists - self.treatment.lists)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it should go on before anything is decided."""
+        return self.days < MIN_DAYS or self.more_lists_needed() != 0
+
+    def sentences(self) -> list[str]:
+        """What to know about it, in the reader's language, the most important first."""
+        found = []
+        if self.has_mismatch:
+            found.append(
+                _(
+                    "The lists are not divided as they should be: %(lists)d of %(treatment)s, %(others)d of "
+                    "%(control)s. Look for the cause, such as a page cache that ignores cookies, before you read the "
+                    "figures."
+                )
+                % {
+                    "treatment": self.treatment.version,
+                    "control": self.control.version,
+                    "lists": self.treatment.lists,
+                    "others": self.control.lists,
+                }
+            )
+        found.append(self._difference_sentence())
+        if not self.clustered:
+            found.append(
+                _(
+                    "The interval takes all lists as independent, which those of one visitor are not, so it is too "
+                    "narrow: the raw events of too few groups of visitors are there to tell by how much."
+                )
+            )
+        if self.experiment.is_running and self.is_early:
+            found.append(
+                _(
+                    "It is too early to decide: an experiment that is stopped as soon as a difference shows finds "
+                    "differences that are not there. Let it run for at least %(days)d days and until the number of "
+                    "lists that was planned is reached."
+                )
+                % {"days": MIN_DAYS}
+            )
+        more = self.more_lists_needed()
+        if more:
+            found.append(
+                ngettext(
+                    "%(count)d more list is needed to see a difference of a tenth (%(points).2f percentage points) "
+                    "with 80 %% probability.",
+                    "%(count)d more lists are needed to see a difference of a tenth (%(points).2f percentage points) "
+                    "with 80 %% probability.",
+                    more,
+                )
+                % {"count": more, "points": 100 * RELATIVE_CHANGE * self.control.rate}
+            )
+        elif more is None:
+            found.append(_("Nobody has clicked on the control version's lists yet."))
+        return found
+
+    def _difference_sentence(self) -> str:
+        templates = {
+            Verdict.BETTER: _(
+                "%(treatment)s is clicked more often than %(control)s, by %(low).2f to %(high).2f percentage points "
+                "(95 %% interval)."
+            ),
+            Verdict.WORSE: _(
+                "%(treatment)s is clicked less often than %(control)s: the difference lies between %(low).2f and "
+                "%(high).2f percentage points (95 %% interval)."
+            ),
+            Verdict.UNDECIDED: _(
+                "Neither is better by what is known so far: the difference of %(treatment)s to %(control)s lies "
+                "between %(low).2f and %(high).2f percentage points (95 %% interval)."
+            ),
+        }
+        return templates[self.verdict] % {
+            "treatment": self.treatment.version,
+            "control": self.control.version,
+            "low": 100 * self.interval[0],
+            "high": 100 * self.interval[1],
+        }
+
+
+def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
+    """Compare the click-through rates of an experiment's arms. A handful of statements, whatever there is.
+
+    The visitors are divided, but lists are counted, and those of one visitor are alike. So the variance is measured
+    between the groups of visitors that the division is made of (the delta method of Deng et al., "Applying the delta
+    method in metric analytics", KDD 2018), and both numbers of the Wilson and Newcombe intervals are divided by how
+    many times larger it is than that of independent lists. It needs raw events, so it is known for the last
+    ``EVENT_DAYS`` days alone.
+
+    Args:
+        experiment: one that was started.
+        surface: count only what was shown there.
+
+    Raises:
+        ValueError: it was never started.
+    """
+    if experiment.started_at is None:
+        raise ValueError(f"The experiment {experiment.name} has not been started.")
+    sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+    first = experiment.started_at.astimezone(UTC).date()
+    for _day, version, where, _experiment, position, *counts in daily_sums(first, experiment.pk):
+        if position == 0 and surface in (None, where):
+            for place, count in enumerate(counts):
+                sums[version][place] += count
+    groups = _groups(experiment, surface)
+    treated = treatment_buckets(experiment.salt, experiment.share)
+    effects = [
+        design_effect([group for bucket, group in groups.items() if (bucket in treated) == treatment])
+        for treatment in (False, True)
+    ]
+    clustered = None not in effects
+    control, treatment = (
+        Arm(version.pk, version.name, *sums[version.pk], design_effect=effect if clustered else 1.0)
+        for version, effect in zip((experiment.control, experiment.treatment), effects, strict=True)
+    )
+    interval = newcombe(
+        treatment.clicked / treatment.design_effect,
+        treatment.lists / treatment.design_effect,
+        control.clicked / control.design_effect,
+        control.lists / control.design_effect,
+    )
+    ran = (experiment.ended_at or timezone.now()) - experiment.started_at
+    return Comparison(
+        experiment,
+        control,
+        treatment,
+        interval,
+        clustered,
+        division_probability({bucket: lists for bucket, (lists, _clicked) in groups.items()}, treated),
+        ran / timedelta(days=1),
+    )
+
+
+def design_effect(groups: Sequence[tuple[int, int]]) -> float | None:
+    """By how much the variance of a click-through rate exceeds that of independent lists, at least 1.
+
+    Args:
+        groups: (lists, lists with a click) of each group of visitors.
+
+    Returns:
+        None for fewer than 20 groups, or where nobody or everybody clicked.
+    """
+    lists, clicked = (sum(column) for column in zip(*groups, strict=True)) if groups else (0, 0)
+    if len(groups) < MIN_BUCKETS or not 0 < clicked < lists:
+        return None
+    rate = clicked / lists
+    count = len(groups)
+    spread = sum((with_click - rate * shown) ** 2 for shown, with_click in groups)
+    variance = count / (count - 1) * spread / lists**2
+    return max(1.0, variance / (rate * (1 - rate) / lists))
+
+
+def division_probability(lists: Mapping[int, int], treated: Collection[int]) -> float | None:
+    """How probable it is that a random choice of as many buckets divides the lists at least as unevenly (two-sided).
+
+    A test for a sample ratio mismatch that lets a visitor have many lists: what is random is which buckets are treated,
+    so the treatment's number of lists is a sum drawn without replacement from those of all buckets.
+
+    Args:
+        lists: of each bucket; buckets without any may be left out.
+        treated: the treatment's buckets.
+
+    Returns:
+        None where there are too few buckets with lists to tell.
+    """
+    if len(lists) < MIN_BUCKETS:
+        return None
+    share = len(treated) / BUCKETS
+    mean = sum(lists.values()) / BUCKETS
+    squares = sum(count * count for count in lists.values()) - BUCKETS * mean * mean
+    deviation = math.sqrt(len(treated) * (1 - share) * squares / (BUCKETS - 1))
+    if not deviation:
+        return 1.0
+    found = sum(count for bucket, count in lists.items() if bucket in treated)
+    return 2 * NormalDist().cdf(-abs(found - len(treated) * mean) / deviation)
+
+
+def _groups(experiment: Experiment, surface: str | None) -> dict[int, tuple[int, int]]:
+    """(lists, lists with a click) of each bucket, from raw events."""
+    with connections[router.db_for_write(Event)].cursor() as cursor:
+        cursor.execute(
+            f"SELECT bucket, count(*) FILTER (WHERE kind = 'impression'), "  # noqa: S608
+            f"count(DISTINCT query_id) FILTER (WHERE kind = 'click') FROM {Event._meta.db_table} "
+            "WHERE experiment_id = %s AND bucket IS NOT NULL AND (%s::text IS NULL OR surface = %s) GROUP BY bucket",
+            [experiment.pk, surface, surface],
+        )
+        return {bucket: (lists, clicked) for bucket, lists, clicked in cursor.fetchall()}
+
+
+def lists_needed(rate: float, difference: float, share: float = 0.5, design_effect: float = 1.0) -> int:
+    """Lists of both arms together with which a difference is seen with 80 % probability, at 95 % confidence.
+
+    Args:
+        rate: the control's click-through rate, above 0 and below 1.
+        difference: of the treatment's rate; not 0.
+        share: of the treatment.
+        design_effect: see :class:`Arm`.
+
+    Raises:
+        ValueError: a rate or difference with which there is nothing to see.
+    """
+    other = rate + difference
+    if not 0 < rate < 1 or not difference or not 0 <= other <= 1:
+        raise ValueError(f"Rates of {rate!r} and {other!r} can't be compared.")
+    quantiles = z_of() + NormalDist().inv_cdf(POWER)
+    variance = rate * (1 - rate) / (1 - share) + other * (1 - other) / share
+    return math.ceil(design_effect * quantiles**2 * variance / difference**2)
