@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 from catalog.categories import tree_of
 from catalog.models import Category, LoadedCatalogue, Product, ProductPhoto
 from catalog.thumbnails import thumbnail
+from shop_similarity.admin import SimilarProductsAdminMixin
 
 
 def preview(photo: ProductPhoto | None) -> str:
@@ -62,7 +63,7 @@ class PhotoInline(admin.TabularInline):
 
 
 @admin.register(Product)
-class ProductAdmin(admin.ModelAdmin):
+class ProductAdmin(SimilarProductsAdminMixin, admin.ModelAdmin):
     list_display = ["shown", "name", "sku", "category", "price", "stock", "is_published", "photo_count"]
     list_display_links = ["shown", "name"]
     list_filter = ["is_published", HasPhotoFilter, CategoryFilter]

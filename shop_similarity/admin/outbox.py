@@ -1,4 +1,4 @@
-"""The plugin in Django's admin: model versions to look at, the outbox with its failures and their retry."""
+"""The outbox in the admin: what waits, what failed and why, and the retry."""
 
 from __future__ import annotations
 
@@ -11,33 +11,14 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from . import bell, outbox
-from .models import ModelVersion, OutboxEntry
+from .. import bell, outbox
+from . import access, journal
+from .read_only import ReadOnlyAdmin
 
 
-class _ReadOnly(admin.ModelAdmin):
-    """Rows that only the plugin itself writes."""
+class OutcomeFilter(admin.SimpleListFilter):
+    """Photos that wait and photos that failed."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
-@admin.register(ModelVersion)
-class ModelVersionAdmin(_ReadOnly):
-    list_display = ["name", "architecture", "state", "created_at", "activated_at", "activation_requested_at"]
-    list_filter = ["state", "architecture"]
-    search_fields = ["name"]
-    # A link to the weights would be a download of them.
-    exclude = ["weights"]
-
-
-class _OutcomeFilter(admin.SimpleListFilter):
     title = _("state")
     parameter_name = "outcome"
 
@@ -52,20 +33,24 @@ class _OutcomeFilter(admin.SimpleListFilter):
         return queryset
 
 
-@admin.register(OutboxEntry)
-class OutboxEntryAdmin(_ReadOnly):
+class OutboxEntryAdmin(ReadOnlyAdmin):
+    """The outbox, read-only but for the retry."""
+
     list_display = ["image_id", "product_id", "version", "priority", "attempts", "failed_at", "last_error"]
-    list_filter = [_OutcomeFilter, "version", "priority"]
+    list_filter = [OutcomeFilter, "version", "priority"]
     list_select_related = ["version"]
     # Counting millions of rows for every page costs more than the number is worth.
     show_full_result_count = False
     actions = ["retry"]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("shop_similarity.change_outboxentry")
+        return request.user.has_perm(access.RETRY_FAILED)
 
     @admin.action(description=_("Try the selected photos again"), permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet) -> None:
-        count = outbox.retry_failed(queryset)
-        transaction.on_commit(bell.ring)
+        with transaction.atomic():
+            entries = list(queryset.filter(failed_at__isnull=False))
+            count = outbox.retry_failed(queryset)
+            journal.note(request, entries, _("Queued again after a failure."))
+            transaction.on_commit(bell.ring)
         messages.success(request, ngettext("%d photo is queued again.", "%d photos are queued again.", count) % count)

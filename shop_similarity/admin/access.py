@@ -1,0 +1,28 @@
+"""Who may do what in the admin: docs/admin.md has the table."""
+
+from __future__ import annotations
+
+from django.contrib.auth import get_permission_codename
+from django.http import HttpRequest
+
+from ..catalogue import get_catalogue
+
+VIEW_DASHBOARD = "shop_similarity.view_dashboard"
+COMPARE_VERSIONS = "shop_similarity.compare_modelversion"
+ACTIVATE_VERSION = "shop_similarity.activate_modelversion"
+RETRY_FAILED = "shop_similarity.retry_outboxentry"
+REEMBED = "shop_similarity.reembed_product"
+ADD_RULE = "shop_similarity.add_merchandisingrule"
+CHANGE_RULE = "shop_similarity.change_merchandisingrule"
+DELETE_RULE = "shop_similarity.delete_merchandisingrule"
+RUN_EXPERIMENT = "shop_similarity.run_experiment"
+VIEW_EXPERIMENT = "shop_similarity.view_experiment"
+
+
+def may_view_products(request: HttpRequest) -> bool:
+    """Whether the user may see the shop's products in the admin."""
+    options = get_catalogue().product_model._meta
+    return any(
+        request.user.has_perm(f"{options.app_label}.{get_permission_codename(action, options)}")
+        for action in ("view", "change")
+    )

@@ -1,0 +1,132 @@
+"""Two model versions beside each other: their figures, and what they show for the same products."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib import admin
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern
+from django.utils.translation import gettext as _
+
+from .. import rollout
+from ..catalogue import get_catalogue
+from ..models import ModelVersion
+from ..thumbnails import Sources
+from ..version_comparison import Comparison, Place, comparable_versions, compare_versions, in_order, sample_products
+from . import access
+from .figures import FigureRow, figure_rows
+from .pages import admin_path, admin_url, render_page
+from .pictures import picture_of, similar_products_url
+
+PRODUCTS = 6
+SHOWN = 8
+_MOST_PRODUCTS = 12
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One look-alike of a row, with its picture."""
+
+    place: Place
+    picture: Sources | None
+    is_pinned: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One product with what both versions show for it."""
+
+    comparison: Comparison
+    picture: Sources | None
+    url: str | None
+    lists: tuple[tuple[ModelVersion, list[Cell]], ...]
+
+
+def urls(site: admin.AdminSite) -> list[URLPattern]:
+    return [admin_path(site, "compare/", compare, "shop_similarity_compare", permission=access.COMPARE_VERSIONS)]
+
+
+def compare(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
+    """``?old=KEY&new=KEY`` names the versions, ``seed`` the sample, ``products`` keys of products instead of it."""
+    versions = comparable_versions()
+    old = _chosen(versions, request.GET.get("old")) or (versions[0] if versions else None)
+    new = _chosen(versions, request.GET.get("new")) or next((version for version in versions if version != old), None)
+    seed = int(text) if (text := request.GET.get("seed", "")).isdecimal() and len(text) < 10 else 0
+    keys, unknown = _keys(request.GET.get("products", ""))
+    figures: list[FigureRow] = []
+    comparisons: list[Comparison] = []
+    verdict = None
+    if old is not None and new is not None and old != new:
+        products = in_order(keys) if keys else sample_products([old, new], PRODUCTS, seed)
+        unknown += [str(key) for key in keys if key not in {product.pk for product in products}]
+        comparisons = compare_versions(old, new, products, SHOWN)
+        figures = figure_rows([old, new])
+        if old.state == ModelVersion.State.ACTIVE and new.state == ModelVersion.State.CANDIDATE:
+            verdict = rollout.beats(new, old)
+    may_activate = request.user.has_perm(access.ACTIVATE_VERSION)
+    return render_page(
+        request,
+        site,
+        "compare.html",
+        _("Compare model versions"),
+        {
+            "versions": versions,
+            "old": old,
+            "new": new,
+            "seed": seed,
+            "next_seed": seed + 1,
+            "products": request.GET.get("products", ""),
+            "unknown": unknown,
+            "rows": [_row(site, comparison, old, new) for comparison in comparisons],
+            "overlap": sum(row.overlap for row in comparisons) / len(comparisons) if comparisons else None,
+            "same_first": sum(row.is_same_first for row in comparisons),
+            "same": sum(row.is_same for row in comparisons),
+            "shown": SHOWN,
+            "figures": figures,
+            "verdict": verdict,
+            "actions": [
+                (version, admin_url(site, "shop_similarity_activate", version.pk))
+                for version in (old, new)
+                if may_activate
+                and version
+                and version.state in (ModelVersion.State.CANDIDATE, ModelVersion.State.RETIRED)
+            ],
+            "roll_back_url": may_activate
+            and any(version and version.state == ModelVersion.State.STANDBY for version in (old, new))
+            and admin_url(site, "shop_similarity_roll_back"),
+            "dashboard_url": request.user.has_perm(access.VIEW_DASHBOARD)
+            and admin_url(site, "shop_similarity_dashboard"),
+        },
+    )
+
+
+def _chosen(versions: list[ModelVersion], text: str | None) -> ModelVersion | None:
+    return next((version for version in versions if str(version.pk) == text), None)
+
+
+def _keys(text: str) -> tuple[list, list[str]]:
+    """Keys of products, separated by commas or blanks, and the texts that can't be one."""
+    to_python = get_catalogue().product_model._meta.pk.to_python
+    keys, unknown = [], []
+    for word in dict.fromkeys(text.replace(",", " ").split()[:_MOST_PRODUCTS]):
+        try:
+            keys.append(to_python(word))
+        except (ValidationError, ValueError):
+            unknown.append(word)
+    return keys, unknown
+
+
+def _row(site: admin.AdminSite, comparison: Comparison, old: ModelVersion, new: ModelVersion) -> Row:
+    lists = tuple(
+        (version, [Cell(place, picture_of(place.product), _is_pinned(place.product)) for place in places])
+        for version, places in ((old, comparison.old), (new, comparison.new))
+    )
+    product = comparison.product
+    return Row(comparison, picture_of(product), similar_products_url(site, product.pk), lists)
+
+
+def _is_pinned(product: models.Model) -> bool:
+    return bool(getattr(product, "pinned", False))

@@ -1,0 +1,331 @@
+"""The dashboard: how far everything is, what failed, which versions there are, what shoppers click."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import Count, Max, Min, Q
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from .. import bell, outbox
+from ..catalogue import get_catalogue
+from ..code_index import IndexState, index_states
+from ..code_recall import CodeRecall, measure_code_recall, remember, remembered
+from ..conf import get_settings
+from ..feedback.comparison import Comparison, compare
+from ..feedback.intervals import wilson
+from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
+from ..models import Embedding, Experiment, ModelVersion, OutboxEntry, SweepRun
+from ..thumbnails import Sources, sources
+from . import access, journal
+from .figures import figure_rows
+from .pages import admin_path, admin_url, render_page, way_back
+from .pictures import WIDTHS, products_by_key, similar_products_url
+
+FAILURES = 20
+# Columns of the table of versions beside the live ones.
+_RETIRED = 3
+# A photo that waits for longer than this without a sign of a worker is worth a warning.
+_QUIET = timedelta(minutes=10)
+
+_State = ModelVersion.State
+
+
+@dataclass(frozen=True)
+class Queue:
+    """What waits: photos by version, the oldest, the tries of the most tried one, those claimed right now."""
+
+    waiting: int
+    failed: int
+    oldest: datetime | None
+    tries: int
+    claimed: int
+
+
+@dataclass(frozen=True)
+class VersionColumn:
+    """One version in the table of versions."""
+
+    version: ModelVersion
+    embedded: int
+    products: int
+    waiting: int
+    failed: int
+    share: float
+    index: IndexState
+    recall: CodeRecall | None
+    activate_url: str | None
+    compare_url: str | None
+    roll_back_url: str | None
+    recall_url: str | None
+
+    @property
+    def is_active(self) -> bool:
+        return self.version.state == _State.ACTIVE
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A photo that could not be embedded, with its picture where it can be shown at all."""
+
+    entry: OutboxEntry
+    product: Any
+    picture: Sources | None
+    url: str | None
+
+
+@dataclass(frozen=True)
+class PositionRow:
+    """Clicks on one position, one cell per version; None where a version never showed it."""
+
+    position: int
+    cells: list[ClickCell | None]
+
+
+@dataclass(frozen=True)
+class ClickCell:
+    impressions: int
+    clicks: int
+
+    @property
+    def rate(self) -> float:
+        return self.clicks / self.impressions if self.impressions else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson(self.clicks, self.impressions)
+
+
+def urls(site: admin.AdminSite) -> list[URLPattern]:
+    return [
+        admin_path(site, "dashboard/", dashboard, "shop_similarity_dashboard", permission=access.VIEW_DASHBOARD),
+        admin_path(site, "dashboard/retry/", retry, "shop_similarity_retry", permission=access.RETRY_FAILED, post=True),
+        admin_path(
+            site,
+            "<int:pk>/recall/",
+            measure_recall,
+            "shop_similarity_recall",
+            permission=access.VIEW_DASHBOARD,
+            post=True,
+        ),
+    ]
+
+
+def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
+    """All of it on one page; the number of SQL statements depends on nothing in the catalogue."""
+    images = get_catalogue().images().order_by().count()
+    versions = _shown_versions()
+    columns = _columns(request, site, versions, images)
+    active = next((column for column in columns if column.is_active), None)
+    queue = _queue()
+    sweep = SweepRun.objects.first()
+    seen = _last_sign(sweep)
+    rates = click_rates()
+    position_versions, positions = _by_position(clicks_by_position())
+    may = request.user.has_perm
+    return render_page(
+        request,
+        site,
+        "dashboard.html",
+        _("Similar products"),
+        {
+            "images": images,
+            "products": get_catalogue().all_products().count(),
+            "active": active,
+            "queue": queue,
+            "sweep": sweep,
+            "seen": seen,
+            "is_quiet": bool(
+                queue.oldest
+                and timezone.now() - queue.oldest > _QUIET
+                and (seen is None or timezone.now() - seen > _QUIET)
+            ),
+            "columns": columns,
+            "figures": figure_rows([column.version for column in columns]),
+            "failures": _failures(site),
+            "most_failures": FAILURES,
+            "rates": rates,
+            "most_rate": max((rate.interval[1] for rate in rates), default=1.0),
+            "position_versions": position_versions,
+            "positions": positions,
+            "most_position_rate": max((cell.rate for row in positions for cell in row.cells if cell), default=0) or 1.0,
+            "experiment": _experiment(),
+            "records_events": get_settings().record_events,
+            "retry_url": may(access.RETRY_FAILED) and admin_url(site, "shop_similarity_retry"),
+            "compare_url": may(access.COMPARE_VERSIONS) and admin_url(site, "shop_similarity_compare"),
+            "products_url": access.may_view_products(request) and admin_url(site, "shop_similarity_products"),
+            "rules_url": may("shop_similarity.view_merchandisingrule")
+            and admin_url(site, "shop_similarity_merchandisingrule_changelist"),
+            "experiments_url": may(access.VIEW_EXPERIMENT) and admin_url(site, "shop_similarity_experiment_changelist"),
+            "outbox_url": may("shop_similarity.view_outboxentry")
+            and admin_url(site, "shop_similarity_outboxentry_changelist"),
+            "versions_url": may("shop_similarity.view_modelversion")
+            and admin_url(site, "shop_similarity_modelversion_changelist"),
+        },
+    )
+
+
+def _shown_versions() -> list[ModelVersion]:
+    order = {state: number for number, state in enumerate(ModelVersion.LIVE)}
+    versions = sorted(
+        ModelVersion.objects.defer("config", "preprocessing"),
+        key=lambda version: (order.get(version.state, len(order)), -version.pk),
+    )
+    live = [version for version in versions if version.state in order]
+    return live + [version for version in versions if version.state not in order][:_RETIRED]
+
+
+def _columns(
+    request: HttpRequest, site: admin.AdminSite, versions: list[ModelVersion], images: int
+) -> list[VersionColumn]:
+    embedded = {
+        version: (count, products)
+        for version, count, products in Embedding.objects.order_by()
+        .values_list("version_id")
+        .annotate(count=Count("pk"), products=Count("product_id", distinct=True))
+    }
+    counted = outbox.counts()
+    indexes = index_states([version.pk for version in versions])
+    active = next((version for version in versions if version.state == _State.ACTIVE), None)
+    may_activate = request.user.has_perm(access.ACTIVATE_VERSION)
+    compare = request.user.has_perm(access.COMPARE_VERSIONS) and admin_url(site, "shop_similarity_compare")
+    columns = []
+    for version in versions:
+        count, products = embedded.get(version.pk, (0, 0))
+        waits = counted.get(version.pk, {"pending": 0, "failed": 0})
+        columns.append(
+            VersionColumn(
+                version=version,
+                embedded=count,
+                products=products,
+                waiting=waits["pending"],
+                failed=waits["failed"],
+                share=min(count / images, 1.0) if images else 1.0,
+                index=indexes[version.pk],
+                recall=remembered(version) if count else None,
+                activate_url=admin_url(site, "shop_similarity_activate", version.pk)
+                if may_activate and version.state in (_State.CANDIDATE, _State.RETIRED)
+                else None,
+                compare_url=f"{compare}?old={active.pk}&new={version.pk}"
+                if compare and count and active and version != active
+                else None,
+                roll_back_url=admin_url(site, "shop_similarity_roll_back")
+                if may_activate and version.state == _State.STANDBY
+                else None,
+                recall_url=admin_url(site, "shop_similarity_recall", version.pk) if count else None,
+            )
+        )
+    return columns
+
+
+def _queue() -> Queue:
+    waits = Q(failed_at__isnull=True)
+    found = OutboxEntry.objects.filter(version__state__in=ModelVersion.LIVE).aggregate(
+        waiting=Count("pk", filter=waits),
+        failed=Count("pk", filter=~waits),
+        oldest=Min("created_at", filter=waits),
+        tries=Max("attempts", filter=waits),
+        claimed=Count("pk", filter=waits & Q(leased_until__gte=timezone.now())),
+    )
+    return Queue(**found | {"tries": found["tries"] or 0})
+
+
+def _last_sign(sweep: SweepRun | None) -> datetime | None:
+    """When a worker last did something that left a trace: a sweep, an embedding, a claim."""
+    newest = Embedding.objects.order_by("-pk").values_list("embedded_at", flat=True).first()
+    claimed = OutboxEntry.objects.aggregate(until=Max("leased_until"))["until"]
+    signs = [
+        sweep and (sweep.finished_at or sweep.started_at),
+        newest,
+        claimed and claimed - timedelta(seconds=get_settings().lease_seconds),
+    ]
+    return max(filter(None, signs), default=None)
+
+
+def _failures(site: admin.AdminSite) -> list[Failure]:
+    entries = list(
+        OutboxEntry.objects.filter(failed_at__isnull=False, version__state__in=ModelVersion.LIVE)
+        .select_related("version")
+        .defer("version__metrics", "version__config", "version__preprocessing")
+        .order_by("-failed_at")[:FAILURES]
+    )
+    products = products_by_key(entry.product_id for entry in entries)
+    found = []
+    for entry in entries:
+        product = products.get(entry.product_id)
+        files = get_catalogue().product_images(product) if product is not None else []
+        file = next((file for file in files if file.instance.pk == entry.image_id), None)
+        url = similar_products_url(site, product.pk) if product is not None else None
+        found.append(Failure(entry, product, sources(file, WIDTHS), url))
+    return found
+
+
+def _by_position(rates: list[ClickRate]) -> tuple[list[str], list[PositionRow]]:
+    """Clicks by position and version, over all surfaces."""
+    sums: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
+    for rate in rates:
+        cell = sums[rate.position, rate.version]
+        cell[0] += rate.impressions
+        cell[1] += rate.clicks
+    versions = list(dict.fromkeys(rate.version for rate in rates))
+    return versions, [
+        PositionRow(
+            position,
+            [ClickCell(*sums[position, version]) if (position, version) in sums else None for version in versions],
+        )
+        for position in sorted({position for position, _version in sums})
+    ]
+
+
+def _experiment() -> Comparison | None:
+    experiment = Experiment.objects.running().select_related("control", "treatment").first()
+    return compare(experiment) if experiment is not None else None
+
+
+def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
+    """Queue one failed photo (``entry``), all of a version (``version``) or all again."""
+    entries = OutboxEntry.objects.filter(failed_at__isnull=False)
+    for name, field in (("entry", "pk"), ("version", "version")):
+        text = request.POST.get(name, "")
+        if text:
+            if not text.isdecimal() or len(text) > 18:
+                raise Http404
+            entries = entries.filter(**{field: int(text)})
+    with transaction.atomic():
+        versions = list(ModelVersion.objects.filter(outbox__in=entries).distinct())
+        count = outbox.retry_failed(entries)
+        said = ngettext("%d photo is queued again.", "%d photos are queued again.", count) % count
+        journal.note(request, versions, said)
+        transaction.on_commit(bell.ring)
+    if count:
+        messages.success(request, said)
+    else:
+        messages.warning(request, _("Nothing was queued: these photos do not count as failed any more."))
+    return HttpResponseRedirect(way_back(request, _home(site)))
+
+
+def measure_recall(request: HttpRequest, site: admin.AdminSite, pk: int) -> HttpResponse:
+    """Measure what the coded search of a version finds, and keep it for an hour."""
+    version = get_object_or_404(ModelVersion, pk=pk)
+    measured = measure_code_recall(version)
+    remember(version, measured)
+    if measured.recall is None:
+        messages.warning(
+            request,
+            _("Nothing could be measured: there are too few embedded products, or one search took too long."),
+        )
+    return HttpResponseRedirect(f"{_home(site)}#versions")
+
+
+def _home(site: admin.AdminSite) -> str:
+    return reverse("admin:shop_similarity_dashboard", current_app=site.name)

@@ -1,0 +1,58 @@
+"""Pictures of products in the admin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db import models
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from ..catalogue import get_catalogue
+from ..thumbnails import Sources, sources
+from .pages import admin_url
+
+WIDTHS = (160, 320)
+
+
+def picture_of(product: models.Model | None) -> Sources | None:
+    """The photo of a product to show: the one that a search found most similar, else the first."""
+    if product is None:
+        return None
+    files = get_catalogue().product_images(product)
+    similar = getattr(product, "similar_image_id", None)
+    file = next((file for file in files if file.instance.pk == similar), files[0] if files else None)
+    return sources(file, WIDTHS)
+
+
+def picture_tag(product: models.Model | None) -> SafeString:
+    """An ``<img>`` for a list, or a dash. The product's name stands beside it, so it needs no text of its own."""
+    picture = picture_of(product)
+    if picture is None:
+        return format_html("–")
+    return format_html(
+        '<img class="shop-similarity-thumb" src="{}" alt="" width="64" height="64" loading="lazy">', picture.src
+    )
+
+
+def products_by_key(keys: Iterable[Any]) -> dict[Any, models.Model]:
+    """The products of these keys with their photos, also those that the shop doesn't show."""
+    wanted = {key for key in keys if key is not None}
+    if not wanted:
+        return {}
+    catalogue = get_catalogue()
+    return {product.pk: product for product in catalogue.with_images(catalogue.all_products().filter(pk__in=wanted))}
+
+
+def product_admin_url(site: admin.AdminSite, key: Any) -> str | None:
+    """The shop's own page of a product in the admin; None where it has registered none."""
+    options = get_catalogue().product_model._meta
+    return admin_url(site, f"{options.app_label}_{options.model_name}_change", quote(key))
+
+
+def similar_products_url(site: admin.AdminSite, key: Any) -> str | None:
+    """The plugin's own page of a product."""
+    return admin_url(site, "shop_similarity_product", quote(key))

@@ -1,0 +1,139 @@
+"""What the admin shows of one product: its look-alikes, the rules about them and how far its photos are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from django.contrib import admin
+from django.contrib.admin.utils import quote
+from django.db import models
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from ..models import MerchandisingRule
+from ..photo_states import Photo, photo_states
+from ..search import searched_version, similar_products
+from ..search_options import SearchOptions
+from ..thumbnails import Sources, sources
+from . import access
+from .pages import admin_url
+from .pictures import WIDTHS, picture_of, product_admin_url, products_by_key, similar_products_url
+
+LOOK_ALIKES = 12
+
+
+@dataclass(frozen=True)
+class LookAlike:
+    """One product of the strip. ``similarity`` is the cosine, ``sentence`` the explanation or empty."""
+
+    product: models.Model
+    picture: Sources | None
+    similarity: float
+    is_pinned: bool
+    sentence: str
+    url: str | None
+
+
+@dataclass(frozen=True)
+class ProductRule:
+    """A rule about the look-alikes of this one product."""
+
+    rule: MerchandisingRule
+    target: models.Model | None
+    picture: Sources | None
+    is_in_force: bool
+    url: str | None
+
+
+@dataclass(frozen=True)
+class PhotoRow:
+    photo: Photo
+    picture: Sources | None
+
+
+def panel_context(
+    request: HttpRequest, site: admin.AdminSite, product: models.Model, *, back: str, in_form: bool, said: str = ""
+) -> dict[str, Any]:
+    """The values of ``product_panel.html``.
+
+    Args:
+        back: where the buttons return to.
+        in_form: whether the panel stands in the form of the shop's own page.
+        said: what has just been done, for the reader of the page.
+    """
+    version = searched_version()
+    found = []
+    if version is not None:
+        options = SearchOptions(limit=LOOK_ALIKES, explain=True)
+        found = similar_products(product, LOOK_ALIKES, version=version, options=options)
+    may = request.user.has_perm
+
+    def action(name: str) -> str | None:
+        url = admin_url(site, f"shop_similarity_{name}", quote(product.pk))
+        return url and f"{url}?{urlencode({'next': back})}"
+
+    rule_list = admin_url(site, "shop_similarity_merchandisingrule_changelist")
+    return {
+        "product": product,
+        "version": version,
+        "look_alikes": [
+            LookAlike(
+                item,
+                picture_of(item),
+                item.similarity,
+                bool(getattr(item, "pinned", False)),
+                item.explanation.sentence() if getattr(item, "explanation", None) else "",
+                product_admin_url(site, item.pk) or similar_products_url(site, item.pk),
+            )
+            for item in found
+        ],
+        "rules": _rules(site, product),
+        "photos": [PhotoRow(photo, sources(photo.file, WIDTHS)) for photo in photo_states(product)],
+        "in_form": in_form,
+        "said": said,
+        "pin_url": may(access.ADD_RULE) and action("pin"),
+        "hide_url": may(access.ADD_RULE) and action("hide"),
+        "take_back_url": may(access.DELETE_RULE) and action("take_back"),
+        "reembed_url": may(access.REEMBED) and action("reembed"),
+        "add_rule_url": may(access.ADD_RULE)
+        and rule_list
+        and f"{rule_list}add/?{urlencode({'kind': 'pin', 'product_id': product.pk})}",
+        "own_page_url": similar_products_url(site, product.pk) if in_form else None,
+        "shop_page_url": None if in_form else product_admin_url(site, product.pk),
+    }
+
+
+def render_panel(
+    request: HttpRequest, site: admin.AdminSite, product: models.Model, *, back: str, in_form: bool, said: str = ""
+) -> SafeString:
+    context = panel_context(request, site, product, back=back, in_form=in_form, said=said)
+    return render_to_string("shop_similarity/admin/product_panel.html", context, request)
+
+
+def _rules(site: admin.AdminSite, product: models.Model) -> list[ProductRule]:
+    rules = list(MerchandisingRule.objects.filter(product_id=product.pk).order_by("kind", "position", "pk")[:50])
+    targets = products_by_key(rule.target_product_id for rule in rules)
+    return [
+        ProductRule(
+            rule,
+            targets.get(rule.target_product_id),
+            picture_of(targets.get(rule.target_product_id)),
+            is_in_force(rule),
+            admin_url(site, "shop_similarity_merchandisingrule_change", rule.pk),
+        )
+        for rule in rules
+    ]
+
+
+def is_in_force(rule: MerchandisingRule) -> bool:
+    """Whether a loaded rule counts now, as ``MerchandisingRule.objects.in_force()`` says it of rows."""
+    now = timezone.now()
+    return (
+        rule.is_on
+        and (rule.starts_at is None or rule.starts_at <= now)
+        and (rule.ends_at is None or rule.ends_at > now)
+    )

@@ -1,0 +1,158 @@
+"""The merchandiser's rules in the admin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.urls import URLPattern
+from django.utils import timezone
+from django.utils.formats import date_format, number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from ..conf import get_settings
+from ..models import MerchandisingRule
+from . import product_choice
+from .pictures import picture_tag, products_by_key, similar_products_url
+from .product_panel import is_in_force
+from .rule_form import MerchandisingRuleForm, category_labels, names, rule_form
+
+
+class WhenFilter(admin.SimpleListFilter):
+    """Rules that count now, are over, or will count."""
+
+    title = gettext_lazy("time")
+    parameter_name = "when"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("now", gettext_lazy("in force")),
+            ("coming", gettext_lazy("coming")),
+            ("ended", gettext_lazy("ended")),
+            ("off", gettext_lazy("switched off")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
+        now = timezone.now()
+        conditions = {
+            "now": Q(is_on=True)
+            & (Q(starts_at__isnull=True) | Q(starts_at__lte=now))
+            & (Q(ends_at__isnull=True) | Q(ends_at__gt=now)),
+            "coming": Q(is_on=True, starts_at__gt=now),
+            "ended": Q(ends_at__lte=now),
+            "off": Q(is_on=False),
+        }
+        return queryset.filter(conditions[self.value()]) if self.value() in conditions else queryset
+
+
+class _RuleList(ChangeList):
+    """Loads the products and the names of the categories of the whole page at once."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        rules = list(self.result_list)
+        products = products_by_key(key for rule in rules for key in (rule.product_id, rule.target_product_id))
+        categories = category_labels() if any(rule.category or rule.target_category for rule in rules) else {}
+        for rule in rules:
+            rule.shop_product = products.get(rule.product_id)
+            rule.shop_target = products.get(rule.target_product_id)
+            rule.place_name, rule.target_name = names(rule, products, categories)
+        self.result_list = rules
+
+
+class MerchandisingRuleAdmin(admin.ModelAdmin):
+    """Pin, hide and boost."""
+
+    form = MerchandisingRuleForm
+    list_display = ["what", "target", "place", "time", "weight", "note"]
+    list_display_links = ["what"]
+    list_filter = [WhenFilter, "kind"]
+    list_per_page = 50
+    search_fields = ["note"]
+    date_hierarchy = None
+    save_on_top = False
+
+    class Media:
+        css = {"all": ["shop_similarity/admin.css"]}
+        js = ["shop_similarity/rule_form.js"]
+
+    def get_urls(self) -> list[URLPattern]:
+        return [*product_choice.urls(self.admin_site), *super().get_urls()]
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return _RuleList
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm]:
+        return rule_form(request, self.admin_site, super().get_form(request, obj, change, **kwargs))
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list:
+        by_category = bool(get_settings().category)
+        return [
+            (
+                gettext_lazy("What happens"),
+                {
+                    "fields": [
+                        "kind",
+                        "target_product_id",
+                        *(["target_category"] if by_category else []),
+                        "position",
+                        "boost",
+                    ]
+                },
+            ),
+            (gettext_lazy("Where"), {"fields": ["product_id", *(["category"] if by_category else [])]}),
+            (gettext_lazy("When"), {"fields": ["is_on", "starts_at", "ends_at"]}),
+            (None, {"fields": ["note"]}),
+        ]
+
+    @admin.display(description=gettext_lazy("rule"), ordering="kind")
+    def what(self, rule: MerchandisingRule) -> str:
+        return rule.get_kind_display()
+
+    @admin.display(description=gettext_lazy("look-alike"))
+    def target(self, rule: MerchandisingRule) -> SafeString:
+        return self._shown(rule.shop_target, rule.target_name)
+
+    @admin.display(description=gettext_lazy("on the page of"))
+    def place(self, rule: MerchandisingRule) -> SafeString:
+        return self._shown(rule.shop_product, rule.place_name)
+
+    def _shown(self, product: Any, name: str) -> SafeString:
+        url = similar_products_url(self.admin_site, product.pk) if product is not None else None
+        if url is None:
+            return format_html("{}", name)
+        return format_html(
+            '<span class="shop-similarity-named">{} <a href="{}">{}</a></span>', picture_tag(product), url, name
+        )
+
+    @admin.display(description=gettext_lazy("time"), ordering="starts_at")
+    def time(self, rule: MerchandisingRule) -> str:
+        now = timezone.now()
+        if not rule.is_on:
+            return _("switched off")
+        if rule.ends_at is not None and rule.ends_at <= now:
+            return _("ended %(date)s") % {"date": _date(rule.ends_at)}
+        if not is_in_force(rule):
+            return _("coming %(date)s") % {"date": _date(rule.starts_at)}
+        if rule.ends_at is not None:
+            return _("in force until %(date)s") % {"date": _date(rule.ends_at)}
+        return _("in force")
+
+    @admin.display(description=gettext_lazy("position or weight"))
+    def weight(self, rule: MerchandisingRule) -> str:
+        if rule.kind == MerchandisingRule.Kind.PIN:
+            return _("position %(position)d") % {"position": rule.position} if rule.position else "–"
+        return f"{rule.boost:+}".replace(".", number_format("0.1", 1)[1]) if rule.boost is not None else "–"
+
+
+def _date(moment: Any) -> str:
+    return date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT")
