@@ -21,11 +21,11 @@ def direction(name: str) -> np.ndarray:
 
 def mixed(parts: Mapping[str, float], name: str) -> np.ndarray:
     """A unit vector that has the given cosines with the directions named, and the rest in a direction of its own."""
-    vector = sum(weight * direction(part) for part, weight in parts.items())
+    vector = sum((weight * direction(part) for part, weight in parts.items()), np.zeros(DIM))
     rest = direction(f"of its own: {name}")
-    rest = rest - (rest @ vector) / (vector @ vector) * vector if parts else rest
-    missing = np.sqrt(max(1 - vector @ vector, 0)) if parts else 1.0
-    return (vector + missing * rest / np.linalg.norm(rest)).astype(np.float32)
+    if length := float(vector @ vector):
+        rest -= (rest @ vector) / length * vector
+    return (vector + np.sqrt(max(1 - length, 0)) * rest / np.linalg.norm(rest)).astype(np.float32)
 
 
 def make_shop(

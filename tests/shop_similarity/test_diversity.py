@@ -1,0 +1,166 @@
+"""No product twice, and no list of ten times the same shirt."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from catalog.models import Product
+from shop_similarity import search_paths
+from shop_similarity.diversity import codes_from, likeness, marginal_relevance, without_duplicates
+from shop_similarity.search import SearchOptions, similar_products
+from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
+from tests.shop_similarity.shops import direction, make_shop, mixed, names
+
+PATHS = {
+    "exact": {"EXACT_ROWS": 10_000, "INDEX_ROWS": 10_000},
+    "codes": {"EXACT_ROWS": 0, "INDEX_ROWS": 10_000},
+    "index": {"EXACT_ROWS": 0, "INDEX_ROWS": 0},
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_kept_paths():
+    search_paths.forget_paths()
+
+
+def _codes(vectors: np.ndarray) -> np.ndarray:
+    return codes_from([row.tobytes() for row in np.packbits(np.asarray(vectors) > 0, axis=1)])
+
+
+def test_likeness_of_codes_is_nearly_the_cosine():
+    wanted = np.array([1.0, 0.97, 0.8, 0.5, 0.0, -0.6])
+    vectors = np.stack([mixed({"a": cosine}, f"v{cosine}") for cosine in wanted])
+    codes = _codes(np.concatenate([direction("a")[None], vectors]))
+    found = likeness(codes[0], codes[1:])
+    assert found == pytest.approx(wanted, abs=0.06)
+    assert found[:2] == pytest.approx(wanted[:2], abs=0.012)
+
+
+def test_near_copies_and_variants_go_and_the_best_of_them_stays():
+    vectors = [direction("a"), mixed({"a": 0.99}, "copy"), mixed({"a": 0.9}, "other"), direction("b"), direction("c")]
+    codes, no_groups = _codes(np.stack(vectors)), [frozenset()] * 5
+    none = codes_from([])
+    assert without_duplicates(codes, no_groups, none, set(), 0.97) == [0, 2, 3, 4]
+    assert without_duplicates(codes, no_groups, none, set(), 1.01) == [0, 1, 2, 3, 4]
+    groups = [frozenset({"1"}), frozenset(), frozenset(), frozenset({"1"}), frozenset({"2"})]
+    assert without_duplicates(codes, groups, none, set(), 1.01) == [0, 1, 2, 4]
+    assert without_duplicates(codes, groups, none, {"2"}, 0.97) == [0, 2]
+    assert without_duplicates(codes, no_groups, _codes(direction("b")[None]), set(), 0.97) == [0, 2, 4]
+
+
+def test_marginal_relevance_passes_over_what_is_like_the_first():
+    vectors = [direction("a"), mixed({"a": 0.9}, "like a"), direction("b")]
+    codes, scores, none = _codes(np.stack(vectors)), np.array([0.9, 0.85, 0.8]), codes_from([])
+    assert marginal_relevance(scores, codes, none, 0.0) == [0, 1, 2]
+    assert marginal_relevance(scores, codes, none, 0.2) == [0, 2, 1]
+    # Where the difference in similarity is larger than what diversity is worth, similarity decides.
+    assert marginal_relevance(np.array([0.9, 0.85, 0.5]), codes, none, 0.2) == [0, 1, 2]
+    assert marginal_relevance(scores, codes, _codes(direction("b")[None]), 0.2)[-1] == 2
+    # Equals keep their order.
+    assert marginal_relevance(np.full(3, 0.5), codes[[0, 0, 0]], none, 0.5) == [0, 1, 2]
+
+
+def test_order_follows_the_formula():
+    """Against the definition, over all pairs, step by step."""
+    random = np.random.default_rng(3)
+    vectors = random.standard_normal((6, 4096))[random.integers(6, size=25)] + random.standard_normal((25, 4096))
+    codes, scores = _codes(vectors), np.sort(random.random(25))[::-1]
+    left, expected = list(range(25)), []
+    while left:
+
+        def worth(place: int) -> float:
+            like = max([0.0, *(likeness(codes[other], codes[[place]])[0] for other in expected)])
+            return 0.6 * scores[place] - 0.4 * like
+
+        best = max(left, key=worth)
+        expected.append(best)
+        left.remove(best)
+    assert marginal_relevance(scores, codes, codes_from([]), 0.4) == expected
+    assert expected != list(range(25))
+
+
+@pytest.fixture
+def shirts() -> dict[str, Product]:
+    """Three shirts that are nearly one, two more of their kind, and a coat that is a little less similar."""
+    kind = {"x": 0.8, "stripes": 0.55}
+    return make_shop(
+        {
+            "asked": {"x": 1.0},
+            "shirt": kind,
+            "shirt again": {"x": 0.797, "stripes": 0.548, "of its own: shirt": 0.22},
+            "striped": {"x": 0.78, "stripes": 0.55},
+            "coat": {"x": 0.72, "wool": 0.6},
+        }
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", PATHS)
+def test_one_of_near_copies_is_shown_and_diversity_orders_the_rest(settings, shirts, path):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, **PATHS[path]}
+    asked = shirts["asked"]
+    plain = SearchOptions(diversity=0.0, collapse=False)
+    assert names(similar_products(asked, options=plain)) == ["shirt", "shirt again", "striped", "coat"]
+    collapsed = SearchOptions(diversity=0.0)
+    assert names(similar_products(asked, options=collapsed)) == ["shirt", "striped", "coat"]
+    diverse = SearchOptions(diversity=0.3)
+    assert names(similar_products(asked, options=diverse)) == ["shirt", "coat", "striped"]
+    # The settings decide where the call doesn't.
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "DIVERSITY": 0.3, "DUPLICATE_SIMILARITY": 2.0}
+    assert names(similar_products(asked, 8)) == ["shirt", "coat", "striped", "shirt again"]
+    assert [round(p.similarity, 1) for p in similar_products(asked, 8)] == [0.8, 0.7, 0.8, 0.8]
+
+
+@pytest.mark.django_db
+def test_of_variants_one_is_shown_and_the_products_own_are_left_out(settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "VARIANT_GROUP": "description", "DIVERSITY": 0.0}
+    made = make_shop({name: {"x": cosine} for name, cosine in zip("abcdef", (1, 0.9, 0.8, 0.7, 0.6, 0.5), strict=True)})
+    groups = {"a": "1", "b": "1", "c": "2", "d": "2"}
+    for name, group in groups.items():
+        Product.objects.filter(pk=made[name].pk).update(description=group)
+    # Products without a group (here: with an empty one) are no variants of each other.
+    assert names(similar_products(made["a"])) == ["c", "e", "f"]
+    assert names(similar_products(made["d"])) == ["a", "e", "f"]
+    assert names(similar_products(made["a"], options=SearchOptions(collapse=False))) == ["b", "c", "d", "e", "f"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("path", PATHS)
+def test_looks_further_where_variants_fill_the_first_candidates(settings, path):
+    settings.SHOP_SIMILARITY = {
+        **settings.SHOP_SIMILARITY,
+        **PATHS[path],
+        "VARIANT_GROUP": "description",
+        "CANDIDATES": 10,
+    }
+    category = make_product("asked").category
+    crowd = Product.objects.bulk_create(
+        [Product(name=f"v{n}", slug=f"v{n}", sku=f"v{n}", category=category, description="one") for n in range(230)]
+    )
+    others = [make_product(f"other {n}") for n in range(7)]
+    asked = Product.objects.get(name="asked")
+    vectors = (
+        [direction("x")] + [mixed({"x": 0.8}, p.name) for p in crowd] + [mixed({"x": 0.3}, p.name) for p in others]
+    )
+    store_vectors(
+        make_version(), make_photos_without_files([asked, *crowd, *others]), np.stack(vectors).astype(np.float32)
+    )
+    found = similar_products(asked, 8)
+    assert len(found) == 8
+    assert sum(product.description == "one" for product in found) == 1
+    assert {product.name for product in found[1:]} == {product.name for product in others}
+
+
+@pytest.mark.django_db
+def test_number_of_queries_does_not_grow_with_variants(settings, shirts):
+    counts = []
+    for extra in ({}, {"VARIANT_GROUP": "description"}, {"DIVERSITY": 0.0}):
+        settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, **extra}
+        search_paths.forget_paths()
+        with CaptureQueriesContext(connection) as queries:
+            similar_products(shirts["asked"])
+        counts.append(len(queries))
+    assert counts[0] == counts[1] == counts[2] <= 6
