@@ -1,0 +1,135 @@
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from shop_similarity.feedback.comparison import (
+    Arm,
+    Comparison,
+    Verdict,
+    compare,
+    design_effect,
+    division_probability,
+    lists_needed,
+)
+from shop_similarity.feedback.experiments import stop, treatment_buckets
+from shop_similarity.feedback.intervals import newcombe
+from shop_similarity.feedback.roll_up import roll_up
+from shop_similarity.feedback.sums import today
+from shop_similarity.models import Event, Experiment, Surface
+from tests.shop_similarity.factories import make_version
+
+from .lists import show
+
+
+def test_sample_size_of_the_textbook():
+    # Fleiss, Levin & Paik, "Statistical Methods for Rates and Proportions", without their continuity correction:
+    # (1.95996 + 0.84162)^2 * (0.1 * 0.9 + 0.12 * 0.88) / 0.02^2 = 3838.1 in each arm.
+    assert lists_needed(0.1, 0.02) == 7_677
+    assert lists_needed(0.1, 0.02, design_effect=2) == 15_353
+    # The smaller arm decides: with a tenth of the visitors it takes far more.
+    assert lists_needed(0.1, 0.02, share=0.1) == 22_684
+    for rate, difference in ((0, 0.1), (0.5, 0), (0.95, 0.1), (0.1, -0.2)):
+        with pytest.raises(ValueError, match="can't be compared"):
+            lists_needed(rate, difference)
+
+
+def test_the_design_effect_by_hand():
+    # Each of 40 groups has 10 lists; in half of them all were clicked, in half none: whole groups are what varies.
+    # 40/39 * 40 * 25 / 400^2 = 0.00641 against 0.5 * 0.5 / 400 = 0.000625.
+    assert design_effect([(10, 10), (10, 0)] * 20) == pytest.approx(400 / 39)
+    # Lists that are more even than chance do not narrow the interval.
+    assert design_effect([(10, 5)] * 40) == 1
+    assert design_effect([(10, 5)] * 19) is None
+    assert design_effect([(10, 0)] * 40) is None and design_effect([]) is None
+
+
+def test_the_division_by_hand():
+    treated = set(range(500))
+    even = dict.fromkeys(range(400, 600), 10)
+    # 100 buckets with lists on either side.
+    assert division_probability(even, treated) == 1
+    # 130 of 200: 1300 lists where 1000 are expected; sigma^2 = 500 * 0.5 * (200 * 100 - 1000 * 4) / 999 = 4004.0.
+    uneven = dict.fromkeys(range(370, 570), 10)
+    assert division_probability(uneven, treated) == pytest.approx(2 * 1.0639e-6, rel=1e-3)
+    # One visitor who looked at a thousand lists is no mismatch, which a test of single lists would take it for.
+    assert division_probability({**even, 3: 1000}, treated) > 0.3
+    assert division_probability(dict.fromkeys(range(19), 5), treated) is None
+
+
+def comparison(control, treatment, *, clustered=True, mismatch=0.5, days=10, **values):
+    experiment = Experiment(name="e", started_at=timezone.now() - timedelta(days=days), **values)
+    arms = [
+        Arm(number, name, *counts, 0)
+        for number, (name, counts) in enumerate(zip("ct", (control, treatment), strict=True))
+    ]
+    interval = newcombe(treatment[1], treatment[0], control[1], control[0])
+    return Comparison(experiment, *arms, interval, clustered, mismatch, days)
+
+
+def test_nothing_is_called_better_unless_the_interval_excludes_0():
+    assert comparison((1000, 100), (1000, 120)).verdict is Verdict.UNDECIDED
+    assert comparison((10_000, 1000), (10_000, 1200)).verdict is Verdict.BETTER
+    assert comparison((10_000, 1200), (10_000, 1000)).verdict is Verdict.WORSE
+    assert comparison((0, 0), (0, 0)).verdict is Verdict.UNDECIDED
+    assert comparison((10_000, 1000), (10_000, 1200), mismatch=1e-5).verdict is Verdict.UNDECIDED
+    assert comparison((10_000, 1000), (10_000, 1200), clustered=False).verdict is Verdict.UNDECIDED
+
+
+def test_it_says_what_is_known_and_what_is_not():
+    early = comparison((1000, 100), (1000, 120))
+    said = " ".join(early.sentences())
+    assert "Neither is better" in said and "-0.75 and 4.76 percentage points" in said
+    assert "too early to decide" in said and f"{early.more_lists_needed()} more lists are needed" in said
+    assert early.more_lists_needed(0.02) == 7_677 - 2000
+    late = comparison((100_000, 10_000), (100_000, 12_000))
+    assert late.sentences() == ["t is clicked more often than c, by 1.73 to 2.27 percentage points (95 % interval)."]
+    assert any("too early" in each for each in comparison((100_000, 10_000), (100_000, 12_000), days=2).sentences())
+    assert "less often" in comparison((100_000, 12_000), (100_000, 10_000)).sentences()[0]
+    assert "not divided as they should be" in comparison((10, 1), (10, 1), mismatch=1e-9).sentences()[0]
+    nobody = comparison((10, 0), (10, 1))
+    assert nobody.more_lists_needed() is None and "Nobody has clicked" in " ".join(nobody.sentences())
+
+
+@pytest.mark.django_db
+def test_an_experiment_from_its_events(django_assert_num_queries):
+    control, treatment = make_version("control"), make_version("treatment", "candidate")
+    experiment = Experiment.objects.create(
+        name="e", control=control, treatment=treatment, started_at=timezone.now() - timedelta(days=5)
+    )
+    with pytest.raises(ValueError, match="has not been started"):
+        compare(Experiment(name="never"))
+    treated = treatment_buckets(experiment.salt, experiment.share)
+    for bucket in range(0, 1000, 10):
+        experiment.bucket = bucket
+        version = treatment if bucket in treated else control
+        clicked = [2] if version == treatment or bucket % 20 else []
+        show(version, [1, 2], product=9, clicks=clicked, experiment=experiment, day=today() - timedelta(days=3))
+        show(version, [1, 2], product=9, experiment=experiment)
+        show(version, [1], surface=Surface.API, clicks=[1], experiment=experiment)
+    # What is shown outside the experiment does not count.
+    show(control, [1, 2], product=9, clicks=[1])
+    found = compare(experiment, Surface.WIDGET)
+    lists = sum(2 for bucket in range(0, 1000, 10) if bucket in treated)
+    assert (found.treatment.lists, found.treatment.clicked) == (lists, lists // 2)
+    assert found.control.lists == 200 - lists and found.control.clicked == sum(
+        1 for bucket in range(0, 1000, 10) if bucket not in treated and bucket % 20
+    )
+    assert found.clustered and found.treatment.version == "treatment" and 4.9 < found.days < 5.1
+    # 100 buckets of two lists each: about half of them should be treated.
+    assert found.mismatch == division_probability(dict.fromkeys(range(0, 1000, 10), 2), treated)
+    everywhere = compare(experiment)
+    assert everywhere.control.lists + everywhere.treatment.lists == 300
+    roll_up()
+    again = compare(experiment, Surface.WIDGET)
+    assert (again.control, again.treatment, again.interval) == (found.control, found.treatment, found.interval)
+    experiment = Experiment.objects.select_related("control", "treatment").get()
+    with django_assert_num_queries(4):
+        compare(experiment)
+    # When the raw events are gone, the sums remain and the interval is known to be too narrow.
+    Event.objects.filter(shown_at__lt=timezone.now() - timedelta(days=1)).delete()
+    stop(experiment)
+    Event.objects.all().delete()
+    late = compare(experiment, Surface.WIDGET)
+    assert late.control.lists + late.treatment.lists == 100 and not late.clustered
+    assert late.verdict is Verdict.UNDECIDED and "too narrow" in " ".join(late.sentences())
