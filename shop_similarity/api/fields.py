@@ -58,12 +58,14 @@ class TextField(serializers.RegexField):
 
 
 class CropField(serializers.RegexField):
-    """``left,top,right,bottom`` as parts of 1; gives a tuple of four floats."""
+    """``left,top,right,bottom`` as parts of 1."""
 
     default_error_messages = {"invalid": _("Write four numbers from 0 to 1, as in 0.1,0.2,0.9,0.8.")}
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(f"^{_CROP_EDGE}(,{_CROP_EDGE}){{3}}$", **kwargs)
 
-    def to_internal_value(self, data: Any) -> tuple[float, ...]:
-        return tuple(float(edge) for edge in super().to_internal_value(data).split(","))
+
+def crop_edges(text: str | None) -> tuple[float, ...] | None:
+    """The edges that a :class:`CropField` gave as text."""
+    return None if text is None else tuple(float(edge) for edge in text.split(","))

@@ -24,7 +24,7 @@ class Parameters(serializers.Serializer):
     """Parameters of an address or fields of a form: unknown ones and repeated single values are mistakes."""
 
     @classmethod
-    def read(cls, given: QueryDict) -> dict[str, Any]:
+    def read(cls, given: QueryDict | dict) -> dict[str, Any]:
         """The values by name.
 
         Raises:
@@ -33,7 +33,8 @@ class Parameters(serializers.Serializer):
         fields = cls().fields
         wrong: dict[str, list[str]] = {}
         values: dict[str, Any] = {}
-        for name, several in given.lists():
+        # REST framework gives a plain dictionary for an empty body.
+        for name, several in given.lists() if isinstance(given, QueryDict) else ():
             if name not in fields:
                 near = difflib.get_close_matches(name, fields, n=1)
                 hint = _("Did you mean %(name)s?") if near else _("Known are: %(name)s.")

@@ -32,6 +32,7 @@ from ..serving import experiment_for, version_for
 from . import documentation
 from .base import SimilarityAPIView
 from .documentation import SEARCH_TAG, operation, problems
+from .fields import crop_edges
 from .paging import page_links
 from .parameters import MAX_OFFSET, BasketParameters, ImageForm, SearchParameters, search_options
 from .parsers import PhotoParser
@@ -135,7 +136,7 @@ class ImageSearchView(SimilarityAPIView):
         version = _searched_version(request)
         _check_lean(version, options)
         try:
-            query = visual_search.submit(values["image"], crop=values.get("crop"), version=version)
+            query = visual_search.submit(values["image"], crop=crop_edges(values.get("crop")), version=version)
             visual_search.wait(query)
         except ImageError as error:
             raise _unusable(error) from error
