@@ -4,7 +4,7 @@
 E001       ``SHOP_SIMILARITY`` is missing, has an unknown key or a wrong value
 E002       the product model or its images can't be found
 E003       ``PRODUCTS``, ``FALLBACK`` or ``EVENT_VISITOR`` can't be imported or is no callable
-E004       ``CATEGORY`` is no field path of the product
+E004       ``CATEGORY``, ``PRICE`` or ``VARIANT_GROUP`` is no field path of the product
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
@@ -20,13 +20,12 @@ from typing import Any
 
 from django.conf import settings as django_settings
 from django.core import checks
-from django.core.exceptions import FieldDoesNotExist
 from django.db import connections
-from django.db.models.constants import LOOKUP_SEP
 from django.utils.module_loading import import_string
 
-from .catalogue import Catalogue, get_catalogue
+from .catalogue import get_catalogue
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
+from .field_paths import setting_path
 
 _TAG = "shop_similarity"
 
@@ -37,11 +36,11 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
     if wrong:
         return [checks.Error(problem.message, hint=problem.hint, id="shop_similarity.E001") for problem in wrong]
     try:
-        catalogue = get_catalogue()
+        get_catalogue()
     except SettingsError as error:
         return [checks.Error(error.message, hint=error.hint, id="shop_similarity.E002")]
     settings = get_settings()
-    return [*_check_callables(settings), *_check_category(settings, catalogue), *_check_storage(settings)]
+    return [*_check_callables(settings), *_check_paths(), *_check_storage(settings)]
 
 
 def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
@@ -72,26 +71,14 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
     return found
 
 
-def _check_category(settings: Settings, catalogue: Catalogue) -> list[checks.CheckMessage]:
-    if settings.category is None:
-        return []
-    model = catalogue.product_model
-    for part in settings.category.split(LOOKUP_SEP):
+def _check_paths() -> list[checks.CheckMessage]:
+    found = []
+    for name in ("category", "price", "variant_group"):
         try:
-            field = model._meta.get_field(part) if model is not None else None
-        except FieldDoesNotExist:
-            field = None
-        if field is None:
-            return [
-                checks.Error(
-                    f"{SETTING}['CATEGORY'] is {settings.category!r}, but there is no field {part!r}"
-                    + (f" on {model._meta.label}." if model is not None else "."),
-                    hint="Write a field path of the product, for example 'category' or 'category__parent'.",
-                    id="shop_similarity.E004",
-                )
-            ]
-        model = field.related_model if field.is_relation else None
-    return []
+            setting_path(name)
+        except SettingsError as error:
+            found.append(checks.Error(error.message, hint=error.hint, id="shop_similarity.E004"))
+    return found
 
 
 def _check_storage(settings: Settings) -> list[checks.CheckMessage]:

@@ -78,9 +78,10 @@ def setting_path(name: str) -> FieldPath | None:
                 raise FieldDoesNotExist
             field = model._meta.pk if part == "pk" else model._meta.get_field(part)
         except FieldDoesNotExist as error:
+            owner = f" on {model._meta.label}" if model is not None else ""
             raise SettingsError(
-                f"{SETTING}[{name.upper()!r}] is {path!r}, but there is no {part!r} on the way.",
-                "Name a field of the product, or a path of fields joined by two underscores.",
+                f"{SETTING}[{name.upper()!r}] is {path!r}, but there is no field {part!r}{owner}.",
+                "Write a field path of the product, for example 'category' or 'category__parent'.",
             ) from error
         many = many or bool(field.one_to_many or field.many_to_many)
         model = field.related_model

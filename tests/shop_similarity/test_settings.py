@@ -40,6 +40,8 @@ GOOD = {"PRODUCT_MODEL": "catalog.Product", "IMAGES": "photos.file"}
         ({**GOOD, "FALLBACK": "catalog.settings.DEBUG"}, "E003", "is no callable", "function"),
         ({**GOOD, "CATEGORY": "categorie"}, "E004", "no field 'categorie'", "category"),
         ({**GOOD, "CATEGORY": "category__nam"}, "E004", "no field 'nam'", "category"),
+        ({**GOOD, "PRICE": "cost"}, "E004", "no field 'cost' on catalog.Product", "path"),
+        ({**GOOD, "VARIANT_GROUP": "parent"}, "E004", "no field 'parent'", "path"),
         ({**GOOD, "WEIGHTS_STORAGE": "nope"}, "E005", "'nope'", "STORAGES['nope']"),
         ({**GOOD, "WEIGHTS_STORAGE": "default"}, "W001", "public", "storage of their own"),
     ],

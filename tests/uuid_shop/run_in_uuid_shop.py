@@ -14,8 +14,9 @@ from shop_similarity import outbox, rollout
 from shop_similarity.catalogue import get_catalogue
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embeddings import Embedded, write_embeddings
-from shop_similarity.models import Embedding, Event, ModelVersion, OutboxEntry
-from shop_similarity.search import similar_products
+from shop_similarity.models import Embedding, Event, MerchandisingRule, ModelVersion, OutboxEntry
+from shop_similarity.search import Filters, SearchOptions, similar_products, similar_to_several
+from shop_similarity.search_cache import cached_similar_products
 from shop_similarity.status import status
 from shop_similarity.sweep import sweep
 from tests.uuid_shop.models import FramedPoster, Poster
@@ -73,6 +74,30 @@ def test_save_search_and_delete(version):
     assert {p.pk for p in similar_products(posters[0], 5, among=few)} == {posters[3].pk, posters[5].pk}
     posters[1].delete()
     assert Embedding.objects.count() == 7
+
+
+def test_rules_filters_variants_baskets_and_the_cache(version, settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "VARIANT_GROUP": "title", "WIDGET_CACHE_SECONDS": 60}
+    posters = [_poster(f"Poster {n // 2}", motif="sea" if n % 2 else "hill's") for n in range(8)]
+    bare = Poster.objects.create(title="No picture", motif="sea")
+    _embed_all(version)
+    # Of each pair of variants one is shown, and none of the product's own.
+    found = similar_products(posters[0])
+    assert {p.title for p in found} == {"Poster 1", "Poster 2", "Poster 3"}
+    assert len(found) == 3
+    sea = SearchOptions(filters=Filters(categories=("sea",)), collapse=False)
+    assert {p.pk for p in similar_products(posters[0], options=sea)} == {p.pk for p in posters[1::2]}
+    MerchandisingRule.objects.create(kind="pin", category="hill's", target_product_id=posters[5].pk, position=1)
+    MerchandisingRule.objects.create(kind="pin", target_product_id=bare.pk, position=2)
+    MerchandisingRule.objects.create(kind="hide", product_id=posters[0].pk, target_product_id=posters[6].pk)
+    MerchandisingRule.objects.create(kind="boost", target_category="sea", boost=0.5)
+    for _ in range(2):
+        found = cached_similar_products(posters[0], 4)
+        assert [p.pk for p in found][:2] == [posters[5].pk, bare.pk]
+        assert {p.pk for p in found[2:]} == {posters[3].pk, posters[7].pk}
+        assert [p.pinned for p in found] == [True, True, False, False]
+    basket = similar_to_several([posters[0], posters[2]], options=SearchOptions(rules=False))
+    assert {p.title for p in basket} == {"Poster 2", "Poster 3"}
 
 
 def test_child_models_are_products_too(version):
