@@ -175,7 +175,7 @@ def _results_context(request: HttpRequest, query: VisualQuery) -> dict[str, Any]
     if filters.page_number == 1:
         shown = [product.pk for product in products]
         token = tokens.issue(
-            version=query.version, surface=Surface.VISUAL, shown=shown, experiment=experiment_for(request)
+            version=query.version, surface=Surface.VISUAL_SEARCH, shown=shown, experiment=experiment_for(request)
         )
     url = request.path
     is_full = len(products) == PAGE_SIZE and filters.page_number < MOST_PAGES
