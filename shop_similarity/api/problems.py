@@ -15,6 +15,7 @@ from django.http import Http404
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions, status
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
 MEDIA_TYPE = "application/problem+json"
@@ -176,7 +177,7 @@ def _flat(detail: Any, name: str) -> Iterator[tuple[str, str, str]]:
     """Name (with dots for what is nested), sentence and code of each mistake."""
     if isinstance(detail, dict):
         for key, value in detail.items():
-            part = "" if key == "non_field_errors" else str(key)
+            part = "" if key == api_settings.NON_FIELD_ERRORS_KEY else str(key)
             yield from _flat(value, f"{name}.{part}".strip("."))
     elif isinstance(detail, list):
         for number, value in enumerate(detail):
