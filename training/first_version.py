@@ -27,6 +27,8 @@ from training.preprocessing import Preprocessing
 from training.storing import NameTaken, free_name, store_version
 
 if TYPE_CHECKING:
+    import keras
+
     from training.backbones.weights import BackboneWeights
 
 Item = TypeVar("Item")
@@ -55,6 +57,7 @@ def make_first_version(
     seed: int = recipe.SEED,
     progress: Progress | None = None,
     architecture: str = "mildnet",
+    then: Callable[[keras.Model, np.ndarray], None] | None = None,
 ) -> tuple[ModelVersion, list[Skipped]]:
     """Calibrate on the shop's photos and store the model as a candidate.
 
@@ -67,6 +70,8 @@ def make_first_version(
         seed: of the sample and of the lift.
         progress: called as ``progress(what, done, total)``.
         architecture: a key of :data:`training.recipe.RECIPES`.
+        then: called with the stored version's model and the features ``(n, d)`` that it was calibrated on, for what
+            else can be made of them.
 
     Returns:
         The stored version and the photos of the sample that could not be used.
@@ -102,7 +107,7 @@ def make_first_version(
     what = _("Looking at the shop's photos")
     features = extract(
         feature_model(model),
-        _prepared(rows, preprocessing, skipped),
+        prepared_photos(rows, preprocessing, skipped),
         get_settings().batch_size,
         progress and (lambda done: progress(what, done + len(skipped), len(rows))),
     )
@@ -138,6 +143,8 @@ def make_first_version(
             }
         },
     )
+    if then:
+        then(model, features)
     return version, skipped
 
 
@@ -159,7 +166,7 @@ def reservoir_sample(items: Iterable[Item], count: int, seed: int) -> list[Item]
     return kept
 
 
-def _prepared(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped]) -> Iterator[np.ndarray]:
+def prepared_photos(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped]) -> Iterator[np.ndarray]:
     """The rows' photos, ready for the model, in their order; decoded in threads ahead of the model."""
     settings = get_settings()
     storage = get_catalogue().storage

@@ -286,7 +286,7 @@ class TrainingRun:
         try:
             head = calibrate_head(
                 self.model,
-                self._training_features(),
+                self.training_features(),
                 full_config(self.setup.architecture, self.setup.config),
                 strength=recipe.whitening,
                 seed=SEED,
@@ -305,14 +305,15 @@ class TrainingRun:
         if not getattr(full_config(self.setup.architecture, self.setup.config), "guard", 0):
             return
         try:
-            guard_head(self.model, self._training_features(), SEED)
+            guard_head(self.model, self.training_features(), SEED)
         except CalibrationError as error:
             raise TrainingError(f"{error} Train without a guard: --config guard=0.") from error
 
-    def _training_features(self) -> np.ndarray:
+    def training_features(self, count: int = SAMPLE) -> np.ndarray:
+        """``(n, d)``: what the head is fed with, of ``count`` training photos at most, as the model stands now."""
         photos = self.data.training_photos()
-        if len(photos) > SAMPLE:
-            photos = np.sort(np.random.default_rng(SEED).choice(photos, SAMPLE, replace=False))
+        if len(photos) > count:
+            photos = np.sort(np.random.default_rng(SEED).choice(photos, count, replace=False))
         return self._features(photos)
 
     def _features(self, places: np.ndarray) -> np.ndarray:

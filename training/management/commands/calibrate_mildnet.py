@@ -55,6 +55,12 @@ class Command(BaseCommand):
             help="Use the version for searches: at once where none is active, else when it has proved better.",
         )
 
+        parser.add_argument(
+            "--no-aspects",
+            action="store_true",
+            help="Do not find out what colour, pattern and shape add to its similarities; fit_aspects can do so later.",
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         if options["sample"] < 1:
             raise CommandError(_("--sample must be 1 or more."))
@@ -64,6 +70,7 @@ class Command(BaseCommand):
         from training.first_version import FirstVersionError, make_first_version
 
         architecture = options["architecture"]
+        made: list[tuple[Any, Any]] = []
         started = time.monotonic()
         with ProgressBars(self.stderr, quiet=options["verbosity"] == 0) as bars:
             try:
@@ -85,6 +92,7 @@ class Command(BaseCommand):
                     sample=options["sample"],
                     progress=bars.photos,
                     architecture=architecture,
+                    then=lambda model, features: made.append((model, features)),
                 )
             except (WeightsUnavailable, FirstVersionError) as error:
                 raise CommandError(str(error)) from error
@@ -117,6 +125,9 @@ class Command(BaseCommand):
         )
         if options["activate"]:
             self._activate(version, options)
+        # Last, so that workers can begin: it takes as long as some hundreds of photos.
+        if not options["no_aspects"]:
+            tell_aspects(self, version, *made[0], quiet=options["verbosity"] == 0)
 
     def _activate(self, version: ModelVersion, options: dict[str, Any]) -> None:
         from shop_similarity.rollout import NotBetter, request_activation
@@ -138,6 +149,28 @@ class Command(BaseCommand):
     def _say(self, options: dict[str, Any], text: str) -> None:
         if options["verbosity"] > 0:
             self.stdout.write(text)
+
+
+def tell_aspects(command: BaseCommand, version: ModelVersion, model: Any, features: Any, *, quiet: bool) -> None:
+    """Find what explains a version's similarities, and say what came of it. Without it the version is still good."""
+    from training.aspect_storing import AspectsError, explain_version
+
+    try:
+        with ProgressBars(command.stderr, quiet) as bars:
+            basis = explain_version(version, model, features, bars.photos)
+    except AspectsError as error:
+        command.stderr.write(
+            _("Similarities of %(name)s can't be explained. %(reason)s") % {"name": version.name, "reason": error}
+        )
+        return
+    if not quiet:
+        command.stdout.write(
+            _(
+                "Its similarities can be explained and leaned: of drawn pairs that share one aspect alone, colour is "
+                "recognised in %(colour).0f %%, pattern in %(pattern).0f %%, shape in %(shape).0f %%."
+            )
+            % {aspect: 100 * share for aspect, share in basis.metrics["told_apart"].items()}
+        )
 
 
 def default_weights_cache() -> Path:

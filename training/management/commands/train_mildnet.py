@@ -22,7 +22,8 @@ from django.utils.translation import ngettext
 from shop_similarity.conf import get_settings
 from shop_similarity.models import EMBEDDING_DIM, ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
-from training.management.commands.calibrate_mildnet import default_weights_cache
+from training.aspects import PHOTOS
+from training.management.commands.calibrate_mildnet import default_weights_cache, tell_aspects
 from training.progress_bars import ProgressBars
 from training.training_options import MONITORS, OPTIMIZERS, SCHEDULES, TrainingOptions
 
@@ -201,6 +202,11 @@ class Command(BaseCommand):
             "--baselines", default="none", metavar="NAMES", help="To measure as well: see evaluate_mildnet."
         )
         run.add_argument("--name", help="Of the version; by default the architecture's name and a number.")
+        run.add_argument(
+            "--no-aspects",
+            action="store_true",
+            help="Do not find out what colour, pattern and shape add to the version's similarities.",
+        )
         run.add_argument("--no-store", action="store_true", help="Keep the result in the run's folder alone.")
         run.add_argument(
             "--activate",
@@ -296,6 +302,9 @@ class Command(BaseCommand):
         self._say(_("Report: %(path)s") % {"path": folder / "report.html"})
         if version is not None:
             self._hand_over(version, run, data, options)
+            if not options["no_aspects"]:
+                features = run.training_features(PHOTOS)
+                tell_aspects(self, version, run.model, features, quiet=self.quiet)
 
     def _check_usage(self, options: dict[str, Any]) -> None:
         sources = [name for name in ("triplets", "from_catalog", "from_clicks") if options[name]]

@@ -1,0 +1,82 @@
+"""``manage.py fit_aspects``: what colour, pattern and shape add to the similarities of versions that lack it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.translation import gettext as _
+
+from shop_similarity.conf import get_settings
+from shop_similarity.models import ModelVersion
+from training.aspects import PHOTOS
+from training.management.commands.calibrate_mildnet import tell_aspects
+from training.progress_bars import ProgressBars
+
+
+class Command(BaseCommand):
+    help = (
+        "Finds out what colour, pattern and shape add to a version's similarities, from the shop's photos and drawn "
+        "goods, so that they can be explained and leaned. New versions are done by calibrate_mildnet and train_mildnet."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "versions",
+            nargs="*",
+            metavar="VERSION",
+            help="Names; what they have is replaced. By default all live versions that have nothing.",
+        )
+        parser.add_argument(
+            "--sample", type=int, default=PHOTOS, metavar="N", help="Look at N photos at most (%(default)s)."
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not 1 <= options["sample"] <= PHOTOS:
+            raise CommandError(_("--sample must be 1 to %(most)d.") % {"most": PHOTOS})
+        names = options["versions"]
+        if names:
+            found = {version.name: version for version in ModelVersion.objects.filter(name__in=names)}
+            if unknown := [name for name in names if name not in found]:
+                raise CommandError(_("There is no model version %(names)s.") % {"names": ", ".join(unknown)})
+            versions = [found[name] for name in dict.fromkeys(names)]
+        else:
+            versions = list(ModelVersion.objects.live().filter(aspect_basis=None))
+            if not versions and options["verbosity"]:
+                self.stdout.write(_("Every live version can explain its similarities already."))
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        for version in versions:
+            self._fit(version, options["sample"], quiet=options["verbosity"] == 0)
+
+    def _fit(self, version: ModelVersion, sample: int, *, quiet: bool) -> None:
+        from training.architectures import feature_model
+        from training.features import extract
+        from training.first_version import Skipped, prepared_photos, sample_rows
+        from training.loading import WeightsError, fast_policy_of, load_version
+        from training.precision import dtype_policy
+        from training.preprocessing import Preprocessing
+
+        settings = get_settings()
+        if not quiet:
+            self.stdout.write(f"{version.name}:")
+        try:
+            with dtype_policy(fast_policy_of(version)):
+                model = load_version(version, settings.weights_cache)
+        except WeightsError as error:
+            raise CommandError(str(error)) from error
+        rows, skipped = sample_rows(sample), list[Skipped]()
+        what = _("Looking at the shop's photos")
+        with ProgressBars(self.stderr, quiet) as bars:
+            features = extract(
+                feature_model(model),
+                prepared_photos(rows, Preprocessing.from_dict(version.preprocessing), skipped),
+                settings.batch_size,
+                lambda done: bars.photos(what, done + len(skipped), len(rows)),
+            )
+        if skipped:
+            self.stderr.write(
+                _("%(count)d photos cannot be used; the first: %(name)s: %(reason)s")
+                % {"count": len(skipped), "name": skipped[0].file_name, "reason": skipped[0].reason}
+            )
+        tell_aspects(self, version, model, features, quiet=quiet)
