@@ -159,9 +159,10 @@ def tell_aspects(command: BaseCommand, version: ModelVersion, model: Any, featur
         with ProgressBars(command.stderr, quiet) as bars:
             basis = explain_version(version, model, features, bars.photos)
     except AspectsError as error:
-        command.stderr.write(
-            _("Similarities of %(name)s can't be explained. %(reason)s") % {"name": version.name, "reason": error}
-        )
+        if not quiet:
+            command.stderr.write(
+                _("Similarities of %(name)s can't be explained. %(reason)s") % {"name": version.name, "reason": error}
+            )
         return
     if not quiet:
         command.stdout.write(
