@@ -11,7 +11,7 @@ contradicted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,7 @@ def click_triplets(
         ValueError: a limit out of its range.
         TripletError: no preference is certain enough.
     """
-    if min_clicks < 1:
-        raise ValueError(f"min_clicks must be 1 or more, not {min_clicks!r}.")
-    if not 0.5 < min_share <= 1:
-        raise ValueError(f"min_share must be above 0.5 and at most 1, not {min_share!r}.")
+    check_limits(min_clicks, min_share)
     total = useful = 0
     preferred: Counter[tuple[str, str, str]] = Counter()
     for query, shown, clicked in clicks:
@@ -58,11 +55,7 @@ def click_triplets(
         above = set(shown[: list(shown).index(clicked)]) - {query, clicked}
         useful += bool(above)
         preferred.update((query, clicked, skipped) for skipped in above)
-    kept = sorted(
-        (query, clicked, skipped)
-        for (query, clicked, skipped), count in preferred.items()
-        if count >= min_clicks and count >= min_share * (count + preferred.get((query, skipped, clicked), 0))
-    )
+    kept = certain(preferred, min_clicks, min_share)
     if not kept:
         raise TripletError(
             f"The {total:,} recorded clicks give no triplet: {useful:,} were on a product with others skipped above "
@@ -80,4 +73,21 @@ def click_triplets(
         notices=(
             f"{len(kept):,} triplets from {total:,} clicks, {useful:,} of which had a skipped product above them.",
         ),
+    )
+
+
+def check_limits(min_clicks: int, min_share: float) -> None:
+    """Raise ValueError for a limit out of its range."""
+    if min_clicks < 1:
+        raise ValueError(f"min_clicks must be 1 or more, not {min_clicks!r}.")
+    if not 0.5 < min_share <= 1:
+        raise ValueError(f"min_share must be above 0.5 and at most 1, not {min_share!r}.")
+
+
+def certain(preferred: Mapping[tuple[str, str, str], int], min_clicks: int, min_share: float) -> list[tuple]:
+    """The (query, clicked, skipped) that were counted often enough and seldom contradicted, in order."""
+    return sorted(
+        (query, clicked, skipped)
+        for (query, clicked, skipped), count in preferred.items()
+        if count >= min_clicks and count >= min_share * (count + preferred.get((query, skipped, clicked), 0))
     )

@@ -1,6 +1,7 @@
 """Making one set of triplets out of two, and two out of one.
 
-:func:`split` takes a validation set from triplets that came without one, so that no product stands on both sides.
+:func:`split` takes a validation set from triplets that came without one, so that no product stands on both sides;
+:func:`split_by_query` does so where products are compared with each other all over, as clicks do.
 :func:`mix` adds triplets that a model was trained on before to new ones, so that it does not forget what it knew.
 """
 
@@ -91,6 +92,61 @@ def split(triplets: Triplets, share: float = 0.1, seed: int = 0) -> SplitTriplet
             f"These {len(triplets):,} triplets can't be split into training and validation: they show only "
             f"{units.max() + 1 if count else 0:,} groups of photos that must stay together. Add triplets of other "
             f"products, or give a validation file of its own."
+        )
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class QuerySplit:
+    """Two sets of triplets that share no query and no pair of query and positive.
+
+    Attributes:
+        train: most of the triplets.
+        validation: the others.
+        dropped: triplets whose query and positive stand the other way round in validation.
+    """
+
+    train: Triplets
+    validation: Triplets
+    dropped: int
+
+    def __str__(self) -> str:
+        return (
+            f"{len(self.train):,} triplets to train on, {len(self.validation):,} to validate with, of other queries: "
+            f"{self.dropped:,} were left out because validation asks for the same pair."
+        )
+
+
+def split_by_query(triplets: Triplets, share: float = 0.1, seed: int = 0) -> QuerySplit:
+    """Split preferences among products that are compared with each other again and again, such as clicks tell.
+
+    There :func:`split` finds no two sets of products with nothing between them, and a skipped product can't be replaced
+    by another one, which nobody has skipped. So, as is usual where rankings are learned, it is queries that are set
+    aside: validation measures what the model makes of queries that it was not trained on, among products it may know.
+
+    Raises:
+        ValueError: ``share`` is not between 0 and 1.
+        TripletError: the triplets can't be split in two.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"The share for validation must be between 0 and 1, not {share!r}.")
+    queries = np.unique(triplets.rows[:, 0])
+    shuffled = np.random.default_rng((seed, 1)).permutation(queries)
+    counts = np.bincount(triplets.rows[:, 0], minlength=len(triplets.images))
+    # So many queries that their triplets come nearest to the share, but neither none nor all.
+    sums = np.cumsum(counts[shuffled])
+    number = int(np.clip(np.abs(sums - share * len(triplets)).argmin() + 1 if len(sums) else 0, 0, len(queries) - 1))
+    validation = np.isin(triplets.rows[:, 0], shuffled[:number])
+    pairs = np.sort(triplets.rows[:, :2], axis=1).astype(np.int64)
+    keys = pairs[:, 0] * len(triplets.images) + pairs[:, 1]
+    dropped = ~validation & np.isin(keys, keys[validation])
+    result = QuerySplit(
+        triplets.select(~validation & ~dropped), triplets.select(validation), int(np.count_nonzero(dropped))
+    )
+    if not len(result.train) or not len(result.validation):
+        raise TripletError(
+            f"These {len(triplets):,} triplets of {len(queries):,} queries can't be split into training and "
+            f"validation. Add triplets of other queries, or give a validation file of its own."
         )
     return result
 

@@ -305,9 +305,7 @@ def test_wrong_options_are_told(train, tmp_path, arguments, message):
     assert not (tmp_path / "c").exists()
 
 
-def test_clicks_are_not_recorded_and_a_taken_name_is_told_at_once(train):
-    with pytest.raises(CommandError, match="does not record clicks"):
-        train("--from-clicks", csv=None)
+def test_a_taken_name_is_told_at_once(train):
     make_version(name="taken")
     with pytest.raises(CommandError, match="taken already"):
         train("--name", "taken")

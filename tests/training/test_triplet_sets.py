@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.triplet_sets import mix, split
+from training.triplet_sets import mix, split, split_by_query
 from training.triplets import TripletError, Triplets, read_triplets
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
@@ -185,3 +185,27 @@ def test_real_triplets_split_without_a_group_on_both_sides():
     assert not set(result.train.images) & set(result.validation.images)
     assert 0.05 < len(result.validation) / len(train) < 0.15
     assert 0.4 < result.validation.in_class().mean() < 0.7
+
+
+def test_a_split_by_query_shares_no_query_and_no_pair():
+    rows = np.array([[q, p, n] for q in range(20) for p, n in ((q ^ 1, 20), ((q + 3) % 20, 21))], dtype=np.int32)
+    triplets = Triplets(tuple(f"{n:02d}.jpg" for n in range(22)), rows, ["clicked"] * 40, ["skipped"] * 40, Path("x"))
+    parts = split_by_query(triplets, 0.2, seed=3)
+    named = [[[part.images[place] for place in row] for row in part.rows] for part in (parts.train, parts.validation)]
+    queries = [{row[0] for row in rows} for rows in named]
+    assert len(parts.validation) == 8 and not queries[0] & queries[1]
+    pairs = [{frozenset(row[:2]) for row in rows} for rows in named]
+    assert not pairs[0] & pairs[1]
+    assert len(parts.train) + len(parts.validation) + parts.dropped == 40 and parts.dropped
+    assert f"{parts.dropped} were left out" in str(parts)
+    again = split_by_query(triplets, 0.2, seed=3)
+    assert again.validation.images == parts.validation.images
+    assert split_by_query(triplets, 0.2, seed=4).validation.images != parts.validation.images
+
+
+def test_one_query_cannot_be_split():
+    triplets = Triplets(("a", "b", "c"), np.array([[0, 1, 2]]), ["clicked"], ["skipped"], Path("x"))
+    with pytest.raises(TripletError, match="1 queries can't be split"):
+        split_by_query(triplets)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        split_by_query(triplets, 1)

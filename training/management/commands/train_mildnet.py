@@ -23,6 +23,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.models import EMBEDDING_DIM, ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
 from training.aspects import PHOTOS
+from training.click_triplets import MIN_CLICKS, MIN_SHARE
 from training.management.commands.calibrate_mildnet import default_weights_cache, tell_aspects
 from training.progress_bars import ProgressBars
 from training.training_options import MONITORS, OPTIMIZERS, SCHEDULES, TrainingOptions
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from training.triplets import Triplets
 
 VALIDATION_SHARE = 0.1
+# The triplets of a run from clicks: the shop records more of them meanwhile.
+CLICKS = "clicks.csv"
 # Augmented views of each photo in the cache: each costs a pass of all photos through the network, once.
 VIEWS = 2
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -60,6 +63,18 @@ class Command(BaseCommand):
         )
         data.add_argument("--from-catalog", action="store_true", help="Make triplets of the shop's own products.")
         data.add_argument("--from-clicks", action="store_true", help="Make triplets of recorded clicks.")
+        data.add_argument(
+            "--min-clicks",
+            type=int,
+            metavar="N",
+            help=f"With --from-clicks: so many clicks must prefer one product to another ({MIN_CLICKS}).",
+        )
+        data.add_argument(
+            "--min-share",
+            type=float,
+            metavar="X",
+            help=f"Of all clicks that chose between the two, so many must agree ({MIN_SHARE}).",
+        )
         data.add_argument(
             "--validation",
             type=Path,
@@ -218,6 +233,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.quiet = options["verbosity"] == 0
         self.folder: Path | None = None
+        self.clicks: Triplets | None = None
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
         if options["report_only"]:
@@ -285,7 +301,7 @@ class Command(BaseCommand):
                 )
         distribution = self._distribution(options)
         with ProgressBars(self.stderr, self.quiet) as bars:
-            data = self._data(options, bars)
+            data = self._data(options, bars, folder if resumed else None)
             setup, given_weights = self._setup(options, record, bars)
             bars.close()
             if record and record["data"]["sha256"] != data.sha256():
@@ -315,13 +331,6 @@ class Command(BaseCommand):
                     "run, --resume FOLDER."
                 ),
                 returncode=2,
-            )
-        if options["from_clicks"]:
-            raise CommandError(
-                _(
-                    "The shop does not record clicks, so there are none to learn from. Train on the catalogue "
-                    "(--from-catalog) or on a CSV of triplets (--triplets)."
-                )
             )
         if options["monitor"] in ("recall_at_1", "mean_average_precision") and not options["retrieval"]:
             raise CommandError(
@@ -355,15 +364,23 @@ class Command(BaseCommand):
             self._say(_("Training on %(count)d devices.") % {"count": distribution.replicas})
         return distribution
 
-    def _data(self, options: dict[str, Any], bars: ProgressBars) -> TrainingData:
-        """Read and check everything, with all that is wrong in one report, before anything is computed."""
+    def _data(self, options: dict[str, Any], bars: ProgressBars, resumed: Path | None) -> TrainingData:
+        """Read and check everything, with all that is wrong in one report, before anything is computed.
+
+        Args:
+            resumed: the folder of the run that goes on. It goes on with the clicks that it began with.
+        """
         from training.retrieval_set import RetrievalSet
         from training.training_data import join
-        from training.triplet_sets import split
+        from training.triplet_sets import split, split_by_query
 
         retrieval = RetrievalSet.read(options["retrieval"], options["images"]) if options["retrieval"] else None
         if options["from_catalog"]:
             train = self._catalogue(options, bars)
+        elif options["from_clicks"] and resumed is not None:
+            train = self._read(resumed / CLICKS, self._photos_folder(options), bars)
+        elif options["from_clicks"]:
+            train = self.clicks = self._clicks(options, bars)
         else:
             train = self._read(options["triplets"], options["images"], bars)
         old = None
@@ -372,7 +389,8 @@ class Command(BaseCommand):
         if options["validation"]:
             validation = self._read(options["validation"], options["images"], bars)
         else:
-            parts = split(train, VALIDATION_SHARE, options["seed"] or 0)
+            parting = split_by_query if options["from_clicks"] else split
+            parts = parting(train, VALIDATION_SHARE, options["seed"] or 0)
             self._say(str(parts))
             train, validation = parts.train, parts.validation
         bystanders = self._bystanders(options["bystanders"]) if options["bystanders"] else []
@@ -395,8 +413,7 @@ class Command(BaseCommand):
     def _catalogue(self, options: dict[str, Any], bars: ProgressBars) -> Triplets:
         from training.catalogue_triplets import catalogue_triplets
 
-        folder = self._cache_folder(options) / "photos"
-        found = catalogue_triplets(folder, seed=options["seed"] or 0, progress=bars.photos)
+        found = catalogue_triplets(self._photos_folder(options), seed=options["seed"] or 0, progress=bars.photos)
         bars.close()
         for name, reason in found.skipped[:10]:
             self.stderr.write(f"{name}: {reason}")
@@ -405,6 +422,26 @@ class Command(BaseCommand):
             % {"triplets": len(found.triplets), "photos": found.photos, "products": found.products}
         )
         return found.triplets
+
+    def _clicks(self, options: dict[str, Any], bars: ProgressBars) -> Triplets:
+        from training.shop_clicks import shop_click_triplets
+
+        given = {name: options[name] for name in ("min_clicks", "min_share") if options[name] is not None}
+        try:
+            found = shop_click_triplets(self._photos_folder(options), **given, progress=bars.photos)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        bars.close()
+        for name, reason in found.skipped[:10]:
+            self.stderr.write(f"{name}: {reason}")
+        self._say(
+            _("%(triplets)d triplets of %(products)d products, from %(choices)d choices of shoppers.")
+            % {"triplets": len(found.triplets), "products": found.products, "choices": found.choices}
+        )
+        return found.triplets
+
+    def _photos_folder(self, options: dict[str, Any]) -> Path:
+        return self._cache_folder(options) / "photos"
 
     def _bystanders(self, folder: Path) -> list[Path]:
         from shop_similarity.images import ImageError, open_image
@@ -562,6 +599,8 @@ class Command(BaseCommand):
         if record is None and distribution.chief:
             folder.mkdir(parents=True, exist_ok=True)
             write_triplets(data.validation, folder / VALIDATION)
+            if self.clicks is not None:
+                write_triplets(self.clicks, folder / CLICKS)
             write_json(folder / RUN_FILE, self._record(setup, data, options))
             self.folder = folder
             self._say(_("Run: %(folder)s") % {"folder": folder})
