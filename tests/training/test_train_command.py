@@ -65,6 +65,7 @@ def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
                 "--cache",
                 str(tmp_path / "c"),
             ),
+            "--no-aspects",
             *arguments,
             verbosity=options.pop("verbosity", 0),
             **options,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from argparse import BooleanOptionalAction
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,11 @@ class Command(BaseCommand):
         )
 
         parser.add_argument(
-            "--no-aspects",
-            action="store_true",
-            help="Do not find out what colour, pattern and shape add to its similarities; fit_aspects can do so later.",
+            "--aspects",
+            action=BooleanOptionalAction,
+            default=True,
+            help="Find out what colour, pattern and shape add to its similarities (default); fit_aspects can do so "
+            "later.",
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -126,7 +129,7 @@ class Command(BaseCommand):
         if options["activate"]:
             self._activate(version, options)
         # Last, so that workers can begin: it takes as long as some hundreds of photos.
-        if not options["no_aspects"]:
+        if options["aspects"]:
             tell_aspects(self, version, *made[0], quiet=options["verbosity"] == 0)
 
     def _activate(self, version: ModelVersion, options: dict[str, Any]) -> None:

@@ -218,9 +218,10 @@ class Command(BaseCommand):
         )
         run.add_argument("--name", help="Of the version; by default the architecture's name and a number.")
         run.add_argument(
-            "--no-aspects",
-            action="store_true",
-            help="Do not find out what colour, pattern and shape add to the version's similarities.",
+            "--aspects",
+            action=BooleanOptionalAction,
+            default=True,
+            help="Find out what colour, pattern and shape add to the version's similarities (default).",
         )
         run.add_argument("--no-store", action="store_true", help="Keep the result in the run's folder alone.")
         run.add_argument(
@@ -318,7 +319,7 @@ class Command(BaseCommand):
         self._say(_("Report: %(path)s") % {"path": folder / "report.html"})
         if version is not None:
             self._hand_over(version, run, data, options)
-            if not options["no_aspects"]:
+            if options["aspects"]:
                 features = run.training_features(PHOTOS)
                 tell_aspects(self, version, run.model, features, quiet=self.quiet)
 
