@@ -7,11 +7,15 @@ vectors without a preferred direction, the angle between them divided by pi, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from .models import EMBEDDING_DIM
+
+# What stands further down a list than this is on no page that anybody compares with the others.
+_MOST_COMPARED = 1_000
 
 
 def codes_from(codes: Sequence[bytes]) -> np.ndarray:
@@ -25,62 +29,63 @@ def likeness(code: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.cos(np.pi * differing / EMBEDDING_DIM)
 
 
-def without_duplicates(
-    codes: np.ndarray, groups: Sequence[frozenset[str]], taken: np.ndarray, taken_groups: set[str], threshold: float
+def select(
+    scores: np.ndarray,
+    codes: np.ndarray,
+    groups: Sequence[frozenset[str]],
+    *,
+    count: int,
+    diversity: float = 0.0,
+    threshold: float = 2.0,
+    taken: np.ndarray | None = None,
+    taken_groups: Iterable[str] = (),
 ) -> list[int]:
-    """Places of those that are neither a variant nor a near-copy of what comes before them.
-
-    Args:
-        codes: (n, 64), best first.
-        groups: for each the groups of variants that it belongs to.
-        taken: (m, 64) codes of what stands in the list already.
-        taken_groups: their groups of variants.
-        threshold: cosine from which two are near-copies; above 1 none are.
-    """
-    gone = np.zeros(len(codes), dtype=bool)
-    if threshold <= 1:
-        for code in taken:
-            gone |= likeness(code, codes) >= threshold
-    met = set(taken_groups)
-    kept = []
-    for place, code in enumerate(codes):
-        if gone[place] or met & groups[place]:
-            continue
-        kept.append(place)
-        met |= groups[place]
-        if threshold <= 1:
-            gone[place:] |= likeness(code, codes[place:]) >= threshold
-    return kept
-
-
-def marginal_relevance(scores: np.ndarray, codes: np.ndarray, taken: np.ndarray, diversity: float) -> list[int]:
-    """Order by maximal marginal relevance.
+    """The best ones in their order, by maximal marginal relevance, none of them a near-copy or a variant of another.
 
     The next one is always that with the largest ``(1 - diversity) * score - diversity * likeness``, likeness being that
     to the most similar one that stands in the list already (J. Carbonell and J. Goldstein, "The use of MMR,
     diversity-based reranking for reordering documents and producing summaries", SIGIR 1998). A likeness below 0 counts
-    as 0: to be the opposite is no merit.
+    as 0: to be the opposite is no merit. Each choice depends on those before it alone, so a smaller ``count`` gives the
+    beginning of what a larger one gives.
 
     Args:
         scores: (n,), descending.
         codes: (n, 64).
-        taken: (m, 64) codes of what stands in the list already.
-        diversity: 0 to 1; 0 leaves the order as it is.
+        groups: for each the groups of variants that it belongs to.
+        count: how many to select at most.
+        diversity: 0 to 1; 0 keeps the order of the scores.
+        threshold: likeness from which two are near-copies; above 1 none are.
+        taken: (m, 64) codes of what stands in the list before.
+        taken_groups: their groups of variants.
 
     Returns:
-        The n places in their new order. Of equals the first comes first.
+        Places in the arguments. Of equals the first comes first.
     """
-    if not diversity or len(scores) < 2:
-        return list(range(len(scores)))
-    nearest = np.zeros(len(scores))
-    for code in taken:
-        np.maximum(nearest, likeness(code, codes), out=nearest)
-    relevance = (1 - diversity) * scores
     left = np.ones(len(scores), dtype=bool)
-    order = []
-    for _ in range(len(scores)):
+    nearest = np.zeros(len(scores))
+    met = set(taken_groups)
+    by_group: dict[str, list[int]] = defaultdict(list)
+    for place, own in enumerate(groups):
+        for group in own:
+            by_group[group].append(place)
+        if own & met:
+            left[place] = False
+    compared = bool(diversity) or threshold <= 1
+    if compared and taken is not None:
+        for code in taken[:_MOST_COMPARED]:
+            np.maximum(nearest, likeness(code, codes), out=nearest)
+        left &= nearest < threshold
+    more = _MOST_COMPARED - (0 if taken is None else len(taken))
+    relevance = (1 - diversity) * np.asarray(scores, dtype=np.float64)
+    chosen: list[int] = []
+    while len(chosen) < count and left.any():
         best = int(np.where(left, relevance - diversity * nearest, -np.inf).argmax())
+        chosen.append(best)
         left[best] = False
-        order.append(best)
-        np.maximum(nearest, likeness(codes[best], codes), out=nearest)
-    return order
+        for group in groups[best]:
+            left[by_group[group]] = False
+        if compared and len(chosen) <= more:
+            alike = likeness(codes[best], codes)
+            left &= alike < threshold
+            np.maximum(nearest, alike, out=nearest)
+    return chosen

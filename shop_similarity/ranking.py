@@ -13,12 +13,9 @@ import numpy as np
 
 from .candidates import Candidate, Match, Pool
 from .conf import get_settings
-from .diversity import codes_from, marginal_relevance, without_duplicates
+from .diversity import codes_from, select
 from .rules import Rules
 from .search_options import SearchOptions
-
-# Reordering takes the square of their number; what comes later is on no page that anybody compares.
-_MOST_DIVERSIFIED = 1_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Ranking:
     """A list in the making.
 
     Args:
-        options: diversity and whether near-identical products are collapsed.
+        options: the page, diversity and whether near-identical products are collapsed.
         rules: pins and boosts.
         pinnable: keys of those pinned products that may be shown.
     """
@@ -50,6 +47,7 @@ class Ranking:
         self._diversity = settings.diversity if options.diversity is None else options.diversity
         self._threshold = settings.duplicate_similarity if options.collapse else 2.0
         self._collapse = options.collapse
+        self._offset, self._wanted = options.offset, options.offset + options.limit
         self._category_boost = settings.category_boost if settings.category else 0.0
         self._rules = rules
         self._pins = [pin for pin in rules.pins if pin.category or pin.product_id in pinnable]
@@ -59,15 +57,16 @@ class Ranking:
         self._codes = codes_from([])
         self._groups: set[str] = set()
 
-    def __len__(self) -> int:
-        return len(self._ranked) + len(self._fixed)
+    @property
+    def is_complete(self) -> bool:
+        """Whether the list reaches to the end of the page, wherever pinned products stand."""
+        return len(self._ranked) >= self._wanted
 
     def extend(self, pool: Pool) -> None:
         """Append what of a pool belongs into the list, best first."""
         scores = {candidate.product_id: self._score(candidate, pool) for candidate in pool.candidates}
         candidates = sorted(pool.candidates, key=lambda candidate: -scores[candidate.product_id])
-        first = not self._started
-        if first:
+        if not self._started:
             self._start(candidates)
         pinned = {place.product_id for place, _ in self._fixed}
         candidates = [
@@ -76,31 +75,23 @@ class Ranking:
             if candidate.product_id not in pinned
             and not (self._collapse and candidate.variant_groups & pool.own_variant_groups)
         ]
-        if not candidates:
-            return
         codes = codes_from([candidate.code for candidate in candidates])
-        if self._collapse:
-            kept = without_duplicates(
-                codes,
-                [candidate.variant_groups for candidate in candidates],
-                self._codes,
-                self._groups,
-                self._threshold,
-            )
-            candidates, codes = [candidates[place] for place in kept], codes[kept]
-        if first and len(candidates) <= _MOST_DIVERSIFIED:
-            order = marginal_relevance(
-                np.array([scores[candidate.product_id] for candidate in candidates]),
-                codes,
-                self._codes,
-                self._diversity,
-            )
-            candidates, codes = [candidates[place] for place in order], codes[order]
-        self._take(candidates, codes)
-        self._ranked += candidates
+        order = select(
+            np.array([scores[candidate.product_id] for candidate in candidates]),
+            codes,
+            [candidate.variant_groups if self._collapse else frozenset() for candidate in candidates],
+            count=self._wanted - len(self._ranked),
+            diversity=self._diversity,
+            threshold=self._threshold,
+            taken=self._codes,
+            taken_groups=self._groups,
+        )
+        selected = [candidates[place] for place in order]
+        self._take(selected, codes[order])
+        self._ranked += selected
 
-    def page(self, offset: int, limit: int) -> list[Place]:
-        """The places from ``offset`` on, at most ``limit``."""
+    def page(self) -> list[Place]:
+        """The places from ``options.offset`` on, at most ``options.limit``."""
         if not self._started:
             self._start([])
         taken: dict[int, Place] = {}
@@ -111,7 +102,7 @@ class Ranking:
             taken[position] = place
         places: list[Place] = []
         ranked = iter(self._ranked)
-        while len(places) < offset + limit:
+        while len(places) < self._wanted:
             position = len(places) + 1
             if position in taken:
                 places.append(taken.pop(position))
@@ -121,7 +112,7 @@ class Ranking:
                 # The list is shorter than a pinned product's position: it closes it.
                 places += [taken[position] for position in sorted(taken)]
                 break
-        return places[offset : offset + limit]
+        return places[self._offset : self._wanted]
 
     def _score(self, candidate: Candidate, pool: Pool) -> float:
         same = bool(candidate.categories & pool.own_categories)

@@ -262,9 +262,9 @@ def _find(
     ranking = Ranking(options, rules, _pinnable(rules, allowed, exclude, hidden))
     for pool in pools(scope, options.limit):
         ranking.extend(pool)
-        if len(ranking) >= options.offset + options.limit:
+        if ranking.is_complete:
             break
-    places = ranking.page(options.offset, options.limit)
+    places = ranking.page()
     explanations = _explanations(version, query, places) if options.explain else {}
     return [
         Found(

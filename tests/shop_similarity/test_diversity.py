@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product
 from shop_similarity import search_paths
-from shop_similarity.diversity import codes_from, likeness, marginal_relevance, without_duplicates
+from shop_similarity.diversity import codes_from, likeness, select
 from shop_similarity.search import SearchOptions, similar_products
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
 from tests.shop_similarity.shops import direction, make_shop, mixed, names
@@ -41,26 +41,28 @@ def test_likeness_of_codes_is_nearly_the_cosine():
 
 def test_near_copies_and_variants_go_and_the_best_of_them_stays():
     vectors = [direction("a"), mixed({"a": 0.99}, "copy"), mixed({"a": 0.9}, "other"), direction("b"), direction("c")]
-    codes, no_groups = _codes(np.stack(vectors)), [frozenset()] * 5
-    none = codes_from([])
-    assert without_duplicates(codes, no_groups, none, set(), 0.97) == [0, 2, 3, 4]
-    assert without_duplicates(codes, no_groups, none, set(), 1.01) == [0, 1, 2, 3, 4]
-    groups = [frozenset({"1"}), frozenset(), frozenset(), frozenset({"1"}), frozenset({"2"})]
-    assert without_duplicates(codes, groups, none, set(), 1.01) == [0, 1, 2, 4]
-    assert without_duplicates(codes, groups, none, {"2"}, 0.97) == [0, 2]
-    assert without_duplicates(codes, no_groups, _codes(direction("b")[None]), set(), 0.97) == [0, 2, 4]
+    codes, no_groups, scores = _codes(np.stack(vectors)), [frozenset()] * 5, np.linspace(1, 0.5, 5)
+    assert select(scores, codes, no_groups, count=9, threshold=0.97) == [0, 2, 3, 4]
+    assert select(scores, codes, no_groups, count=2, threshold=0.97) == [0, 2]
+    assert select(scores, codes, no_groups, count=9, threshold=1.01) == [0, 1, 2, 3, 4]
+    groups = [frozenset({"1"}), frozenset(), frozenset({"3"}), frozenset({"1"}), frozenset({"2", "3"})]
+    assert select(scores, codes, groups, count=9) == [0, 1, 2]
+    assert select(scores, codes, groups, count=9, threshold=0.97, taken_groups={"2"}) == [0, 2]
+    before = _codes(direction("b")[None])
+    assert select(scores, codes, no_groups, count=9, threshold=0.97, taken=before) == [0, 2, 4]
+    assert select(scores[:0], codes[:0], [], count=9, taken=before) == []
 
 
-def test_marginal_relevance_passes_over_what_is_like_the_first():
+def test_diversity_passes_over_what_is_like_the_first():
     vectors = [direction("a"), mixed({"a": 0.9}, "like a"), direction("b")]
-    codes, scores, none = _codes(np.stack(vectors)), np.array([0.9, 0.85, 0.8]), codes_from([])
-    assert marginal_relevance(scores, codes, none, 0.0) == [0, 1, 2]
-    assert marginal_relevance(scores, codes, none, 0.2) == [0, 2, 1]
+    codes, groups, scores = _codes(np.stack(vectors)), [frozenset()] * 3, np.array([0.9, 0.85, 0.8])
+    assert select(scores, codes, groups, count=3) == [0, 1, 2]
+    assert select(scores, codes, groups, count=3, diversity=0.2) == [0, 2, 1]
     # Where the difference in similarity is larger than what diversity is worth, similarity decides.
-    assert marginal_relevance(np.array([0.9, 0.85, 0.5]), codes, none, 0.2) == [0, 1, 2]
-    assert marginal_relevance(scores, codes, _codes(direction("b")[None]), 0.2)[-1] == 2
+    assert select(np.array([0.9, 0.85, 0.5]), codes, groups, count=3, diversity=0.2) == [0, 1, 2]
+    assert select(scores, codes, groups, count=3, diversity=0.2, taken=_codes(direction("b")[None]))[-1] == 2
     # Equals keep their order.
-    assert marginal_relevance(np.full(3, 0.5), codes[[0, 0, 0]], none, 0.5) == [0, 1, 2]
+    assert select(np.full(3, 0.5), codes[[0, 0, 0]], groups, count=3, diversity=0.5) == [0, 1, 2]
 
 
 def test_order_follows_the_formula():
@@ -78,7 +80,9 @@ def test_order_follows_the_formula():
         best = max(left, key=worth)
         expected.append(best)
         left.remove(best)
-    assert marginal_relevance(scores, codes, codes_from([]), 0.4) == expected
+    groups = [frozenset()] * 25
+    for count in (25, 7):
+        assert select(scores, codes, groups, count=count, diversity=0.4) == expected[:count]
     assert expected != list(range(25))
 
 
