@@ -8,7 +8,6 @@ from django import template
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 from django.http import QueryDict
-from django.template.loader import select_template
 from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -16,7 +15,7 @@ from django.utils.safestring import SafeString
 from ..conf import get_settings
 from ..serving import version_for
 from ..thumbnails import WIDTHS, sources
-from ..widget_choices import choices_of
+from ..widget_choices import Choices, choices_of
 from ..widget_context import Address, fragment_url, frame, widget_context
 from ..widget_options import TEMPLATE, WidgetOptions
 
@@ -92,15 +91,23 @@ def similar_products(
     if lazy:
         if among is not None:
             raise ValueError("similar_products can't be lazy with `among`: give it other options, or leave lazy out.")
-        return _lazy(product, chosen, choices, request)
+        return _lazy(context, product, chosen, choices, request)
     address = Address.of_page(request) if request else None
     values = widget_context(product, chosen, choices, request=request, address=address, among=among)
     if values is None:
         return ""
-    return select_template([template_name]).render({**context.flatten(), **values}, request=request)
+    return _render(context, template_name, values)
 
 
-def _lazy(product: models.Model, options: WidgetOptions, choices: Any, request: Any) -> str:
+def _render(context: template.Context, name: str, values: dict[str, Any]) -> str:
+    """Within the page's own context and engine, as ``{% include %}`` does."""
+    with context.push(**values):
+        return context.template.engine.get_template(name).render(context)
+
+
+def _lazy(
+    context: template.Context, product: models.Model, options: WidgetOptions, choices: Choices, request: Any
+) -> str:
     src = fragment_url(product, options, choices)
     if not src:
         raise ImproperlyConfigured(
@@ -113,4 +120,4 @@ def _lazy(product: models.Model, options: WidgetOptions, choices: Any, request: 
     address = Address.of_fragment(product, options)
     values = frame(product, options, choices, version=version, address=address)
     values |= {"src": src, "page_url": address.url(choices.parameters()), "places": range(options.limit)}
-    return select_template(["shop_similarity/similar_products_lazy.html"]).render(values, request=request)
+    return _render(context, "shop_similarity/similar_products_lazy.html", values)

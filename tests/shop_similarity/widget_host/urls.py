@@ -13,17 +13,20 @@ HTMX = Path(django_htmx.__file__).parent / "static" / "django_htmx" / "htmx-2.mi
 
 PAGE = """{% load shop_similarity %}<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Host</title>{% similar_products_styles %}{% if script %}{% similar_products_scripts %}{% endif %}
+<title>Host</title>
+{% if shop %}{% load static %}<link rel="stylesheet" href="{% static 'catalog/shop.css' %}">{% endif %}
+{% similar_products_styles %}{% if script %}{% similar_products_scripts %}{% endif %}
 {% if htmx %}<meta name="htmx-config" content='{"includeIndicatorStyles": false}'><script src="/htmx.js" defer></script>
 {% endif %}<link rel="stylesheet" href="/host.css"></head>
-<body class="{{ theme }}"><main><h1>{{ product }}</h1><div id="before"></div>WIDGET
+<body class="{{ theme }}"><main><h1>{{ product }}</h1><div id="before"></div><div class="similar">WIDGET</div>
 <p id="after">What follows.</p></main></body></html>"""
 
 STYLE = """
 body { background: #fff; color: #222; font: 1rem/1.5 sans-serif; margin: 1rem; }
 #before { height: var(--before, 0); }
 body.far { --before: 3000px; }
-body.night { background: #0b1020; color: #dfe6ff; --similar-products-radius: 20px; --similar-products-picture: #1b2440; }
+body.night { background: #0b1020; color: #dfe6ff; }
+body.night { --similar-products-radius: 20px; --similar-products-picture: #1b2440; }
 """
 
 WIDGETS = {
@@ -41,6 +44,7 @@ def page(request: HttpRequest, widget: str, pk: int) -> HttpResponse:
     context = {
         "product": Product.objects.get(pk=pk),
         "theme": request.GET.get("theme", ""),
+        "shop": "shop" in request.GET,
         "htmx": "htmx" in request.GET,
         "script": "no-script" not in request.GET,
     }
@@ -49,6 +53,8 @@ def page(request: HttpRequest, widget: str, pk: int) -> HttpResponse:
 
 urlpatterns = [
     path("host/<str:widget>/<int:pk>/", page),
+    # Browsers ask for it unasked.
+    path("favicon.ico", lambda request: HttpResponse(status=204)),
     path("host.css", lambda request: HttpResponse(STYLE, content_type="text/css")),
     path("htmx.js", lambda request: FileResponse(HTMX.open("rb"), content_type="text/javascript")),
     path("", include("catalog.urls")),
