@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from drf_spectacular.extensions import OpenApiSerializerExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiExample, OpenApiResponse, extend_schema
 
@@ -20,6 +21,16 @@ def operation(**described: Any) -> Callable[[Callable], Callable]:
         return extend_schema(**described)(method)
 
     return decorate
+
+
+class _ClosedForm(OpenApiSerializerExtension):
+    """Fields that the form does not have are refused, so the schema says that there are no others."""
+
+    target_class = "shop_similarity.api.parameters.ImageForm"
+
+    def map_serializer(self, auto_schema: AutoSchema, direction: str) -> dict[str, Any]:
+        schema = auto_schema._map_serializer(self.target, direction, bypass_extensions=True)
+        return {**schema, "additionalProperties": False}
 
 
 SEARCH_TAG = "Similar products"

@@ -11,6 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
@@ -35,10 +37,21 @@ class NumberField(serializers.FloatField):
 
 
 class BooleanField(serializers.BooleanField):
+    """``true`` or ``false``, in an address or a form as text."""
+
     def to_internal_value(self, data: Any) -> bool:
-        if data not in ("true", "false", True, False):
+        if not isinstance(data, str) or data not in ("true", "false"):
             self.fail("invalid", input=str(data)[:40])
-        return data in ("true", True)
+        return data == "true"
+
+
+class JSONBooleanField(serializers.BooleanField):
+    """A JSON boolean."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=str(data)[:40])
+        return data
 
 
 class TextField(serializers.RegexField):
@@ -69,3 +82,9 @@ class CropField(serializers.RegexField):
 def crop_edges(text: str | None) -> tuple[float, ...] | None:
     """The edges that a :class:`CropField` gave as text."""
     return None if text is None else tuple(float(edge) for edge in text.split(","))
+
+
+# REST framework's schema would describe the address that a stored file has, whatever the shop has set.
+@extend_schema_field(OpenApiTypes.BINARY)
+class PhotoField(serializers.FileField):
+    """An upload."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.http import Http404
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _lazy
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers
@@ -20,7 +21,7 @@ from ..status import status, version_rows
 from . import documentation
 from .base import SimilarityAPIView, permission
 from .documentation import OPERATIONS_TAG, operation, problems
-from .fields import BooleanField, IntegerField
+from .fields import IntegerField, JSONBooleanField, TextField
 from .paging import page_links
 from .parameters import MAX_LIMIT, MAX_OFFSET, Parameters
 from .parsers import JSONParser
@@ -95,10 +96,8 @@ class VersionView(SimilarityAPIView):
 class ActivationSerializer(serializers.Serializer):
     """How a version is to be activated."""
 
-    note = serializers.CharField(
-        default="", allow_blank=True, max_length=500, help_text="Who wants it and why; kept with the version."
-    )
-    force = BooleanField(default=False, help_text="Whatever the comparison with the active version says.")
+    note = TextField(default="", max_length=500, help_text=_lazy("Who wants it and why; kept with the version."))
+    force = JSONBooleanField(default=False, help_text=_lazy("Whatever the comparison with the active version says."))
 
 
 class ActivationView(SimilarityAPIView):

@@ -11,7 +11,7 @@ from rest_framework import serializers
 
 from ..aspects import ASPECTS
 from ..search_options import MOST_CATEGORIES, Filters, SearchOptions
-from .fields import BooleanField, CropField, IntegerField, NumberField, TextField
+from .fields import BooleanField, CropField, IntegerField, NumberField, PhotoField, TextField
 from .problems import Unprocessable
 
 MAX_LIMIT = 100
@@ -108,7 +108,7 @@ class BasketParameters(SearchParameters):
 class ImageForm(SearchParameters):
     """The form of a search by photo."""
 
-    image = serializers.FileField(
+    image = PhotoField(
         allow_empty_file=True, help_text=_("The photo: JPEG, PNG, WebP, GIF or AVIF, unless the shop has set others.")
     )
     crop = CropField(

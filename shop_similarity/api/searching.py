@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -163,10 +164,13 @@ class ImageSearchResultsView(SimilarityAPIView):
         responses={200: ImageSearchSerializer, **problems(400, 404, 422, 503)},
         examples=documentation.IMAGE_SEARCH,
     )
-    def get(self, request: Request, id: Any) -> Response:
+    def get(self, request: Request, id: str) -> Response:
         values = SearchParameters.read(request.query_params)
         options = search_options(values)
-        query = VisualQuery.objects.select_related("version").filter(pk=id).first()
+        try:
+            query = VisualQuery.objects.select_related("version").filter(pk=uuid.UUID(id)).first()
+        except ValueError:
+            query = None
         if query is None:
             raise Http404(_("There is no such search by photo, or it has expired: send the photo again."))
         return Response(_photo_answer(request, query, options, page_values=request.query_params))

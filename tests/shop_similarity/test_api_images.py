@@ -232,6 +232,7 @@ def test_lean_is_refused_before_the_photo_waits(client, products):
 
 def test_unknown_expired_and_failed_searches(client, products, answered):
     problem(client.get(f"{URL}5b8f9c3e-0000-4000-8000-000000000000/"), 404, "not-found")
+    problem(client.get(f"{URL}no-uuid/"), 404, "not-found")
     key = client.post(URL, {"image": photo()}).json()["id"]
     VisualQuery.objects.filter(pk=key).update(vector=None, error=VisualQuery.Error.FAILED)
     problem(client.get(f"{URL}{key}/"), 404, "not-found")
