@@ -68,7 +68,7 @@ class FiltersForm(forms.Form):
     page = forms.IntegerField(min_value=1, max_value=MOST_PAGES, required=False)
 
     def __init__(self, data: Any, *, categories: list[tuple[str, str]], leanings: bool) -> None:
-        super().__init__(data)
+        super().__init__(data, label_suffix="")
         if categories:
             self.fields["category"].choices = [("", _("All categories")), *categories]
         else:

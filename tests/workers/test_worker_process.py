@@ -182,7 +182,8 @@ def test_warm_shutdown_ends_after_the_batch(tiny_version, celery_worker_process)
 
 def test_pool_of_processes_embeds_too(tiny_version, celery_worker_process):
     tiny_version()
-    worker = celery_worker_process("--pool", "prefork", "--concurrency", "2", env=_environment())
+    # "prefork" would mean the pool that the app is configured with, for Celery takes it for "nothing was said".
+    worker = celery_worker_process("--pool", "processes", "--concurrency", "2", env=_environment())
     for number in range(10):
         add_photo(make_product(), _jpeg(number), f"{number}.jpg")
     _until(lambda: Embedding.objects.count() == 10, worker, timeout=120)

@@ -62,6 +62,8 @@
         this.results.dataset.visualSearchResults = "";
         this.root.after(this.results);
       }
+      // A photo that was dropped is not in the field, which the browser would call empty.
+      this.form.noValidate = true;
       this.form.addEventListener("submit", (event) => {
         event.preventDefault();
         this.search();
@@ -369,7 +371,7 @@
         }
         if (found.dataset.visualSearchState === "found") {
           this.results.replaceChildren(document.adoptNode(found));
-          this.say(found.querySelector("[data-visual-search-summary]")?.textContent ?? "");
+          this.say(found.querySelector("[data-visual-search-summary]")?.textContent ?? "", true);
           found.querySelector("h2")?.focus({ preventScroll: false });
           this.root.dispatchEvent(new CustomEvent("visual-search:shown", { bubbles: true, detail: { url } }));
           return;
@@ -416,7 +418,9 @@
       this.results.setAttribute("aria-busy", String(on));
     }
 
-    say(text) {
+    // What stands elsewhere on the page too is only spoken.
+    say(text, isElsewhere = false) {
+      this.status.classList.toggle("visual-search__status--spoken", isElsewhere);
       this.status.textContent = text;
     }
 
