@@ -67,7 +67,7 @@ class Ranking:
         scores = {candidate.product_id: self._score(candidate, pool) for candidate in pool.candidates}
         candidates = sorted(pool.candidates, key=lambda candidate: -scores[candidate.product_id])
         if not self._started:
-            self._start(candidates)
+            self._start(candidates, pool.own_variant_groups)
         pinned = {place.product_id for place, _ in self._fixed}
         candidates = [
             candidate
@@ -93,7 +93,7 @@ class Ranking:
     def page(self) -> list[Place]:
         """The places from ``options.offset`` on, at most ``options.limit``."""
         if not self._started:
-            self._start([])
+            self._start([], frozenset())
         taken: dict[int, Place] = {}
         for place, position in sorted(self._fixed, key=lambda fixed: fixed[1] is None):
             position = position or 1
@@ -118,7 +118,7 @@ class Ranking:
         same = bool(candidate.categories & pool.own_categories)
         return candidate.similarity + self._category_boost * same + self._rules.boost(candidate)
 
-    def _start(self, candidates: Sequence[Candidate]) -> None:
+    def _start(self, candidates: Sequence[Candidate], own_variant_groups: frozenset[str]) -> None:
         """Fill the pins' places: everything else makes way for them."""
         self._started = True
         by_key = {candidate.product_id: candidate for candidate in candidates}
@@ -129,7 +129,14 @@ class Ranking:
                 candidate, key = by_key.get(pin.product_id), pin.product_id
             else:
                 candidate = next(
-                    (c for c in candidates if pin.category in c.categories and c.product_id not in named), None
+                    (
+                        c
+                        for c in candidates
+                        if pin.category in c.categories
+                        and c.product_id not in named
+                        and not c.variant_groups & own_variant_groups
+                    ),
+                    None,
                 )
                 if candidate is None:
                     continue

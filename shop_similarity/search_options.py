@@ -104,7 +104,9 @@ def _price(value: Any) -> Decimal | None:
     if not price.is_finite():
         raise ValueError(_("%(value)r is no price; write a number such as 19.90.") % {"value": str(value)[:40]})
     if not 0 <= price < _MOST_PRICE:
-        raise ValueError(_("%(value)s is no price: it must be 0 or more, and no fortune.") % {"value": str(value)[:40]})
+        raise ValueError(
+            _("%(value)s is no price: it must be 0 or more and have at most 15 digits.") % {"value": str(value)[:40]}
+        )
     return price
 
 
