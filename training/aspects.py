@@ -36,12 +36,11 @@ FAMILIES = 100
 PHOTOS = 1_000
 FEWEST_PHOTOS = 8
 RANK = 256
-# Of four families one is left out when it is measured how well the aspects are told apart.
-HELD_OUT = 4
-# Of the pairs of left-out drawings that share one aspect alone, that aspect must come first in so many on average, and
-# each aspect in more than the third that chance gives.
-TOLD_APART = 0.55
-_CHANCE = 1 / len(ASPECTS)
+# Parts of the families, each left out once when it is measured how well the aspects are told apart.
+FOLDS = 4
+# In so many of the left-out families each aspect must contribute most to the pair of drawings that shares it. Chance
+# gives a third, and among a hundred families so much less than once in a thousand times.
+TOLD_APART = 0.5
 _PRIOR = 0.02
 _RIDGE = 1e-3
 # Where the depths of a network end that stand for colour and for pattern, as parts of its taps.
@@ -81,8 +80,8 @@ class Forms:
         outside: ``(3,)`` shares of what lies outside the directions.
         typical: ``(3,)`` mean contribution to the cosine of two photos of the shop.
         own: ``(3,)`` mean contribution to the cosine of a photo with itself.
-        metrics: plain JSON values; ``told_apart`` gives for each aspect how many of the left-out pairs that share it
-            alone are recognised as such.
+        metrics: plain JSON values; ``told_apart`` gives for each aspect in how many left-out families it contributes
+            most to the pair of drawings that shares it, of three pairs that share one aspect each.
     """
 
     directions: np.ndarray
@@ -115,21 +114,23 @@ def fit_aspects(
         raise AspectsError(
             f"There are {len(embeddings)} photos; it takes {FEWEST_PHOTOS} to know what is typical of the shop."
         )
-    if len(drawn) % len(MEMBERS) or len(drawn) < 2 * HELD_OUT * len(MEMBERS):
-        raise AspectsError(f"{len(drawn)} drawings are no {2 * HELD_OUT} families of {len(MEMBERS)} or more.")
+    if len(drawn) % len(MEMBERS) or len(drawn) < 2 * FOLDS * len(MEMBERS):
+        raise AspectsError(f"{len(drawn)} drawings are no {2 * FOLDS} families of {len(MEMBERS)} or more.")
     if not (np.isfinite(embeddings).all() and np.isfinite(drawn).all()):
         raise AspectsError("The embeddings hold numbers that are not finite: the weights or the photos are damaged.")
     directions = _principal(embeddings, drawn, rank)
     inside, drawn_inside = embeddings @ directions, drawn @ directions
     prior = _even(len(directions.T)) if head is None else _tap_forms(head, embeddings, directions)
     families = drawn_inside.reshape(-1, len(MEMBERS), drawn_inside.shape[1])
-    left_out = np.arange(len(families)) % HELD_OUT == HELD_OUT - 1
-    told_apart = _told_apart(_forms(families[~left_out], prior), families[left_out])
-    if np.mean(told_apart) < TOLD_APART or min(told_apart) <= _CHANCE:
+    fold = np.arange(len(families)) % FOLDS
+    told_apart = np.mean(
+        [_told_apart(_forms(families[fold != out], prior), families[fold == out]) for out in range(FOLDS)], axis=0
+    )
+    if min(told_apart) < TOLD_APART:
         figures = ", ".join(f"{aspect} {share:.2f}" for aspect, share in zip(ASPECTS, told_apart, strict=True))
         raise AspectsError(
-            "The model does not tell colour, pattern and shape apart: of drawn pairs that share one of them, it is "
-            f"recognised in these parts ({figures}; by chance {_CHANCE:.2f})."
+            "The model does not tell colour, pattern and shape apart: of drawn goods it finds the pair that shares one "
+            f"of them in these parts ({figures}; by chance {1 / len(ASPECTS):.2f})."
         )
     forms = _forms(families, prior)
     outside = np.full(len(ASPECTS), 1 / len(ASPECTS))
@@ -240,16 +241,15 @@ def _contributions(forms: np.ndarray, left: np.ndarray, right: np.ndarray, cosin
 
 
 def _told_apart(forms: np.ndarray, families: np.ndarray) -> list[float]:
-    """For each aspect, in how many pairs that share it alone its level is the highest of the three."""
-    flat = families.reshape(-1, families.shape[-1])
-    family = np.repeat(np.arange(len(families)), len(MEMBERS))
-    strange = family[:, None] != family[None]
-    products = np.stack([flat @ form @ flat.T for form in forms])
-    typical = products[:, strange].mean(axis=1)
-    own = np.stack([np.diag(product).mean() for product in products])
-    levels = (products - typical[:, None, None]) / np.maximum(own - typical, 1e-12)[:, None, None]
+    """For each aspect, in how many families it contributes most to the pair that shares it, of three pairs.
+
+    The three pairs of a family share one aspect each, and the setting. So what all of them share decides nothing.
+    """
+    pairs = [tuple(MEMBERS.index(member) for member in _SHARE_ONE[aspect]) for aspect in ASPECTS]
     shares = []
-    for place, aspect in enumerate(ASPECTS):
-        one, other = (MEMBERS.index(name) + len(MEMBERS) * np.arange(len(families)) for name in _SHARE_ONE[aspect])
-        shares.append(float((levels[:, one, other].argmax(axis=0) == place).mean()))
+    for place, form in enumerate(forms):
+        products = np.stack(
+            [np.einsum("fr,fr->f", families[:, one] @ form, families[:, other]) for one, other in pairs]
+        )
+        shares.append(float((products.argmax(axis=0) == place).mean()))
     return shares

@@ -170,8 +170,9 @@ def tell_aspects(command: BaseCommand, version: ModelVersion, model: Any, featur
     if not quiet:
         command.stdout.write(
             _(
-                "Its similarities can be explained and leaned: of drawn pairs that share one aspect alone, colour is "
-                "recognised in %(colour).0f %%, pattern in %(pattern).0f %%, shape in %(shape).0f %%."
+                "Its similarities can be explained and leaned. Of three drawn pairs it finds the one of the same "
+                "colour in %(colour).0f %%, of the same pattern in %(pattern).0f %%, of the same shape in "
+                "%(shape).0f %%."
             )
             % {aspect: 100 * share for aspect, share in basis.metrics["told_apart"].items()}
         )
