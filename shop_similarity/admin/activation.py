@@ -35,7 +35,7 @@ class ActivationForm(forms.Form):
         widget=forms.TextInput(attrs={"class": "vTextField"}),
     )
     force = forms.BooleanField(
-        label=gettext_lazy("Activate it although the comparison speaks against it"), required=False
+        label=gettext_lazy("Activate it although the comparison speaks against it"), required=False, label_suffix=""
     )
 
     def __init__(self, *args: Any, can_force: bool, **kwargs: Any) -> None:

@@ -32,7 +32,7 @@ def picture_tag(product: models.Model | None) -> SafeString:
     """An ``<img>`` for a list, or a dash. The product's name stands beside it, so it needs no text of its own."""
     picture = picture_of(product)
     if picture is None:
-        return format_html("–")
+        return format_html("{}", "–")
     return format_html(
         '<img class="shop-similarity-thumb" src="{}" alt="" width="64" height="64" loading="lazy">', picture.src
     )

@@ -31,6 +31,17 @@ def searchable(request: HttpRequest, site: admin.AdminSite) -> admin.ModelAdmin 
     return model_admin if model_admin.has_view_permission(request) else None
 
 
+def is_key(value: Any) -> bool:
+    """Whether a value can be the key of a product."""
+    if value in ("", None):
+        return False
+    try:
+        get_catalogue().product_model._meta.pk.to_python(value)
+    except (TypeError, ValueError, forms.ValidationError):
+        return False
+    return True
+
+
 class FindProducts(AutocompleteJsonView):
     """Answers the search box. Django's own view answers for foreign keys only, and the plugin has none."""
 
@@ -59,6 +70,10 @@ class ProductSearch(AutocompleteSelect):
         remote = SimpleNamespace(model=model, field_name=model._meta.pk.attname)
         super().__init__(SimpleNamespace(model=MerchandisingRule, name=name, remote_field=remote), site)
 
+    def optgroups(self, name: str, value: list, attrs: dict | None = None) -> list:
+        # What came back from the form, or in the address, need not be a key at all.
+        return super().optgroups(name, [text for text in value if is_key(text)], attrs)
+
     def get_url(self) -> str:
         return reverse(f"admin:{_URL}", current_app=self.admin_site.name)
 
@@ -71,10 +86,7 @@ class ProductKey(forms.TextInput):
 
     def render(self, name: str, value: Any, attrs: dict | None = None, renderer: Any = None) -> SafeString:
         box = super().render(name, value, attrs, renderer)
-        try:
-            product = get_catalogue().all_products().filter(pk=value).first() if value not in ("", None) else None
-        except (TypeError, ValueError, forms.ValidationError):
-            product = None
+        product = get_catalogue().all_products().filter(pk=value).first() if is_key(value) else None
         return format_html('{} <span class="shop-similarity-chosen">{}</span>', box, product) if product else box
 
 

@@ -36,6 +36,14 @@ class MerchandisingRuleForm(forms.ModelForm):
             "is_on",
             "note",
         ]
+        help_texts = {
+            "position": gettext_lazy(
+                "Where the pinned product stands, 1 being the first. Empty: the first free place."
+            ),
+            "starts_at": gettext_lazy("Empty: from now on."),
+            "ends_at": gettext_lazy("Empty: without an end."),
+            "note": gettext_lazy("Why, for whoever looks at it later."),
+        }
 
     def clean(self) -> dict[str, Any]:
         values = super().clean()
