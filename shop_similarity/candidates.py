@@ -92,7 +92,7 @@ class Scope:
 
 
 def pools(scope: Scope, limit: int) -> Iterator[Pool]:
-    """Candidates, pool after pool; the first pools are the same for all limits up to an eighth of ``CANDIDATES``."""
+    """Candidates, pool after pool; the pools are the same for all limits up to an eighth of ``CANDIDATES`` and to 32."""
     # Powers of two, so that pages of nearly the same length are cut from the same list.
     rounded = 1 << max(limit - 1, 1).bit_length()
     seen: set[Any] = set()
