@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+FILES = ("tests/uuid_shop/run_in_uuid_shop.py", "tests/uuid_shop/run_admin_in_uuid_shop.py")
 
 
 def test_everything_works_in_a_shop_with_uuid_keys(servers):
@@ -21,7 +22,7 @@ def test_everything_works_in_a_shop_with_uuid_keys(servers):
     environment.pop("SHOP_TEST_FOLDER", None)
     environment.pop("PYTEST_ADDOPTS", None)
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/uuid_shop/run_in_uuid_shop.py", "-q", "--ds=tests.uuid_shop.settings"],
+        [sys.executable, "-m", "pytest", *FILES, "-q", "--ds=tests.uuid_shop.settings"],
         cwd=ROOT,
         env=environment,
         capture_output=True,
