@@ -17,7 +17,7 @@ from .catalogue import get_catalogue
 from .conf import get_settings
 from .feedback import tokens
 from .models import ModelVersion, Surface
-from .search_options import Filters, SearchOptions
+from .search_options import MOST_CATEGORIES, Filters, SearchOptions
 from .serving import experiment_for, version_for
 from .widget import Card, widget_cards
 from .widget_choices import CATEGORY, LEAN, NAMES, NO_LEANING, PRICE_MAX, Choices
@@ -111,7 +111,7 @@ def search_options(product: models.Model, options: WidgetOptions, choices: Choic
     categories: tuple[Any, ...] = ()
     if config.category and (options.same_category or choices.same_category):
         own = get_catalogue().all_products().filter(pk=product.pk, **{f"{config.category}__isnull": False})
-        categories = tuple(own.values_list(config.category, flat=True).distinct())
+        categories = tuple(own.values_list(config.category, flat=True).distinct()[:MOST_CATEGORIES])
     bounds = [bound for bound in (options.price_max, choices.price_max) if bound is not None]
     price_max = min(bounds) if bounds and config.price else None
     price_min = options.price_min if config.price else None

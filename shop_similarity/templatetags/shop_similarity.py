@@ -32,12 +32,16 @@ def similar_products_styles() -> SafeString:
 
 
 @register.simple_tag
-def similar_products_scripts() -> SafeString:
+def similar_products_scripts(nonce: str = "") -> SafeString:
     """The ``<script>`` that loads lazy widgets, exchanges lists in place and reports views and clicks.
 
     Pages work without it, save that lazy widgets are then a link and nothing is reported.
+
+    Args:
+        nonce: that of the page's Content-Security-Policy, where it goes by nonces.
     """
-    return format_html('<script src="{}" defer></script>', static("shop_similarity/similarity.js"))
+    attribute = format_html(' nonce="{}"', nonce) if nonce else ""
+    return format_html('<script src="{}" defer{}></script>', static("shop_similarity/similarity.js"), attribute)
 
 
 @register.inclusion_tag("shop_similarity/picture.html")
