@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.utils import OpenApiResponse
+from drf_spectacular.utils import OpenApiResponse, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -16,24 +16,32 @@ from ..models import Event
 from . import documentation
 from .base import SimilarityAPIView
 from .documentation import EVENTS_TAG, operation, problems
-from .fields import TextField
+from .fields import TextField, choice_schema
 from .parsers import JSONParser
 from .problems import TokenUnusable, Unprocessable
+from .serializers import named
 from .throttles import EventThrottle
 
 MAX_EVENTS = 100
 
 
+@extend_schema_field(choice_schema(Event.Kind.values), component_name="SimilarityEventKind")
+class KindField(serializers.ChoiceField):
+    """Kind of an event."""
+
+
+@named("SimilarityEvent")
 class EventSerializer(serializers.Serializer):
     """One thing that a shopper did with a list."""
 
-    kind = serializers.ChoiceField(choices=Event.Kind.values)
+    kind = KindField(choices=Event.Kind.values)
     product = TextField(
         required=False,
         help_text=_("Key of the product that was clicked or put into the basket, as text; not for an impression."),
     )
 
 
+@named("SimilarityEvents")
 class EventsSerializer(serializers.Serializer):
     """What shoppers did with one list."""
 

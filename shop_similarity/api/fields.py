@@ -7,6 +7,7 @@ other program expects.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +19,14 @@ from rest_framework import serializers
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,330})?([eE][+-]?\d{1,3})?", re.ASCII)
 _CROP_EDGE = r"(0(\.\d{1,9})?|1(\.0{1,9})?)"
+
+
+def choice_schema(values: Sequence[str]) -> dict[str, Any]:
+    """The schema of a choice, for a field class that gives it a component name.
+
+    Otherwise it would be named after the field, and the shop may have other fields with the name ``state``.
+    """
+    return {"type": "string", "enum": list(values)}
 
 
 class IntegerField(serializers.IntegerField):

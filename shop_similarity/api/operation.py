@@ -26,7 +26,7 @@ from .paging import page_links
 from .parameters import MAX_LIMIT, MAX_OFFSET, Parameters
 from .parsers import JSONParser
 from .problems import Conflict
-from .serializers import StatusSerializer, VersionDetailSerializer, VersionListSerializer
+from .serializers import StatusSerializer, VersionDetailSerializer, VersionListSerializer, named
 
 VERSION_NAME = OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH, description="Name of the version.")
 
@@ -93,6 +93,7 @@ class VersionView(SimilarityAPIView):
         return Response(_detail(_version(name)))
 
 
+@named("SimilarityActivation")
 class ActivationSerializer(serializers.Serializer):
     """How a version is to be activated."""
 

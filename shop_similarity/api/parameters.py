@@ -7,11 +7,12 @@ from typing import Any
 
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from ..aspects import ASPECTS
 from ..search_options import MOST_CATEGORIES, Filters, SearchOptions
-from .fields import BooleanField, CropField, IntegerField, NumberField, PhotoField, TextField
+from .fields import BooleanField, CropField, IntegerField, NumberField, PhotoField, TextField, choice_schema
 from .problems import Unprocessable
 
 MAX_LIMIT = 100
@@ -61,6 +62,11 @@ class PageParameters(Parameters):
     )
 
 
+@extend_schema_field(choice_schema(ASPECTS), component_name="SimilarityAspect")
+class AspectField(serializers.ChoiceField):
+    """What results lean towards."""
+
+
 class SearchParameters(PageParameters):
     """What every search takes."""
 
@@ -76,7 +82,7 @@ class SearchParameters(PageParameters):
     price_max = NumberField(
         min_value=0, max_value=_MAX_PRICE, required=False, help_text=_("Only products of at most this price.")
     )
-    lean = serializers.ChoiceField(
+    lean = AspectField(
         choices=ASPECTS,
         required=False,
         help_text=_("Prefer products that are alike in this. 422 where the model version can't tell it apart."),
@@ -105,6 +111,7 @@ class BasketParameters(SearchParameters):
     )
 
 
+@extend_schema_serializer(component_name="SimilarToImageForm")
 class ImageForm(SearchParameters):
     """The form of a search by photo."""
 

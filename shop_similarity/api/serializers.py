@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -13,10 +14,21 @@ from rest_framework import serializers
 from ..models import ModelVersion
 from ..thumbnails import sources
 from ..widget import card_of
+from .fields import choice_schema
+
+# The shop's own schema may have a "Result" or an "Image" too.
+_Class = TypeVar("_Class", bound=type)
+
+
+def named(component: str) -> Callable[[_Class], _Class]:
+    """Gives a serializer a name in the schema that no other app is likely to take."""
+    return extend_schema_serializer(component_name=component)
+
 
 _COPY = re.compile(r"(\S+) (\d+w)(?:, |$)")
 
 
+@named("SimilarityImage")
 class ImageSerializer(serializers.Serializer):
     """The photo of a product that is most similar."""
 
@@ -26,6 +38,7 @@ class ImageSerializer(serializers.Serializer):
     height = serializers.IntegerField(allow_null=True)
 
 
+@named("SimilarityExplanation")
 class ExplanationSerializer(serializers.Serializer):
     """How much of the similarity is due to what: parts of 1."""
 
@@ -35,6 +48,7 @@ class ExplanationSerializer(serializers.Serializer):
     sentence = serializers.CharField(help_text=_("The same in words, in the language of the request."))
 
 
+@named("SimilarityResult")
 class ResultSerializer(serializers.Serializer):
     """A product that was found."""
 
@@ -99,10 +113,12 @@ class AnswerSerializer(serializers.Serializer):
     results = ResultSerializer(many=True)
 
 
+@named("SimilarProductsAnswer")
 class SimilarProductsSerializer(AnswerSerializer):
     product = serializers.CharField(help_text=_("Key of the product that was asked for."))
 
 
+@named("SimilarToSeveralAnswer")
 class BasketSerializer(AnswerSerializer):
     products = serializers.ListField(
         child=serializers.CharField(), help_text=_("Keys of the products that were searched with.")
@@ -112,11 +128,13 @@ class BasketSerializer(AnswerSerializer):
     )
 
 
+@named("SimilarToImageAnswer")
 class ImageSearchSerializer(AnswerSerializer):
     id = serializers.UUIDField(help_text=_("Of this search; its results can be filtered and paged through by it."))
     expires_at = serializers.DateTimeField(help_text=_("Until when."))
 
 
+@named("SimilarityIndex")
 class IndexSerializer(serializers.Serializer):
     """The index over the codes of a version."""
 
@@ -125,12 +143,18 @@ class IndexSerializer(serializers.Serializer):
     bytes = serializers.IntegerField()
 
 
+@extend_schema_field(choice_schema(ModelVersion.State.values), component_name="SimilarityVersionState")
+class StateField(serializers.ChoiceField):
+    """State of a version."""
+
+
+@named("SimilarityVersion")
 class VersionSerializer(serializers.Serializer):
     """A model version. Where its weights are is nobody's business here."""
 
     name = serializers.CharField()
     architecture = serializers.CharField()
-    state = serializers.ChoiceField(choices=ModelVersion.State.values)
+    state = StateField(choices=ModelVersion.State.values)
     created_at = serializers.DateTimeField()
     activated_at = serializers.DateTimeField(allow_null=True)
     activation_requested_at = serializers.DateTimeField(
@@ -147,12 +171,14 @@ class VersionSerializer(serializers.Serializer):
     metrics = serializers.JSONField(help_text=_("What was measured, as whoever trained it stored it."))
 
 
+@named("SimilarityVersionDetail")
 class VersionDetailSerializer(VersionSerializer):
     explains = serializers.BooleanField(help_text=_("Whether it can tell colour, pattern and shape apart."))
     is_ready = serializers.BooleanField(help_text=_("Whether it could become active now without a loss."))
     obstacles = serializers.ListField(child=serializers.CharField(), help_text=_("Why it could not, as sentences."))
 
 
+@named("SimilarityVersionList")
 class VersionListSerializer(serializers.Serializer):
     count = serializers.IntegerField()
     next = serializers.URLField(allow_null=True)
@@ -160,6 +186,7 @@ class VersionListSerializer(serializers.Serializer):
     results = VersionSerializer(many=True)
 
 
+@named("SimilaritySweep")
 class SweepSerializer(serializers.Serializer):
     finished_at = serializers.DateTimeField()
     with_files = serializers.BooleanField()
@@ -167,6 +194,7 @@ class SweepSerializer(serializers.Serializer):
     removed = serializers.IntegerField()
 
 
+@named("SimilarityStatus")
 class StatusSerializer(serializers.Serializer):
     """How far the shop's photos are embedded."""
 
@@ -181,6 +209,7 @@ class StatusSerializer(serializers.Serializer):
     last_sweep = SweepSerializer(allow_null=True, help_text=_("When catalogue and embeddings were last compared."))
 
 
+@named("SimilarityFieldError")
 class FieldErrorSerializer(serializers.Serializer):
     """One wrong value."""
 
@@ -191,7 +220,7 @@ class FieldErrorSerializer(serializers.Serializer):
     code = serializers.CharField()
 
 
-@extend_schema_serializer(component_name="SimilarityProblem")
+@named("SimilarityProblem")
 class ProblemSerializer(serializers.Serializer):
     """Problem details, RFC 9457."""
 

@@ -43,7 +43,7 @@ REAL_KEYS = {
     ]
 }
 FEW = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
