@@ -454,7 +454,7 @@ def test_all_widgets_of_a_request_are_of_one_version(active, candidate, photos, 
 
 def test_the_api_names_the_version_that_found_the_products(active, candidate, photos, client):
     _complete(candidate, photos)
-    url = f"/api/similarity/products/{photos[0].product_id}/similar/"
+    url = f"/api/similarity/v1/products/{photos[0].product_id}/similar/"
     before = client.get(url).json()
     rollout.activate(candidate)
     after = client.get(url).json()
