@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError
-from django.db.models import Exists
+from django.db import IntegrityError, connections, router
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
@@ -24,6 +24,32 @@ logger = logging.getLogger(__name__)
 Kind = Event.Kind
 
 
+# One statement, since beacons are many: version and experiment may have been deleted since the list was shown, and what
+# is there already stays. Says whether the version is still there.
+_RECORD = f"""
+    WITH shown_list AS (
+        SELECT version.id AS version_id, experiment.id AS experiment_id
+        FROM {ModelVersion._meta.db_table} version
+        LEFT JOIN {Experiment._meta.db_table} experiment ON experiment.id = %%(experiment)s::bigint
+        WHERE version.id = %%(version)s
+    ), recorded AS (
+        INSERT INTO {Event._meta.db_table} (
+            query_id, kind, surface, version_id, experiment_id, bucket, product_id, shown, target_product_id, position,
+            visitor, shown_at, created_at
+        )
+        SELECT %%(query)s, event.kind, %%(surface)s, version_id, experiment_id,
+            CASE WHEN experiment_id IS NOT NULL THEN %%(bucket)s::smallint END, %%(product)s::text::%(key)s,
+            CASE WHEN event.kind = 'impression' THEN %%(shown)s::text[] ELSE '{{}}' END, event.target::%(key)s,
+            event.position, %%(visitor)s, %%(shown_at)s, %%(now)s
+        FROM shown_list
+        CROSS JOIN unnest(%%(kinds)s::text[], %%(targets)s::text[], %%(positions)s::smallint[])
+            AS event (kind, target, position)
+        ON CONFLICT DO NOTHING
+    )
+    SELECT EXISTS (SELECT FROM shown_list)
+"""  # noqa: S608
+
+
 class BadEvent(ValueError):
     """An event that makes no sense; the sentence says why."""
 
@@ -34,7 +60,7 @@ def record(query: Query, kind: str, product: Any = None, request: HttpRequest | 
 
 
 def record_events(query: Query, events: Sequence[tuple[str, Any]], request: HttpRequest | None = None) -> bool:
-    """Record events of a list: two statements, however many events, and nothing twice.
+    """Record events of a list: one statement, however many events, and nothing twice.
 
     Each list has at most one impression, and each product of it at most one click and one add-to-basket. Who chose a
     product has seen the list, so a click whose impression was lost, or comes later, brings it along.
@@ -55,40 +81,35 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
     rows = [_checked(query, kind, product) for kind, product in events]
     if not rows or not get_settings().record_events or (request is not None and _is_not_counted(request)):
         return False
-    # A version or experiment may have been deleted since the list was shown.
-    version = (
-        ModelVersion.objects.filter(pk=query.version_id)
-        .values_list(Exists(Experiment.objects.filter(pk=query.experiment_id)))
-        .first()
+    kinds, targets, positions = zip(
+        *dict.fromkeys([(str(Kind.IMPRESSION), None, None), *((str(kind), *rest) for kind, *rest in rows)]), strict=True
     )
-    if version is None:
-        return False
-    in_experiment = version[0]
-    key = get_catalogue().product_model._meta.pk
-    visitor = _visitor(request)
-    made = [
-        Event(
-            query_id=query.id,
-            kind=kind,
-            surface=query.surface,
-            version_id=query.version_id,
-            experiment_id=query.experiment_id if in_experiment else None,
-            bucket=query.bucket if in_experiment else None,
-            product_id=None if query.product_id is None else key.to_python(query.product_id),
-            shown=list(query.shown) if kind == Kind.IMPRESSION else [],
-            target_product_id=None if product is None else key.to_python(product),
-            position=position,
-            visitor=visitor,
-            shown_at=query.issued_at,
-        )
-        for kind, product, position in dict.fromkeys([(Kind.IMPRESSION, None, None), *rows])
-    ]
+    connection = connections[router.db_for_write(Event)]
     try:
-        Event.objects.bulk_create(made, ignore_conflicts=True)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _RECORD % {"key": Event._meta.get_field("target_product_id").db_type(connection)},
+                {
+                    "query": query.id,
+                    "surface": query.surface,
+                    "version": query.version_id,
+                    "experiment": query.experiment_id,
+                    "bucket": query.bucket,
+                    "product": query.product_id,
+                    "shown": list(query.shown),
+                    "kinds": list(kinds),
+                    "targets": list(targets),
+                    "positions": list(positions),
+                    "visitor": _visitor(request),
+                    "shown_at": query.issued_at,
+                    "now": timezone.now(),
+                },
+            )
+            return cursor.fetchone()[0]
     except IntegrityError:
+        # In the moment between the look at the version and the end of the statement.
         logger.info("Events of model version %d came in while it was deleted; they are dropped.", query.version_id)
         return False
-    return True
 
 
 def _checked(query: Query, kind: str, product: Any) -> tuple[str, str | None, int | None]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.management import call_command
 from django.db import connection
+from django.db.models import F
 from django.template import Context, Template
 
 from shop_similarity import outbox, rollout
 from shop_similarity.catalogue import get_catalogue
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embeddings import Embedded, write_embeddings
-from shop_similarity.models import Embedding, Event, MerchandisingRule, ModelVersion, OutboxEntry
-from shop_similarity.search import Filters, SearchOptions, similar_products, similar_to_several
+from shop_similarity.feedback import tokens
+from shop_similarity.feedback.preferences import preferences
+from shop_similarity.feedback.roll_up import roll_up
+from shop_similarity.feedback.statistics import click_rates
+from shop_similarity.models import Embedding, Event, MerchandisingRule, ModelVersion, OutboxEntry, Preference
+from shop_similarity.search import Filters, SearchOptions, search_by_vector, similar_products, similar_to_several
 from shop_similarity.search_cache import cached_similar_products
 from shop_similarity.status import status
 from shop_similarity.sweep import sweep
@@ -98,6 +104,9 @@ def test_rules_filters_variants_baskets_and_the_cache(version, settings):
         assert [p.pinned for p in found] == [True, True, False, False]
     basket = similar_to_several([posters[0], posters[2]], options=SearchOptions(rules=False))
     assert {p.title for p in basket} == {"Poster 2", "Poster 3"}
+    by_vector = search_by_vector(random_vectors(1)[0], exclude=[posters[1].pk], options=SearchOptions(explain=True))
+    assert len(by_vector) == 6
+    assert by_vector[0].pinned and by_vector[0].pk == bare.pk
 
 
 def test_child_models_are_products_too(version):
@@ -158,3 +167,22 @@ def test_roll_out_and_back(version):
     _poster("Later")
     assert OutboxEntry.objects.count() == 2
     assert rollout.roll_back() == version
+
+
+def test_events_become_statistics_and_preferences(client, version):
+    posters = [_poster(f"Poster {n}") for n in range(4)]
+    first, *shown = (poster.pk for poster in posters)
+    for number in range(3):
+        token = tokens.issue(version=version, surface="widget", product_id=first, shown=shown)
+        # A click as another program may write the key.
+        event = {"kind": "click", "product": shown[2].hex if number else str(shown[2])}
+        answer = client.post("/similarity/events/", {"token": token, "events": [event]}, "application/json")
+        assert answer.status_code == 204
+    assert set(Event.objects.filter(kind="click").values_list("target_product_id", "position")) == {(shown[2], 3)}
+    roll_up()
+    [rate] = click_rates()
+    assert (rate.impressions, rate.clicks) == (3, 3)
+    assert {row[:3] for row in preferences()} == {(first, shown[2], shown[0]), (first, shown[2], shown[1])}
+    Event.objects.update(shown_at=F("shown_at") - timedelta(days=3))
+    roll_up()
+    assert [row[3] for row in preferences()] == [3, 3] == list(Preference.objects.values_list("count", flat=True))

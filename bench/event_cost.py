@@ -1,0 +1,151 @@
+"""Times what recording costs: pages with tokens against pages without, and the events' endpoint against a bare view.
+
+    python bench/event_cost.py
+
+Rounds of each alternate, so that a busy machine slows all of them alike. All within one process, without a network. A
+"page" is the widget of eight products alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+from temporary_shop import temporary_shop
+
+ROUNDS = 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--calls", type=int, default=20, help="Calls in each of the rounds.")
+    options = parser.parse_args()
+    with temporary_shop():
+        run(options.calls)
+
+
+def bare(request):
+    from django.http import HttpResponse
+
+    request.read()
+    return HttpResponse(status=204)
+
+
+def one_statement(request):
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+    return bare(request)
+
+
+def run(calls: int) -> None:
+    import json
+    import sys
+
+    import numpy as np
+    from django.conf import settings
+    from django.core.files.base import ContentFile
+    from django.template import engines
+    from django.test import Client, RequestFactory, override_settings
+    from django.urls import include, path
+    from django.views.decorators.csrf import csrf_exempt
+
+    from shop_similarity.feedback import tokens
+    from shop_similarity.models import Event, ModelVersion, Surface
+    from tests.shop_similarity.factories import make_photos_without_files, make_product, store_vectors
+    from tests.shop_similarity.photos import product_photo
+
+    products = [make_product() for _ in range(50)]
+    version = ModelVersion.objects.create(name="bench", architecture="mildnet", weights_sha256="0", state="active")
+    vectors = np.random.default_rng(0).standard_normal((50, 4096)).astype(np.float32)
+    photos = make_photos_without_files(products)
+    for photo in photos:
+        photo.file.storage.save(photo.file.name, ContentFile(product_photo("mug", "red")))
+    store_vectors(version, photos, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    template = engines["django"].from_string("{% load shop_similarity %}{% similar_products product %}")
+    urls = sys.modules[__name__]
+    urls.urlpatterns = [
+        path("bare/", csrf_exempt(bare)),
+        path("statement/", csrf_exempt(one_statement)),
+        path("", include("catalog.urls")),
+    ]
+    client = Client(SERVER_NAME="localhost")
+
+    def page(record: bool) -> Callable[[], None]:
+        def render() -> None:
+            with override_settings(SHOP_SIMILARITY=settings.SHOP_SIMILARITY | {"RECORD_EVENTS": record}):
+                for number in range(calls):
+                    request = RequestFactory().get("/")
+                    html = template.render({"product": products[number % 50]}, request)
+                    assert ("data-similarity-token" in html) is record
+
+        return render
+
+    def beacon(address: str, kind: str) -> Callable[[], None]:
+        def send() -> None:
+            for body in bodies[kind]:
+                assert client.post(address, body, content_type="text/plain").status_code == 204
+
+        return send
+
+    bodies: dict[str, list[str]] = {}
+
+    def prepare() -> None:
+        """Lists that nobody has reported on yet."""
+        for kind, events in (
+            ("impression", [{"kind": "impression"}]),
+            ("click", [{"kind": "click", "product": str(products[3].pk)}]),
+        ):
+            bodies[kind] = [
+                json.dumps(
+                    {
+                        "token": tokens.issue(
+                            version=version,
+                            surface=Surface.WIDGET,
+                            product_id=products[0].pk,
+                            shown=[product.pk for product in products[1:9]],
+                        ),
+                        "events": events,
+                    }
+                )
+                for _ in range(calls)
+            ]
+
+    kinds = {
+        "page without tokens": page(False),
+        "page with tokens": page(True),
+        "bare view": beacon("/bare/", "impression"),
+        "bare, one SELECT 1": beacon("/statement/", "impression"),
+        "impression": beacon("/similarity/events/", "impression"),
+        "click": beacon("/similarity/events/", "click"),
+        "the same click again": beacon("/similarity/events/", "click"),
+    }
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    rate = {"EVENT_RATE": "1000000/min"}
+    with override_settings(ROOT_URLCONF=__name__, SHOP_SIMILARITY=settings.SHOP_SIMILARITY | rate):
+        for number in range(ROUNDS + 1):
+            prepare()
+            for name, call in kinds.items():
+                started = time.perf_counter()
+                call()
+                # The first round warms up.
+                if number:
+                    times[name].append((time.perf_counter() - started) / calls)
+        assert Event.objects.filter(kind="click").count() == (ROUNDS + 1) * calls
+    print(f"{'':22} {'median ms':>10} {'per second':>11}")
+    for name, each in times.items():
+        middle = statistics.median(each)
+        print(f"{name:22} {middle * 1e3:10.3f} {1 / middle:11.0f}")
+    cost = statistics.median(
+        with_tokens - without
+        for with_tokens, without in zip(times["page with tokens"], times["page without tokens"], strict=True)
+    )
+    print(f"Tokens cost {cost * 1e3:.3f} ms of a page (median of the rounds' differences).")
+    print(f"A token of eight integer keys has {len(json.loads(bodies['click'][0])['token'])} characters.")
+
+
+if __name__ == "__main__":
+    main()
