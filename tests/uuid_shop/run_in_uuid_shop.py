@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from datetime import timedelta
 
@@ -11,6 +12,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.models import F
 from django.template import Context, Template
+from django.utils import timezone
+from PIL import Image
 
 from shop_similarity import outbox, rollout
 from shop_similarity.catalogue import get_catalogue
@@ -20,7 +23,15 @@ from shop_similarity.feedback import tokens
 from shop_similarity.feedback.preferences import preferences
 from shop_similarity.feedback.roll_up import roll_up
 from shop_similarity.feedback.statistics import click_rates
-from shop_similarity.models import Embedding, Event, MerchandisingRule, ModelVersion, OutboxEntry, Preference
+from shop_similarity.models import (
+    Embedding,
+    Event,
+    MerchandisingRule,
+    ModelVersion,
+    OutboxEntry,
+    Preference,
+    VisualQuery,
+)
 from shop_similarity.search import Filters, SearchOptions, search_by_vector, similar_products, similar_to_several
 from shop_similarity.search_cache import cached_similar_products
 from shop_similarity.status import status
@@ -186,3 +197,38 @@ def test_events_become_statistics_and_preferences(client, version):
     Event.objects.update(shown_at=F("shown_at") - timedelta(days=3))
     roll_up()
     assert [row[3] for row in preferences()] == [3, 3] == list(Preference.objects.values_list("count", flat=True))
+
+
+def test_the_widgets_own_address(client, version):
+    posters = [_poster(f"Poster {n}", motif="sea") for n in range(4)]
+    _embed_all(version)
+    url = f"/similarity/products/{posters[0].pk}/similar/"
+    html = client.get(url).content.decode()
+    assert html.count('<li class="similar-products__item"') == 3
+    assert f'data-similarity-product="{posters[1].pk}"' in html
+    assert "data-similarity-token" in html
+    assert client.get(f"/similarity/products/{uuid.uuid4()}/similar/").status_code == 404
+    assert client.get("/similarity/products/42/similar/").status_code == 404
+    page = client.get(url, {"page": "1"}).content.decode()
+    assert page.startswith("<!doctype html>")
+    template = Template("{% load shop_similarity %}{% similar_products p lazy=True same_category=True filters=True %}")
+    lazy = template.render(Context({"p": posters[0]}))
+    assert f'hx-get="{url}?options=' in lazy
+
+
+def test_search_by_photo(client, version, settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "VISUAL_SEARCH_WAIT_SECONDS": 0}
+    posters = [_poster(f"Poster {n}", motif="sea" if n % 2 else "hill") for n in range(4)]
+    _embed_all(version)
+    photo = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(photo, "PNG")
+    address = client.post("/similarity/search/", {"photo": ContentFile(photo.getvalue(), name="red.png")}).url
+    vector = Embedding.objects.values_list("vector", flat=True).get(product_id=posters[1].pk)
+    VisualQuery.objects.update(vector=vector, photo=None, answered_at=timezone.now())
+    page = client.get(address).content.decode()
+    assert page.index(posters[1].title) < page.index(posters[2].title)
+    assert '<option value="sea">sea</option>' in page
+    assert "price_min" not in page
+    only = client.get(address, {"category": "hill"}).content.decode()
+    assert posters[1].title not in only
+    assert posters[2].title in only
