@@ -98,6 +98,14 @@ class ProductChoice(forms.ModelChoiceField):
         super().__init__(get_catalogue().all_products(), widget=widget, required=False, **kwargs)
         self.error_messages["invalid_choice"] = _("There is no product with the key %(value)s.")
 
+    def to_python(self, value: Any) -> models.Model | None:
+        if value not in self.empty_values and not is_key(value):
+            # A key's own field would speak of its type.
+            raise forms.ValidationError(
+                self.error_messages["invalid_choice"], code="invalid_choice", params={"value": value}
+            )
+        return super().to_python(value)
+
     def clean(self, value: Any) -> Any:
         product: models.Model | None = super().clean(value)
         return None if product is None else product.pk

@@ -51,7 +51,10 @@ def open_page(chromium, live_server, db):
         context = chromium.new_context(base_url=live_server.url, **(DESK | how))
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda message: faults.append(message.text) if _is_fault(message) else None)
+        page.on(
+            "console",
+            lambda message: faults.append(f"{message.text} {message.location['url']}") if _is_fault(message) else None,
+        )
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(f"/admin/login/?next={path}")
         page.get_by_label("Username").fill("boss")
