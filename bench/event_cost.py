@@ -91,6 +91,18 @@ def run(calls: int) -> None:
 
         return send
 
+    def issue() -> None:
+        for _ in range(calls):
+            one_token()
+
+    def one_token() -> str:
+        return tokens.issue(
+            version=version,
+            surface=Surface.WIDGET,
+            product_id=products[0].pk,
+            shown=[product.pk for product in products[1:9]],
+        )
+
     bodies: dict[str, list[str]] = {}
 
     def prepare() -> None:
@@ -99,24 +111,12 @@ def run(calls: int) -> None:
             ("impression", [{"kind": "impression"}]),
             ("click", [{"kind": "click", "product": str(products[3].pk)}]),
         ):
-            bodies[kind] = [
-                json.dumps(
-                    {
-                        "token": tokens.issue(
-                            version=version,
-                            surface=Surface.WIDGET,
-                            product_id=products[0].pk,
-                            shown=[product.pk for product in products[1:9]],
-                        ),
-                        "events": events,
-                    }
-                )
-                for _ in range(calls)
-            ]
+            bodies[kind] = [json.dumps({"token": one_token(), "events": events}) for _ in range(calls)]
 
     kinds = {
         "page without tokens": page(False),
         "page with tokens": page(True),
+        "token alone": issue,
         "bare view": beacon("/bare/", "impression"),
         "bare, one SELECT 1": beacon("/statement/", "impression"),
         "impression": beacon("/similarity/events/", "impression"),
@@ -139,11 +139,6 @@ def run(calls: int) -> None:
     for name, each in times.items():
         middle = statistics.median(each)
         print(f"{name:22} {middle * 1e3:10.3f} {1 / middle:11.0f}")
-    cost = statistics.median(
-        with_tokens - without
-        for with_tokens, without in zip(times["page with tokens"], times["page without tokens"], strict=True)
-    )
-    print(f"Tokens cost {cost * 1e3:.3f} ms of a page (median of the rounds' differences).")
     print(f"A token of eight integer keys has {len(json.loads(bodies['click'][0])['token'])} characters.")
 
 

@@ -1,3 +1,5 @@
+import html
+import re
 import threading
 from datetime import timedelta
 
@@ -11,6 +13,8 @@ from django.utils import timezone
 from rest_framework.request import Request
 
 from shop_similarity import rollout
+from shop_similarity.feedback import tokens
+from shop_similarity.feedback.comparison import Verdict, compare
 from shop_similarity.feedback.experiments import ExperimentError, is_treatment, start, stop, treatment_buckets
 from shop_similarity.feedback.visitors import COOKIE
 from shop_similarity.middleware import ExperimentMiddleware
@@ -238,3 +242,28 @@ def test_the_check_wants_the_middleware_while_an_experiment_runs(experiment):
     with override_settings(MIDDLEWARE=["shop_similarity.middleware.ExperimentMiddleware"]):
         assert not found()
     assert experiment.started_at - timezone.now() < timedelta(minutes=1)
+
+
+def test_from_the_page_to_the_comparison(running, versions, client):
+    """A visitor of the reference shop: one cookie, one version, and events that count for the experiment."""
+    products = [make_product() for _ in range(4)]
+    photos = make_photos_without_files(products)
+    for seed, version in enumerate(versions):
+        store_vectors(version, photos, random_vectors(4, seed=seed))
+    seen = set()
+    for product in products:
+        page = client.get(f"/product/{product.slug}/")
+        token = re.search('data-similarity-token="([^"]+)"', page.content.decode())[1]
+        query = tokens.read(html.unescape(token))
+        assert page["Vary"] == "Cookie" and query.experiment_id == running.pk
+        seen.add((query.version_id, query.bucket, client.cookies[COOKIE].value))
+        body = {"token": token, "events": [{"kind": "click", "product": query.shown[-1]}]}
+        assert client.post("/similarity/events/", body, content_type="application/json").status_code == 204
+    [(version, bucket, cookie)] = seen
+    assert cookie == str(bucket)
+    assert version == versions[is_treatment(running, bucket)].pk
+    found = compare(running)
+    assert {(arm.version_id, arm.lists, arm.clicked) for arm in (found.control, found.treatment)} == {
+        (each.pk, 4 * (each.pk == version), 4 * (each.pk == version)) for each in versions
+    }
+    assert found.verdict is Verdict.UNDECIDED and not found.clustered

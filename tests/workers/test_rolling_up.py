@@ -1,0 +1,33 @@
+"""Events are rolled up by real workers, by the clock of the database, and two of them do it once."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+
+import pytest
+
+from shop_similarity.feedback.sums import today
+from shop_similarity.models import DailyStatistic, Event, EventDay, Preference
+from tests.shop_similarity.factories import make_version
+from tests.shop_similarity.feedback.lists import show
+
+pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+
+
+def test_workers_roll_up_and_trim(celery_worker_process):
+    version = make_version()
+    for days in (40, 3, 0):
+        show(version, [1, 2], product=9, clicks=[2], day=today() - timedelta(days=days), hour=0)
+    environment = {"SHOP_TEST_SIMILARITY": json.dumps({"POLL_SECONDS": 0.2, "SWEEP_SECONDS": 0})}
+    workers = [celery_worker_process(env=environment, wait=False) for _ in range(2)]
+    deadline = time.monotonic() + 90
+    while Event.objects.count() > 4 or not EventDay.objects.filter(day=today()).exists():
+        assert time.monotonic() < deadline, "".join(worker.log[-2000:] for worker in workers)
+        time.sleep(0.05)
+    lists = DailyStatistic.objects.filter(position=0)
+    assert {(row.impressions, row.clicks) for row in lists} == {(1, 1)} and lists.count() == 3
+    assert [row.count for row in Preference.objects.all()] == [2]
+    for worker in workers:
+        assert "Traceback" not in worker.log
