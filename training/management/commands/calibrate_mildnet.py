@@ -170,9 +170,8 @@ def tell_aspects(command: BaseCommand, version: ModelVersion, model: Any, featur
     if not quiet:
         command.stdout.write(
             _(
-                "Its similarities can be explained and leaned. Of three drawn pairs it finds the one of the same "
-                "colour in %(colour).0f %%, of the same pattern in %(pattern).0f %%, of the same shape in "
-                "%(shape).0f %%."
+                "Its similarities can be explained and leaned. Of drawn pairs that differ in one aspect, it recognises "
+                "%(colour).0f %% by colour, %(pattern).0f %% by pattern and %(shape).0f %% by shape."
             )
             % {aspect: 100 * share for aspect, share in basis.metrics["told_apart"].items()}
         )
