@@ -108,7 +108,7 @@ def shifts(page) -> list:
 
 def events(page, count: int) -> list[tuple[str, str | None]]:
     """The recorded events, as soon as there are so many."""
-    for _time in range(60):
+    for _time in range(200):
         found = list(Event.objects.order_by("pk").values_list("kind", "target_product_id"))
         if len(found) >= count:
             break
