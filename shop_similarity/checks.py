@@ -8,6 +8,7 @@ E004       ``CATEGORY``, ``PRICE`` or ``VARIANT_GROUP`` is no field path of the 
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
+I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
 E012       a key column has another type than the key of the shop's model
@@ -18,9 +19,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from .catalogue import get_catalogue
@@ -41,6 +45,24 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
         return [checks.Error(error.message, hint=error.hint, id="shop_similarity.E002")]
     settings = get_settings()
     return [*_check_callables(settings), *_check_paths(), *_check_storage(settings)]
+
+
+@checks.register(_TAG)
+def check_api_docs(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    if apps.is_installed("drf_spectacular_sidecar"):
+        return []
+    try:
+        address = reverse("shop_similarity_api:docs")
+    except (NoReverseMatch, ImproperlyConfigured):
+        # Not mounted, or Django's own checks say what is wrong with the addresses.
+        return []
+    return [
+        checks.Info(
+            f"{address} shows a link to the API's schema only, since Swagger UI is not installed.",
+            hint='Add "drf_spectacular_sidecar" to INSTALLED_APPS and run collectstatic.',
+            id="shop_similarity.I001",
+        )
+    ]
 
 
 def _check_callables(settings: Settings) -> list[checks.CheckMessage]:

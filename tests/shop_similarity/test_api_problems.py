@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 from django.core.cache import cache
+from django.test import modify_settings
 from rest_framework.settings import api_settings
 from rest_framework.test import APIClient
 
+from shop_similarity.checks import check_api_docs
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
 from tests.vectors import random_vectors
 
@@ -224,3 +226,17 @@ except ImproperlyConfigured as error:
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr[-3000:]
     assert "clear" in run.stdout
+
+
+def test_check_tells_of_a_docs_page_without_swagger_ui(settings):
+    assert check_api_docs() == []
+    with modify_settings(INSTALLED_APPS={"remove": ["drf_spectacular_sidecar"]}):
+        (message,) = check_api_docs()
+        assert message.id == "shop_similarity.I001"
+        assert "/api/similarity/v1/docs/" in message.msg
+        settings.ROOT_URLCONF = "tests.shop_similarity.test_api_problems"
+        assert check_api_docs() == []
+
+
+# A shop that does not mount the API.
+urlpatterns: list = []

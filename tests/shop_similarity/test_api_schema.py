@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
+from django.test import modify_settings
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from pgvector import HalfVector
@@ -144,15 +145,9 @@ def test_docs_have_no_inline_script_or_style(client, db):
     assert f'data-schema="{SCHEMA}"' in html
 
 
-def test_docs_without_swagger_ui_say_what_to_do(client, db, settings):
-    with settings_without(settings, "drf_spectacular_sidecar"):
+def test_docs_without_swagger_ui_say_what_to_do(client, db):
+    with modify_settings(INSTALLED_APPS={"remove": ["drf_spectacular_sidecar"]}):
         html = client.get("/api/similarity/v1/docs/").content.decode()
     assert "drf_spectacular_sidecar" in html
     assert "<script" not in html
     assert f'href="{SCHEMA}"' in html
-
-
-def settings_without(settings, app: str):
-    from django.test import modify_settings
-
-    return modify_settings(INSTALLED_APPS={"remove": [app]})
