@@ -21,9 +21,10 @@ ROUNDS = 15
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=20, help="Calls in each of the rounds.")
+    parser.add_argument("--lists", type=int, default=200_000, help="Lists that are rolled up.")
     options = parser.parse_args()
     with temporary_shop():
-        run(options.calls)
+        run(options.calls, options.lists)
 
 
 def bare(request):
@@ -41,7 +42,7 @@ def one_statement(request):
     return bare(request)
 
 
-def run(calls: int) -> None:
+def run(calls: int, lists: int) -> None:
     import json
     import sys
 
@@ -140,6 +141,49 @@ def run(calls: int) -> None:
         middle = statistics.median(each)
         print(f"{name:22} {middle * 1e3:10.3f} {1 / middle:11.0f}")
     print(f"A token of eight integer keys has {len(json.loads(bodies['click'][0])['token'])} characters.")
+    roll_up_many(version.pk, lists)
+
+
+def roll_up_many(version: int, lists: int) -> None:
+    """Lists of eight over thirty days, a tenth of them with a click."""
+    from django.db import connection
+
+    from shop_similarity.feedback.preferences import preferences
+    from shop_similarity.feedback.roll_up import roll_up
+    from shop_similarity.feedback.statistics import click_rates, clicks_by_position
+    from shop_similarity.models import Event
+
+    Event.objects.all().delete()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TEMPORARY TABLE made AS SELECT gen_random_uuid() AS id, n, n %% 50 AS product, "
+            "now() - n * interval '30 days' / %s AS at FROM generate_series(1, %s) AS n",
+            [lists, lists],
+        )
+        shown = "ARRAY(SELECT (product + place)::text FROM generate_series(1, 8) AS place)"
+        for kind, values, where in (
+            ("impression", f"{shown}, NULL, NULL", "true"),
+            ("click", "'{}', product + 4, 4", "n %% 10 = 0"),
+        ):
+            cursor.execute(
+                "INSERT INTO shop_similarity_event (query_id, kind, surface, version_id, product_id, shown, "
+                "target_product_id, position, visitor, shown_at, created_at) "
+                f"SELECT id, '{kind}', 'widget', %s, product, {values}, '', at, at FROM made WHERE {where}",
+                [version],
+            )
+        cursor.execute("ANALYZE shop_similarity_event")
+    print(f"{Event.objects.count():,} events of {lists:,} lists in 30 days:")
+    for name, call in (
+        ("click_rates before", click_rates),
+        ("first roll-up", roll_up),
+        ("the next roll-up", roll_up),
+        ("click_rates", click_rates),
+        ("clicks_by_position", clicks_by_position),
+        ("preferences", lambda: list(preferences())),
+    ):
+        started = time.perf_counter()
+        call()
+        print(f"{name:22} {time.perf_counter() - started:10.3f} s")
 
 
 if __name__ == "__main__":
