@@ -162,7 +162,7 @@ class Basis:
     def contributions(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """``(3, n)`` for the rows of two ``(n, 4096)`` arrays of unit vectors."""
         a, b = left @ self.directions, right @ self.directions
-        inside = np.einsum("nr,trs,ns->tn", a, self.forms, b, optimize=True)
+        inside = np.stack([np.einsum("nr,nr->n", a @ form, b) for form in self.forms])
         total = np.einsum("nd,nd->n", left, right)
         # What rounding has left of the sum belongs to no aspect either.
         return inside + self.outside[:, None] * (total - inside.sum(axis=0))
