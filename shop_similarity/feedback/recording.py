@@ -81,9 +81,9 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
     rows = [_checked(query, kind, product) for kind, product in events]
     if not rows or not get_settings().record_events or (request is not None and _is_not_counted(request)):
         return False
-    kinds, targets, positions = zip(
-        *dict.fromkeys([(str(Kind.IMPRESSION), None, None), *((str(kind), *rest) for kind, *rest in rows)]), strict=True
-    )
+    # In one order always, so that two beacons of a list that come in at once never wait for each other in a circle.
+    chosen = sorted({row for row in rows if row[0] != Kind.IMPRESSION}, key=lambda row: (row[0], row[2]))
+    kinds, targets, positions = zip((str(Kind.IMPRESSION), None, None), *chosen, strict=True)
     connection = connections[router.db_for_write(Event)]
     try:
         with connection.cursor() as cursor:
@@ -119,7 +119,7 @@ def _checked(query: Query, kind: str, product: Any) -> tuple[str, str | None, in
             % {"kind": repr(kind)[:40], "known": ", ".join(Kind.values)}
         )
     if kind == Kind.IMPRESSION:
-        return Kind.IMPRESSION, None, None
+        return str(Kind.IMPRESSION), None, None
     # Keys travel as text; a UUID may be written in another way than ours.
     text = str(product)
     if text not in query.shown:
@@ -129,7 +129,7 @@ def _checked(query: Query, kind: str, product: Any) -> tuple[str, str | None, in
             text = ""
     if product is None or text not in query.shown:
         raise BadEvent(_("The product %(product)s was not in this list.") % {"product": repr(product)[:60]})
-    return Kind(kind), text, query.shown.index(text) + 1
+    return str(Kind(kind)), text, query.shown.index(text) + 1
 
 
 def _is_not_counted(request: HttpRequest) -> bool:

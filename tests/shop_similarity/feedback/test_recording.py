@@ -8,9 +8,10 @@ from django.db import connection, connections
 from django.test import Client, RequestFactory, override_settings
 from django.urls import reverse
 
+from shop_similarity.checks import check_settings
 from shop_similarity.feedback import tokens, views
 from shop_similarity.feedback.rates import parse_rate, seconds_to_wait
-from shop_similarity.feedback.recording import BadEvent, record
+from shop_similarity.feedback.recording import BadEvent, record, record_events
 from shop_similarity.models import Event, Experiment, Surface
 from tests.shop_similarity.factories import make_version
 
@@ -220,3 +221,39 @@ def test_the_same_beacon_twice_at_once(token):
         thread.join()
     assert not failures
     assert sorted(Event.objects.values_list("kind", flat=True)) == ["click", "impression"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_beacons_in_another_order_at_once_do_not_block_each_other(token):
+    query = tokens.read(token)
+    record(query, "impression")
+    failures = []
+
+    def beacons(order):
+        try:
+            for _ in range(30):
+                record_events(query, [("click", product) for product in order])
+                Event.objects.filter(kind="click").delete()
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=beacons, args=[order]) for order in ((11, 12, 13), (13, 12, 11))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_wrong_settings_are_reported_before_a_shopper_meets_them(settings):
+    def found(**values):
+        with override_settings(SHOP_SIMILARITY=settings.SHOP_SIMILARITY | values):
+            return [(message.id, message.msg) for message in check_settings()]
+
+    assert found() == []
+    [(number, text)] = found(EVENT_RATE="many")
+    assert number == "shop_similarity.E001" and "'EVENT_RATE'] is 'many'" in text
+    [(number, text)] = found(EVENT_VISITOR="nowhere.to_be_found")
+    assert number == "shop_similarity.E003" and "EVENT_VISITOR" in text
