@@ -11,12 +11,12 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from ..aspects import ASPECTS
-from ..search_options import MOST_CATEGORIES, Filters, SearchOptions
+from ..search_options import MOST_CATEGORIES, MOST_OFFSET, Filters, SearchOptions
 from .fields import BooleanField, CropField, IntegerField, NumberField, PhotoField, TextField, choice_schema
 from .problems import Unprocessable
 
 MAX_LIMIT = 100
-MAX_OFFSET = 1_000
+MAX_OFFSET = MOST_OFFSET
 MAX_BASKET = 20
 _MAX_PRICE = 10**12
 

@@ -11,7 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product
+from shop_similarity.aspects import ASPECTS, store_basis
 from shop_similarity.feedback import tokens
+from shop_similarity.models import ModelVersion
 from shop_similarity.search_paths import forget_paths
 from tests.shop_similarity.factories import (
     make_category,
@@ -20,6 +22,7 @@ from tests.shop_similarity.factories import (
     make_version,
     store_vectors,
 )
+from tests.shop_similarity.test_aspects import known_basis
 from tests.vectors import random_vectors
 
 pytestmark = pytest.mark.django_db
@@ -226,8 +229,6 @@ def test_lean_without_aspects_is_refused(client, products):
 
 
 def test_no_active_version_is_503(client, products):
-    from shop_similarity.models import ModelVersion
-
     ModelVersion.objects.update(state="retired")
     response = client.get(similar(products[0].pk))
     assert response.status_code == 503
@@ -285,3 +286,26 @@ def test_number_of_queries_does_not_depend_on_the_basket(client, products):
             keys(client.get(API + "products/similar/", {"product": [product.pk for product in asked]}))
         counts.append(len(queries))
     assert counts[0] == counts[1], [query["sql"][:150] for query in queries]
+
+
+def test_explanations_and_leaning(client, products):
+    store_basis(ModelVersion.objects.get(name="drawn"), known_basis())
+    url = similar(products[0].pk)
+    plain = client.get(url, {"explain": "true", "limit": 11}).json()["results"]
+    for row in plain:
+        explanation = row["explanation"]
+        assert set(explanation) == {"colour", "pattern", "shape", "sentence"}
+        assert explanation["sentence"].startswith("Similar")
+        assert sum(explanation[aspect] for aspect in ASPECTS) == pytest.approx(1, abs=0.001) or not any(
+            explanation[aspect] for aspect in ASPECTS
+        )
+    leaned = keys(client.get(url, {"lean": "colour", "limit": 11}))
+    assert sorted(leaned) == sorted(row["id"] for row in plain)
+    counts = []
+    for limit in (2, 11):
+        cache.clear()
+        forget_paths()
+        with CaptureQueriesContext(connection) as queries:
+            keys(client.get(url, {"lean": "shape", "explain": "true", "limit": limit}))
+        counts.append(len(queries))
+    assert counts[0] == counts[1] <= 18, [query["sql"][:150] for query in queries]
