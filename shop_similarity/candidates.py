@@ -1,7 +1,7 @@
 """Candidates of a search: one SQL statement that finds products, compares them exactly and says what ranking needs.
 
 Candidates come in pools. The first is as large as nearly every page needs; where pages further down, variants that were
-left out or a narrow filter ask for more, the next one looks ten times as far. A pool holds nothing that an earlier one
+left out or a narrow filter ask for more, the next one looks four times as far. A pool holds nothing that an earlier one
 held and depends on nothing but the query, so a list that is made pool after pool can be paged through.
 """
 
@@ -24,7 +24,9 @@ from .search_queries import Query
 
 _TABLE = Embedding._meta.db_table
 _POOL = 100
-_WIDER = 10
+_WIDER = 4
+# Where so many products are all variants of a few, a shorter list is better than a page that takes seconds.
+_MOST = 6_400
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Scope:
 
 
 def pools(scope: Scope, limit: int) -> Iterator[Pool]:
-    """Candidates, pool after pool; the pools are the same for all limits up to an eighth of ``CANDIDATES`` and to 32."""
+    """Candidates, pool after pool; the same pools for all limits up to an eighth of ``CANDIDATES`` and up to 32."""
     # Powers of two, so that pages of nearly the same length are cut from the same list.
     rounded = 1 << max(limit - 1, 1).bit_length()
     seen: set[Any] = set()
@@ -167,6 +169,8 @@ def _levels(
             continue
         yield found
         if not found.full and (path is Path.EXACT or not all_named or not found.asked_for):
+            return
+        if found.full and pool >= _MOST:
             return
         pool *= _WIDER
         candidates *= _WIDER

@@ -15,7 +15,7 @@ from .aspects import ASPECTS
 from .conf import SETTING
 from .field_paths import setting_path
 
-MOST_OFFSET = 10_000
+MOST_OFFSET = 1_000
 MOST_CATEGORIES = 100
 _MOST_PRICE = Decimal(10) ** 15
 
@@ -117,7 +117,7 @@ class SearchOptions:
     Attributes:
         limit: how many products.
         offset: how many of the list are passed over before; pages of one limit never repeat or lose a product while
-            the catalogue stays as it is. Up to 10,000.
+            the catalogue stays as it is. Up to 1,000.
         filters: by category and price.
         lean: ``"colour"``, ``"pattern"`` or ``"shape"``: products alike in this count for more. Ignored by a version
             that can't tell them apart, see :func:`shop_similarity.search.can_lean`.
