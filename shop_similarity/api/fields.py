@@ -12,7 +12,6 @@ from decimal import Decimal
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
-from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
@@ -94,6 +93,6 @@ def crop_edges(text: str | None) -> tuple[float, ...] | None:
 
 
 # REST framework's schema would describe the address that a stored file has, whatever the shop has set.
-@extend_schema_field(OpenApiTypes.BINARY)
+@extend_schema_field({"type": "string", "format": "binary", "minLength": 1})
 class PhotoField(serializers.FileField):
     """An upload."""
