@@ -79,7 +79,7 @@
       if (this.isPage) this.acceptPastes();
       this.setEdges(WHOLE);
       const shown = this.results.querySelector("[data-visual-search-state=waiting]");
-      if (shown) this.run(() => this.show(shown.dataset.visualSearchUrl));
+      if (shown) this.run((signal) => this.show(shown.dataset.visualSearchUrl, signal));
     }
 
     addCamera(button) {
@@ -366,10 +366,8 @@
         const html = await response.text();
         const found = new DOMParser().parseFromString(html, "text/html").querySelector("[data-visual-search-state]");
         if (!found) throw new Refusal(this.texts.textFailed);
-        if (found.dataset.visualSearchState === "none") {
-          throw new Refusal(found.querySelector(".visual-search-results__message")?.textContent ?? this.texts.textFailed);
-        }
-        if (found.dataset.visualSearchState === "found") {
+        // Found, or the sentence that says why nothing ever will be.
+        if (found.dataset.visualSearchState !== "waiting") {
           this.results.replaceChildren(document.adoptNode(found));
           this.say(found.querySelector("[data-visual-search-summary]")?.textContent ?? "", true);
           found.querySelector("h2")?.focus({ preventScroll: false });
