@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -12,9 +13,11 @@ from django.urls import reverse
 
 from catalog.models import Product
 from shop_similarity import outbox
-from shop_similarity.models import Embedding, MerchandisingRule, OutboxEntry
+from shop_similarity.models import Embedding, MerchandisingRule, ModelVersion, OutboxEntry
 from shop_similarity.search import similar_products
+from shop_similarity.search_options import SearchOptions
 from tests.shop_similarity.shops import names
+from tests.shop_similarity.test_widget import store_any_basis
 
 pytestmark = pytest.mark.django_db
 
@@ -234,3 +237,15 @@ def test_queries_do_not_grow_with_photos_products_and_rules(staff, shop, address
         client.get(address(shop["Asked"]))
     assert len(many) == len(few), [query["sql"] for query in many.captured_queries]
     assert len(many) <= 26
+
+
+def test_why_they_are_similar_is_told_where_the_version_has_aspects(staff, shop):
+    client = staff(VIEW)
+    assert "shop-similarity-why" not in client.get(own_page(shop["Asked"])).content.decode()
+    store_any_basis(ModelVersion.objects.get())
+    found = similar_products(shop["Asked"], options=SearchOptions(explain=True))
+    html = client.get(own_page(shop["Asked"])).content.decode()
+    assert [unescape(text) for text in re.findall(r'shop-similarity-why">([^<]+)<', html)] == [
+        sentence for product in found if (sentence := product.explanation.sentence())
+    ]
+    assert "shop-similarity-why" in html
