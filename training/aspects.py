@@ -38,9 +38,11 @@ FEWEST_PHOTOS = 8
 RANK = 256
 # Parts of the families, each left out once when it is measured how well the aspects are told apart.
 FOLDS = 4
-# Of so many of the left-out pairs of drawings it must be recognised in which aspect they differ. Chance gives a third.
-# A network that is blind to one aspect mistakes half of the pairs that differ in another for pairs that differ in it.
-TOLD_APART = 0.6
+# Of so many of the left-out pairs of drawings it must be recognised in which aspect they differ, on average, and of the
+# pairs of each aspect in so many less. Chance gives a third. A network that is blind to one aspect mistakes half of the
+# pairs that differ in another for pairs that differ in it, and reaches two thirds.
+TOLD_APART = 0.7
+_WORST = 0.2
 _PRIOR = 0.02
 _RIDGE = 1e-3
 # Where the depths of a network end that stand for colour and for pattern, as parts of its taps.
@@ -124,7 +126,7 @@ def fit_aspects(
     told_apart = np.mean(
         [_told_apart(_forms(families[fold != out], prior), families[fold == out]) for out in range(FOLDS)], axis=0
     )
-    if min(told_apart) < TOLD_APART:
+    if np.mean(told_apart) < TOLD_APART or min(told_apart) < TOLD_APART - _WORST:
         figures = ", ".join(f"{aspect} {share:.2f}" for aspect, share in zip(ASPECTS, told_apart, strict=True))
         raise AspectsError(
             "The model does not tell colour, pattern and shape apart: of drawn pairs that differ in one of them, so "
