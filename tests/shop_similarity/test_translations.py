@@ -1,0 +1,96 @@
+"""The plugin in German and French: that nothing is left out, and that pages show it."""
+
+from pathlib import Path
+
+import pytest
+from django.template import engines
+from django.test import RequestFactory
+from django.urls import reverse
+from django.utils import translation
+
+import shop_similarity
+from tests.catalog.html_page import Page
+from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
+from tests.support.translations import (
+    LANGUAGES,
+    catalogue,
+    compiled,
+    key,
+    messages_in_source,
+    placeholders,
+    texts,
+)
+from tests.vectors import random_vectors
+
+APP = Path(shop_similarity.__file__).parent
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_message_is_translated_and_keeps_its_placeholders(language):
+    entries = list(catalogue(APP, language))
+    assert len(entries) > 500
+    for entry in entries:
+        assert not entry.obsolete and not entry.fuzzy, entry.msgid
+        assert all(text.strip() for text in texts(entry)), entry.msgid
+        for text in texts(entry):
+            assert placeholders(text) == placeholders(entry.msgid_plural or entry.msgid), text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_django_reads_is_what_was_translated(language):
+    written = {key(entry): texts(entry) for entry in catalogue(APP, language)}
+    assert {key(entry): texts(entry) for entry in compiled(APP, language)} == written
+    assert compiled(APP, language).metadata["Plural-Forms"] == catalogue(APP, language).metadata["Plural-Forms"]
+
+
+def test_the_catalogues_hold_exactly_the_messages_of_the_source(tmp_path, monkeypatch):
+    found = messages_in_source(APP, tmp_path, monkeypatch)
+    for language in LANGUAGES:
+        held = {key(entry) for entry in catalogue(APP, language)}
+        assert held == found, "run makemessages in shop_similarity/, translate what is new, then compilemessages"
+
+
+def test_plurals_follow_the_language():
+    words = {}
+    for language in ("en", *LANGUAGES):
+        with translation.override(language):
+            words[language] = [
+                translation.ngettext("%(count)d product", "%(count)d products", count) % {"count": count}
+                for count in (0, 1, 2)
+            ]
+    assert words == {
+        "en": ["0 products", "1 product", "2 products"],
+        "de": ["0 Produkte", "1 Produkt", "2 Produkte"],
+        "fr": ["0 produit", "1 produit", "2 produits"],
+    }
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("language", "heading"), [("de", "Ähnliche Produkte"), ("fr", "Produits similaires")])
+def test_the_widget_speaks_the_language_of_the_request(language, heading):
+    products = [make_product(f"Lamp {number}") for number in range(3)]
+    store_vectors(make_version(), make_photos_without_files(products, 1), random_vectors(3))
+    template = engines["django"].from_string("{% load shop_similarity %}{% similar_products product %}")
+    with translation.override(language):
+        html = template.render({"product": products[0], "request": RequestFactory().get("/")})
+    page = Page(html)
+    assert page.one("h2").text.strip() == heading
+    assert len([item for item in page.all("li") if item["data-similarity-product"]]) == 2
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("wished", "language", "choose"),
+    [
+        ("de", "de", "Foto auswählen oder aufnehmen"),
+        ("fr-CH, de;q=0.5", "fr", "Choisir ou prendre une photo"),
+        ("sv", "en", "Choose or take a photo"),
+    ],
+)
+def test_search_by_photo_speaks_the_browsers_language(client, wished, language, choose):
+    make_version()
+    response = client.get(reverse("shop_similarity:visual-search"), headers={"accept-language": wished})
+    page = Page(response.content.decode())
+    assert page.one("html")["lang"] == language
+    assert choose in response.content.decode()
+    assert "Accept-Language" in response["Vary"]
