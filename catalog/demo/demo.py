@@ -19,7 +19,7 @@ from catalog.demo.children import Child, end_marked, mark_children
 from catalog.demo.embedding import embed_all
 from catalog.demo.errors import DemoError
 from catalog.demo.interruption import Interrupted, Interruption
-from catalog.demo.model import active_version, ensure_model
+from catalog.demo.model import active_version, ensure_model, lacks_explanation
 from catalog.demo.page_check import LookAlikes, check_page
 from catalog.demo.servers import Servers
 from catalog.demo.static_files import collect
@@ -149,6 +149,7 @@ class Demo:
             % {"seconds": self.steps.total, "url": self.web.url}
         )
         worker = self.children[-1]
+        self._explain()
         told = False
         while True:
             time.sleep(0.5)
@@ -158,6 +159,14 @@ class Demo:
                     _("The worker ended with %(status)s; new photos wait until the next start. Its log: %(log)s")
                     % {"status": worker.ended(), "log": worker.log}
                 )
+
+    def _explain(self) -> None:
+        """Let versions that lack it learn what explains their similarities, while the shop is already open."""
+        if not lacks_explanation():
+            return
+        log = self.data / "log" / "aspects.log"
+        self._start_child(lambda: Child(("manage.py", "fit_aspects"), folder=self.project, log=log))
+        self.steps.say(_("In a minute or two the pages also say why products are similar. Log: %(log)s") % {"log": log})
 
     def _start_child(self, start) -> Child:
         with self.interruption.shielded():

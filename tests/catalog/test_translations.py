@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from django.utils import translation
 
 import catalog
 from tests.catalog.html_page import Page
@@ -17,6 +18,13 @@ from tests.support.translations import (
 )
 
 APP = Path(catalog.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def _language_of_this_test_alone():
+    """A request leaves its language behind, active for the thread."""
+    yield
+    translation.deactivate()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

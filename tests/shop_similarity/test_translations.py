@@ -25,6 +25,13 @@ from tests.vectors import random_vectors
 APP = Path(shop_similarity.__file__).parent
 
 
+@pytest.fixture(autouse=True)
+def _language_of_this_test_alone():
+    """A request leaves its language behind, active for the thread."""
+    yield
+    translation.deactivate()
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_message_is_translated_and_keeps_its_placeholders(language):
     entries = list(catalogue(APP, language))

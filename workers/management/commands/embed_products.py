@@ -38,6 +38,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         versions = self._versions(options["model"])
         self.verbosity = options["verbosity"]
+        self.is_first = False
         free_claims_of_the_dead()
         retried = 0
         if options["retry_failed"]:
@@ -60,6 +61,11 @@ class Command(BaseCommand):
                 ) from error
             return
         self._embed(versions)
+        if self.is_first:
+            # Photos came first, for shoppers see those.
+            call_command(
+                "fit_aspects", versions[0].name, verbosity=self.verbosity, stdout=self.stdout, stderr=self.stderr
+            )
 
     def _versions(self, name: str | None) -> list[ModelVersion]:
         if name:
@@ -74,7 +80,8 @@ class Command(BaseCommand):
         if versions:
             return versions
         self.stdout.write("There is no model version yet: making the first one from this catalogue's photos.")
-        call_command("calibrate_mildnet", activate=True, stdout=self.stdout, stderr=self.stderr)
+        call_command("calibrate_mildnet", activate=True, aspects=False, stdout=self.stdout, stderr=self.stderr)
+        self.is_first = True
         return list(ModelVersion.objects.live())
 
     def _say(self, text: str) -> None:
