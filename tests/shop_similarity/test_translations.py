@@ -101,3 +101,15 @@ def test_search_by_photo_speaks_the_browsers_language(client, wished, language, 
     assert page.one("html")["lang"] == language
     assert choose in response.content.decode()
     assert "Accept-Language" in response["Vary"]
+
+
+@pytest.mark.django_db
+def test_numbers_that_programs_read_keep_their_point(client):
+    products = [make_product(f"Lamp {number}", price="15.25") for number in range(3)]
+    store_vectors(make_version(), make_photos_without_files(products, 1), random_vectors(3))
+    response = client.get(
+        products[0].get_absolute_url(), {"similar_price_max": "19.5"}, headers={"accept-language": "de"}
+    )
+    html = response.content.decode()
+    assert "15,25" in html
+    assert Page(html).one("input", name="similar_price_max")["value"] == "19.5"
