@@ -68,14 +68,15 @@ def test_diversity_passes_over_what_is_like_the_first():
 def test_order_follows_the_formula():
     """Against the definition, over all pairs, step by step."""
     random = np.random.default_rng(3)
-    vectors = random.standard_normal((6, 4096))[random.integers(6, size=25)] + random.standard_normal((25, 4096))
+    noise = random.random((25, 1)) * random.standard_normal((25, 4096))
+    vectors = random.standard_normal((6, 4096))[random.integers(6, size=25)] + noise
     codes, scores = _codes(vectors), np.sort(random.random(25))[::-1]
     left, expected = list(range(25)), []
     while left:
 
         def worth(place: int) -> float:
             like = max([0.0, *(likeness(codes[other], codes[[place]])[0] for other in expected)])
-            return 0.6 * scores[place] - 0.4 * like
+            return 0.6 * scores[place] - 0.4 * max(like - 0.5, 0) / 0.5
 
         best = max(left, key=worth)
         expected.append(best)
@@ -84,6 +85,13 @@ def test_order_follows_the_formula():
     for count in (25, 7):
         assert select(scores, codes, groups, count=count, diversity=0.4) == expected[:count]
     assert expected != list(range(25))
+
+
+def test_to_be_of_one_kind_is_no_fault():
+    """Three hoodies and a watch, asked for with a photo that is like none of them."""
+    vectors = [mixed({"hoodie": 0.65}, name) for name in ("first", "second", "third")] + [direction("watch")]
+    scores = np.array([0.15, 0.12, 0.11, 0.09])
+    assert select(scores, _codes(np.stack(vectors)), [frozenset()] * 4, count=4, diversity=0.2) == [0, 1, 2, 3]
 
 
 @pytest.fixture
