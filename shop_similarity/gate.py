@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from .conf import get_settings
 from .models import ModelVersion
@@ -64,7 +64,11 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
         return Verdict(
             False,
             (
-                _("%(names)s was not evaluated, so the two can't be compared: run `%(command)s` first.")
+                ngettext(
+                    "%(names)s was not evaluated, so the two can't be compared: run `%(command)s` first.",
+                    "%(names)s were not evaluated, so the two can't be compared: run `%(command)s` first.",
+                    len(missing),
+                )
                 % {"names": _(" and ").join(missing), "command": command},
             ),
         )

@@ -48,6 +48,10 @@ __all__ = [
 ]
 
 
+# Leaning to these asks with the product's first photo alone.
+_OF_THE_FRONT = ("colour", "pattern")
+
+
 def searched_version() -> ModelVersion | None:
     """The version that searches use now. Its metrics, which pages do not need, are left in the table."""
     return ModelVersion.objects.defer("metrics", "config", "preprocessing").active()
@@ -78,7 +82,8 @@ def similar_products(
             each other. Options come with a limit of their own.
         among: queryset of the products that may be returned; what the ``PRODUCTS`` setting says by default.
         version: model version to search with; the active one by default.
-        options: filters, page, diversity and so on; by default what the settings say.
+        options: filters, page, diversity and so on; by default what the settings say. With a ``lean`` to colour or
+            pattern the product's first photo alone is asked with.
 
     Returns:
         Product instances with their photos prefetched, each with
@@ -205,7 +210,10 @@ def find_similar(
     product: models.Model, version: ModelVersion, allowed: QuerySet, options: SearchOptions
 ) -> list[Found]:
     """The result of :func:`similar_products` by key; ``allowed`` is what :func:`allowed_products` gave."""
-    return _find(version, Query.of_product(version, product), allowed, options, asked=[product])
+    query = Query.of_product(version, product)
+    # Photos of one product often show it in several colours; "the same colour" means that of the one in front.
+    front = Query.of_product(version, product, photos=1) if options.lean in _OF_THE_FRONT else None
+    return _find(version, query, allowed, options, asked=[product], front=front)
 
 
 def load(found: Sequence[Found], allowed: QuerySet) -> list[models.Model]:
@@ -236,6 +244,7 @@ def _find(
     *,
     asked: Sequence[models.Model] = (),
     exclude: Collection[Any] = (),
+    front: Query | None = None,
 ) -> list[Found]:
     if options.limit == 0:
         return []
@@ -244,7 +253,12 @@ def _find(
     exclude = {*exclude, *keys, *rules.hidden_products}
     searched = query
     if options.lean is not None and get_settings().lean_strength and aspects.has_aspects(version):
-        vectors, parts = query.fetch()
+        vectors, parts = (front or query).fetch()
+        if front is not None and len(vectors):
+            query = front
+        elif front is not None:
+            # The first photo is not embedded yet.
+            vectors, parts = query.fetch()
         if len(vectors):
             leaned = aspects.lean_vectors(version, vectors, options.lean, get_settings().lean_strength)
             searched = Query.of_vectors(leaned, parts)

@@ -37,8 +37,9 @@ class Query:
     several: bool = False
 
     @classmethod
-    def of_product(cls, version: ModelVersion, product: models.Model) -> Query:
-        return cls(*_photos_of(version, product, 0, get_settings().query_images))
+    def of_product(cls, version: ModelVersion, product: models.Model, photos: int | None = None) -> Query:
+        """Of the first ``photos`` of a product, by default as many as the ``QUERY_IMAGES`` setting says."""
+        return cls(*_photos_of(version, product, 0, photos or get_settings().query_images))
 
     @classmethod
     def of_products(cls, version: ModelVersion, products: Sequence[models.Model]) -> Query:

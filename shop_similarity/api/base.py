@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.db import DataError
 from django.http import HttpResponse
 from drf_spectacular.openapi import AutoSchema
-from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.exceptions import AuthenticationFailed, UnsupportedMediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.renderers import JSONRenderer
@@ -55,6 +56,13 @@ class SimilarityAPIView(APIView):
 
     def get_format_suffix(self, **kwargs: Any) -> None:
         return None
+
+    def perform_authentication(self, request: Request) -> None:
+        try:
+            super().perform_authentication(request)
+        except (ValueError, DataError) as error:
+            # PostgreSQL holds no NUL, and a name or a token with one in it goes there unchecked.
+            raise AuthenticationFailed from error
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def test_methods_that_are_not_known(client, product, method):
     response = getattr(client, method)(f"{API}products/{product.pk}/similar/")
     problem(response, 405, "method-not-allowed")
     assert response["Allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_a_user_name_that_no_database_can_hold(client, product):
+    name = base64.b64encode(b"a\0b:secret").decode()
+    response = client.get(f"{API}products/{product.pk}/similar/", headers={"Authorization": f"Basic {name}"})
+    problem(response, 403, "not-authenticated")
 
 
 def test_options_and_head(client, product):

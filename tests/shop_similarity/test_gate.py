@@ -72,7 +72,7 @@ def test_codes_are_judged_by_the_candidates_that_this_shop_looks_at(settings):
     [
         (None, _evaluation(0.8), "new was not"),
         (_evaluation(0.8), None, "old was not"),
-        (None, None, "new and old was not"),
+        (None, None, "new and old were not"),
         ({"set": "x", "triplets": {"accuracy": 1}}, _evaluation(0.8), "new was not"),
     ],
 )
