@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from catalog.models import Product
 from shop_similarity import search_paths
 from shop_similarity.aspects import Basis, store_basis
+from shop_similarity.models import Embedding
 from shop_similarity.search import Filters, SearchOptions, can_lean, search_by_vector, similar_products
 from tests.shop_similarity.factories import (
     make_category,
@@ -231,6 +232,27 @@ def test_leaning_lifts_what_is_alike_in_that(leaning_shop):
             options=SearchOptions(lean=lean),
         )
         assert by_vector[0].name == first
+
+
+@pytest.mark.django_db
+def test_the_colour_is_that_of_the_first_photo(leaning_shop):
+    made, version = leaning_shop
+    store_basis(
+        version,
+        _basis({"colour": ["red", "blue"], "pattern": ["dots", "stripes"], "shape": ["round", "square"]}),
+    )
+    photos = make_photos_without_files([made["asked"]])
+    photos[0].position = 1
+    photos[0].save()
+    store_vectors(version, photos, mixed({"blue": 0.95, "square": 0.2}, "in blue")[None])
+    colour = SearchOptions(lean="colour", explain=True)
+    assert names(similar_products(made["asked"], options=colour))[0] == "red square"
+    assert names(similar_products(made["asked"]))[0] != "red square"
+    # Until the first photo is embedded the others speak for it.
+    Embedding.objects.filter(product_id=made["asked"].pk).exclude(image_id=photos[0].pk).delete()
+    found = similar_products(made["asked"], options=colour)
+    assert names(found)[-1] == "red square"
+    assert all(product.explanation is not None for product in found)
 
 
 @pytest.mark.django_db
