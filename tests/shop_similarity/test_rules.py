@@ -164,7 +164,8 @@ def categories(settings) -> dict[str, Product]:
     made += [make_product(f"lamp {n}", kinds["Lamps"]) for n in range(3)]
     near = {"Shirts": 0.8, "Mugs": 0.5, "Lamps": 0.4}
     vectors = [
-        direction("x") if p.name == "asked" else mixed({"x": near[p.category.name] - p.pk * 1e-5}, p.name) for p in made
+        direction("x") if p.name == "asked" else mixed({"x": near[p.category.name] - place * 1e-5}, p.name)
+        for place, p in enumerate(made)
     ]
     store_vectors(make_version(), make_photos_without_files(made), np.stack(vectors).astype(np.float32))
     return {product.name: product for product in made}
