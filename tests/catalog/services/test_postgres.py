@@ -1,5 +1,6 @@
 """The embedded Postgres: real starts, real kills."""
 
+import contextlib
 import json
 import os
 import signal
@@ -345,4 +346,9 @@ def test_a_stopped_postmaster_is_not_waited_for_for_ever(make_postgres):
 
 
 def server_processes(server: Postgres) -> list[psutil.Process]:
-    return [psutil.Process(pid) for pid in server.pids()]
+    found = []
+    for pid in server.pids():
+        # It may have ended between being listed and being looked at.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+    return found
