@@ -82,7 +82,7 @@ def test_the_page(staff, shop):
     html = response.content.decode()
     assert [version.name for version in response.context["versions"]] == ["drawn", "second"], "bare has no embeddings"
     assert len(response.context["rows"]) == 5
-    assert "was not evaluated" in html
+    assert "were not evaluated" in html
     assert "Activate" not in html
     asked = client.get(url, {"old": second.pk, "new": active.pk, "products": f"{shop['Asked'].pk}, 4242 x"})
     html = asked.content.decode()
