@@ -11,6 +11,13 @@ from shop_similarity.models import ModelVersion
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
 from tests.vectors import DIM
 
+# Settings by which a search takes each of its ways.
+PATHS = {
+    "exact": {"EXACT_ROWS": 10_000, "INDEX_ROWS": 10_000},
+    "codes": {"EXACT_ROWS": 0, "INDEX_ROWS": 10_000},
+    "index": {"EXACT_ROWS": 0, "INDEX_ROWS": 0},
+}
+
 
 def direction(name: str) -> np.ndarray:
     """A unit vector of its own for every name; those of different names are nearly orthogonal."""

@@ -19,14 +19,8 @@ from tests.shop_similarity.factories import (
     make_version,
     store_vectors,
 )
-from tests.shop_similarity.shops import make_shop, names
+from tests.shop_similarity.shops import PATHS, make_shop, names
 from tests.vectors import random_vectors
-
-PATHS = {
-    "exact": {"EXACT_ROWS": 10_000, "INDEX_ROWS": 10_000},
-    "codes": {"EXACT_ROWS": 0, "INDEX_ROWS": 10_000},
-    "index": {"EXACT_ROWS": 0, "INDEX_ROWS": 0},
-}
 
 
 @pytest.fixture(autouse=True)

@@ -12,13 +12,7 @@ from shop_similarity import search_paths
 from shop_similarity.diversity import codes_from, likeness, select
 from shop_similarity.search import SearchOptions, similar_products
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
-from tests.shop_similarity.shops import direction, make_shop, mixed, names
-
-PATHS = {
-    "exact": {"EXACT_ROWS": 10_000, "INDEX_ROWS": 10_000},
-    "codes": {"EXACT_ROWS": 0, "INDEX_ROWS": 10_000},
-    "index": {"EXACT_ROWS": 0, "INDEX_ROWS": 0},
-}
+from tests.shop_similarity.shops import PATHS, direction, make_shop, mixed, names
 
 
 @pytest.fixture(autouse=True)

@@ -27,13 +27,7 @@ from tests.shop_similarity.factories import (
     make_version,
     store_vectors,
 )
-from tests.shop_similarity.shops import direction, make_shop, mixed, names
-
-PATHS = {
-    "exact": {"EXACT_ROWS": 10_000, "INDEX_ROWS": 10_000},
-    "codes": {"EXACT_ROWS": 0, "INDEX_ROWS": 10_000},
-    "index": {"EXACT_ROWS": 0, "INDEX_ROWS": 0},
-}
+from tests.shop_similarity.shops import PATHS, direction, make_shop, mixed, names
 
 
 @pytest.fixture(autouse=True)
