@@ -1,28 +1,15 @@
 """The plugin in German and French: that nothing is left out, and that pages show it."""
 
-from pathlib import Path
-
 import pytest
 from django.template import engines
 from django.test import RequestFactory
 from django.urls import reverse
 from django.utils import translation
 
-import shop_similarity
 from tests.catalog.html_page import Page
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
-from tests.support.translations import (
-    LANGUAGES,
-    catalogue,
-    compiled,
-    key,
-    messages_in_source,
-    placeholders,
-    texts,
-)
+from tests.support.translations import LANGUAGES
 from tests.vectors import random_vectors
-
-APP = Path(shop_similarity.__file__).parent
 
 
 @pytest.fixture(autouse=True)
@@ -30,31 +17,6 @@ def _language_of_this_test_alone():
     """A request leaves its language behind, active for the thread."""
     yield
     translation.deactivate()
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_every_message_is_translated_and_keeps_its_placeholders(language):
-    entries = list(catalogue(APP, language))
-    assert len(entries) > 500
-    for entry in entries:
-        assert not entry.obsolete and not entry.fuzzy, entry.msgid
-        assert all(text.strip() for text in texts(entry)), entry.msgid
-        for text in texts(entry):
-            assert placeholders(text) == placeholders(entry.msgid_plural or entry.msgid), text
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_what_django_reads_is_what_was_translated(language):
-    written = {key(entry): texts(entry) for entry in catalogue(APP, language)}
-    assert {key(entry): texts(entry) for entry in compiled(APP, language)} == written
-    assert compiled(APP, language).metadata["Plural-Forms"] == catalogue(APP, language).metadata["Plural-Forms"]
-
-
-def test_the_catalogues_hold_exactly_the_messages_of_the_source(tmp_path, monkeypatch):
-    found = messages_in_source(APP, tmp_path, monkeypatch)
-    for language in LANGUAGES:
-        held = {key(entry) for entry in catalogue(APP, language)}
-        assert held == found, "run makemessages in shop_similarity/, translate what is new, then compilemessages"
 
 
 def test_plurals_follow_the_language():
