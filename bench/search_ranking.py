@@ -22,8 +22,8 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=20_000)
     parser.add_argument("--queries", type=int, default=40)
     options = parser.parse_args()
-    if options.photos < 2_000:
-        parser.error("--photos must be 2000 or more: a thousand of them are variants and near-copies")
+    if options.photos < 2_400:
+        parser.error("--photos must be 2400 or more: two make a product, and baskets come from the first thousand")
     with temporary_shop():
         run(options.photos, options.queries)
 
