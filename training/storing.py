@@ -1,4 +1,4 @@
-"""From a model in memory to a stored model version: the weights into the storage, the row that knows their sha256."""
+"""From a model in memory to a stored version: its weights in the storage, its row, and what was measured of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.files import File
+from django.db import transaction
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
@@ -17,6 +18,7 @@ from shop_similarity.models import ModelVersion
 if TYPE_CHECKING:
     import keras
 
+    from training.evaluation import Evaluation
     from training.preprocessing import Preprocessing
 
 
@@ -77,6 +79,14 @@ def store_weights(version: ModelVersion, path: Path) -> None:
         # A file that no row knows of would lie in the storage for ever.
         version.weights.storage.delete(version.weights.name)
         raise
+
+
+def store_evaluation(version: ModelVersion, found: Evaluation) -> None:
+    """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before."""
+    with transaction.atomic():
+        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        row.metrics = {**row.metrics, "evaluation": found.to_dict()}
+        row.save(update_fields=["metrics"])
 
 
 def free_name(name: str | None = None, prefix: str = "mildnet") -> str:

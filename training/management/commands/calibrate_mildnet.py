@@ -12,11 +12,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from shop_similarity.conf import get_settings
-from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
+from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
 from training.progress_bars import ProgressBars
 from training.recipe import RECIPES, SAMPLE
+from training.weights_cache import default_weights_cache
 
 
 class Command(BaseCommand):
@@ -175,13 +175,3 @@ def tell_aspects(command: BaseCommand, version: ModelVersion, model: Any, featur
             )
             % {aspect: 100 * share for aspect, share in basis.metrics["told_apart"].items()}
         )
-
-
-def default_weights_cache() -> Path:
-    """Folder of converted ImageNet weights: the workers' cache, the weights storage if it is local, or the user's."""
-    if cache := get_settings().weights_cache:
-        return Path(cache)
-    try:
-        return Path(weights_storage().path("pretrained"))
-    except NotImplementedError:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shop-similarity"

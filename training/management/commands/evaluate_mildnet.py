@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import transaction
 from django.utils.translation import gettext as _
 from tqdm import tqdm
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
-from training.management.commands.calibrate_mildnet import default_weights_cache
+from training.storing import store_evaluation
+from training.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
     import numpy as np
 
     from training.baselines import Baseline
     from training.comparison import Comparison
-    from training.evaluation import Evaluation, Validation
+    from training.evaluation import Validation
 
 USUAL_BASELINES = "colour,handmade"
 _WRONG_USAGE = 2
@@ -200,7 +200,7 @@ class Command(BaseCommand):
             found = validation.evaluate(vectors, candidates)
             comparison.add_model(version.name, found, seconds, active=version.state == ModelVersion.State.ACTIVE)
             if options["store"]:
-                store(version, found)
+                store_evaluation(version, found)
             _forget_models()
         return comparison
 
@@ -236,14 +236,6 @@ class Command(BaseCommand):
                 self.stdout.write(_("\nStored with %(names)s.") % {"names": ", ".join(comparison.models)})
         if options["json"]:
             self.stdout.write(json.dumps(comparison.to_dict(), allow_nan=False))
-
-
-def store(version: ModelVersion, found: Evaluation) -> None:
-    """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before."""
-    with transaction.atomic():
-        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
-        row.metrics = {**row.metrics, "evaluation": found.to_dict()}
-        row.save(update_fields=["metrics"])
 
 
 def _forget_models() -> None:

@@ -24,9 +24,10 @@ from shop_similarity.models import EMBEDDING_DIM, ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
 from training.aspects import PHOTOS
 from training.click_triplets import MIN_CLICKS, MIN_SHARE
-from training.management.commands.calibrate_mildnet import default_weights_cache, tell_aspects
+from training.management.commands.calibrate_mildnet import tell_aspects
 from training.progress_bars import ProgressBars
 from training.training_options import MONITORS, OPTIMIZERS, SCHEDULES, TrainingOptions
+from training.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
     from training.distribution import Distribution
@@ -800,7 +801,7 @@ class Command(BaseCommand):
         """The active version is measured on the same photos, or the two can't be compared."""
         from training.embedding_files import embed_with_version
         from training.evaluation import Validation
-        from training.management.commands.evaluate_mildnet import store
+        from training.storing import store_evaluation
 
         validation = Validation(data.retrieval, data.validation)
         if active.metrics.get("evaluation", {}).get("set") == validation.sha256:
@@ -808,7 +809,7 @@ class Command(BaseCommand):
         with ProgressBars(self.stderr, self.quiet) as bars:
             tell = partial(_tell, bars, _("Measuring the active version"), len(validation.paths))
             vectors = embed_with_version(active, validation.paths, tell)
-        store(active, validation.evaluate(vectors, sorted({10, 50, 100, get_settings().candidates})))
+        store_evaluation(active, validation.evaluate(vectors, sorted({10, 50, 100, get_settings().candidates})))
 
     def _report_only(self, folder: Path) -> None:
         from training.trainer import TrainingError
