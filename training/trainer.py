@@ -142,6 +142,7 @@ class _Progress:
     triplets: int = 0
     photos: int = 0
     seconds: float = 0.0
+    learning_rate: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best: list[float] | None = None
@@ -277,7 +278,7 @@ class Trainer:
         inputs = ahead(map(self._inputs, batches[first:], features))
         try:
             while progress.step < steps:
-                rate = self._step.learning_rate
+                progress.learning_rate = self._step.learning_rate
                 result = self._step(list(islice(inputs, size)))
                 if not math.isfinite(result.loss):
                     raise TrainingError(self._not_finite(progress))
@@ -289,7 +290,7 @@ class Trainer:
                 progress.triplets += result.triplets
                 progress.photos += result.photos
                 progress.seconds = before + time.monotonic() - began
-                self._watcher.step(progress.epoch, progress.steps_made, result, rate)
+                self._watcher.step(progress.epoch, progress.steps_made, result, progress.learning_rate)
                 if stop.is_set():
                     self._save(progress)
                     raise TrainingInterrupted(
@@ -304,7 +305,7 @@ class Trainer:
         record = {
             "loss": progress.losses[0] / progress.losses[1],
             "accuracy": progress.correct / progress.triplets,
-            "learning_rate": rate,
+            "learning_rate": progress.learning_rate,
             "seconds": round(progress.seconds, 3),
             "images_per_second": round(progress.photos / max(progress.seconds, 1e-9), 1),
         }

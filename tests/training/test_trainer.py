@@ -81,16 +81,18 @@ def test_without_checkpoints_within_an_epoch_the_epoch_is_begun_again(tmp_path):
     assert figures(result.history) == figures(whole.history)
 
 
-def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path):
+@pytest.mark.parametrize("stop_at", [12, 16, 24])
+def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path, stop_at):
     whole = make_trainer(tmp_path / "whole", **DROPOUT).fit()
     before = signal.getsignal(signal.SIGINT)
-    trainer = make_trainer(tmp_path / "stopped", watcher=Announcer(stop_at=12), checkpoint_seconds=3600, **DROPOUT)
-    with pytest.raises(TrainingInterrupted, match=r"epoch 2 after 4 of 8 steps.*--resume"):
+    trainer = make_trainer(tmp_path / "stopped", watcher=Announcer(stop_at=stop_at), checkpoint_seconds=3600, **DROPOUT)
+    where = {12: "epoch 2 after 4", 16: "epoch 2 after 8", 24: "epoch 3 after 8"}[stop_at]
+    with pytest.raises(TrainingInterrupted, match=rf"{where} of 8 steps.*--resume"):
         trainer.fit()
     assert signal.getsignal(signal.SIGINT) is before
     watcher = Announcer()
     result = make_trainer(tmp_path / "stopped", watcher=watcher, **DROPOUT).fit(resume=True)
-    assert watcher.steps[0] == 13
+    assert watcher.steps == list(range(stop_at + 1, 25))
     assert figures(result.history) == figures(whole.history)
 
 
