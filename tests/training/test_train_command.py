@@ -1,8 +1,11 @@
 """train_mildnet from a CSV to a stored version, with a small network, drawn photos and a real Postgres."""
 
+import io
 import json
 import shutil
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -75,10 +78,27 @@ def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
     return run
 
 
-def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train, capsys):
+HELP = """
+import sys
+from django.core.management import execute_from_command_line
+try:
+    execute_from_command_line(["manage.py", "train_mildnet", "--help"])
+finally:
+    print("loaded:", [name for name in ("tensorflow", "keras", "matplotlib") if name in sys.modules])
+"""
+
+
+def test_help_does_not_wait_for_tensorflow():
+    asked = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=120, check=True)
+    assert "--from-catalog" in asked.stdout
+    assert asked.stdout.endswith("loaded: []\n")
+
+
+def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train):
     for colour in ("red", "green"):
         add_photo(make_product(), product_photo("mug", colour))
-    folder = train("--epochs", "3", "--name", "autumn", verbosity=1)
+    out = io.StringIO()
+    folder = train("--epochs", "3", "--name", "autumn", verbosity=1, stdout=out)
     version = ModelVersion.objects.get(name="autumn")
     assert version.state == ModelVersion.State.CANDIDATE
     assert version.weights_source == SmallBackbone.source
@@ -95,7 +115,7 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train, capsys):
     assert history[3]["val_loss"] < history[0]["val_loss"]
     for name in ("report.html", "best.weights.h5", "start.weights.h5", "tensorboard", "evaluation.json", "run.json"):
         assert (folder / name).exists(), name
-    said = capsys.readouterr().out
+    said = out.getvalue()
     assert "Best epoch" in said
     assert "will take" in said
     # What is stored is what was measured.
