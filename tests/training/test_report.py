@@ -16,10 +16,11 @@ from tests.training.report_runs import (
     triplets_of,
 )
 from training.report import Report, write_report
-from training.report.comparison import Figure, figure, verdicts
 from training.report.contents import from_comparison
+from training.report.metric_figures import Figure, figure
 from training.report.samples import ranking_rows, triplet_distances, triplet_rows
 from training.report.summary import duration, summary
+from training.report.verdicts import verdicts
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from typing import Any
 from django.template import Context, Engine
 from django.utils.safestring import SafeString, mark_safe
 
-from training.report.comparison import METRICS, figure, measured
 from training.report.contents import Report
+from training.report.metric_figures import METRICS, figure, measured
 from training.report.plots import Plot, histogram, interval_plot, line_plot
 from training.report.samples import ranking_rows, triplet_distances, triplet_rows
 from training.report.summary import duration, summary
