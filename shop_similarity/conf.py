@@ -91,6 +91,9 @@ class Settings:
     exact_rows: int = 250
     # From this many photos on the HNSW index is used; between the two numbers all codes are scanned.
     index_rows: int = 20_000
+    # Products below this cosine similarity are no look-alikes and are not shown (-1 to 1). None: all are. Searches by
+    # photo are left out, since a shopper's snapshot is not very similar to any photo of a shop.
+    min_similarity: float | None = None
     # Of two found products whose most similar photos have this cosine with each other, one is shown. Above 1: both.
     duplicate_similarity: float = 0.97
     # How much the likeness to products that already stand in the list counts against a product (0 to 1): 0 ranks by
@@ -170,6 +173,7 @@ _RANGES = {
     "candidates": (10, 10_000),
     "exact_rows": (0, 10_000_000),
     "index_rows": (0, 1_000_000_000),
+    "min_similarity": (-1, 1),
     "duplicate_similarity": (0, 2),
     "diversity": (0, 1),
     "lean_strength": (0, 8),
@@ -227,7 +231,7 @@ def problems(raw: Any) -> list[SettingsError]:
                     f"{SETTING}[{key!r}] is {value!r}.", "Write a number, a slash and s, min, hour or day: '600/min'."
                 )
             )
-        if name in _RANGES:
+        if name in _RANGES and value is not None:
             low, high = _RANGES[name]
             if not low <= value <= high:
                 found.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", f"It must lie in {low} to {high}."))

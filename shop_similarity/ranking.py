@@ -47,6 +47,8 @@ class Ranking:
         self._diversity = settings.diversity if options.diversity is None else options.diversity
         self._threshold = settings.duplicate_similarity if options.collapse else 2.0
         self._collapse = options.collapse
+        self._least = -2.0 if options.min_similarity is None else options.min_similarity
+        self._reached_least = False
         self._offset, self._wanted = options.offset, options.offset + options.limit
         self._category_boost = settings.category_boost if settings.category else 0.0
         self._rules = rules
@@ -59,8 +61,8 @@ class Ranking:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the list reaches to the end of the page, wherever pinned products stand."""
-        return len(self._ranked) >= self._wanted
+        """Whether the list reaches to the end of the page, wherever pinned products stand, or no more can come."""
+        return self._reached_least or len(self._ranked) >= self._wanted
 
     def extend(self, pool: Pool) -> None:
         """Append what of a pool belongs into the list, best first."""
@@ -69,9 +71,13 @@ class Ranking:
         if not self._started:
             self._start(candidates, pool.own_variant_groups)
         pinned = {place.product_id for place, _ in self._fixed}
+        similar = [candidate for candidate in candidates if candidate.similarity >= self._least]
+        # Pools go outwards. Boosted and pinned products are in them from wherever they are, so that a few that are far
+        # away say nothing yet.
+        self._reached_least = 2 * len(similar) < len(candidates)
         candidates = [
             candidate
-            for candidate in candidates
+            for candidate in similar
             if candidate.product_id not in pinned
             and not (self._collapse and candidate.variant_groups & pool.own_variant_groups)
         ]

@@ -36,9 +36,9 @@ def cached_similar_products(
     """:func:`shop_similarity.search.similar_products`, kept for ``WIDGET_CACHE_SECONDS``; what the widget calls.
 
     A list is searched for anew as soon as the product's photos, the merchandising rules, the settings or the version
-    are others, and each time where ``among`` is given or less was found than asked for. Changes elsewhere in the
-    catalogue (a new look-alike, another category) count when the time is over. A cache that does not answer is logged
-    and done without.
+    are others, and each time where ``among`` is given, or less was found than asked for and no ``min_similarity`` is
+    the reason. Changes elsewhere in the catalogue (a new look-alike, another category) count when the time is over. A
+    cache that does not answer is logged and done without.
 
     Args, Returns, Raises: as for :func:`shop_similarity.search.similar_products`.
     """
@@ -52,11 +52,13 @@ def cached_similar_products(
     kept = _get(key)
     if kept is not None:
         products = load(kept, allowed)
-        if len(products) >= options.limit:
+        if len(products) == len(kept):
             return products
     found = find_similar(product, version, allowed, options)
     products = load(found, allowed)
-    if len(products) >= options.limit:
+    # A short list may be short because photos are still being embedded, unless a bound of similarity explains it.
+    bound = options.min_similarity if options.min_similarity is not None else get_settings().min_similarity
+    if len(products) >= options.limit or (products and bound is not None):
         _set(key, found, seconds)
     return products
 

@@ -122,6 +122,8 @@ class SearchOptions:
         lean: ``"colour"``, ``"pattern"`` or ``"shape"``: products alike in this count for more. Ignored by a version
             that can't tell them apart, see :func:`shop_similarity.search.can_lean`.
         diversity: 0 ranks by similarity alone, 1 by unlikeness to what stands above; None: the ``DIVERSITY`` setting.
+        min_similarity: products below this cosine, -1 to 1, are left out, except pinned ones; None: the
+            ``MIN_SIMILARITY`` setting for what looks like products, no bound for what looks like a vector.
         collapse: whether of variants and near-identical products one is shown.
         rules: whether the merchandiser's rules apply.
         explain: whether each product gets its ``explanation``; one more SQL query.
@@ -135,6 +137,7 @@ class SearchOptions:
     filters: Filters = field(default_factory=Filters)
     lean: str | None = None
     diversity: float | None = None
+    min_similarity: float | None = None
     collapse: bool = True
     rules: bool = True
     explain: bool = False
@@ -153,3 +156,5 @@ class SearchOptions:
             )
         if self.diversity is not None and not (math.isfinite(self.diversity) and 0 <= self.diversity <= 1):
             raise ValueError(_("diversity is %(diversity)s; it must lie in 0 to 1.") % {"diversity": self.diversity})
+        if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
+            raise ValueError(_("min_similarity is %(value)s; it must lie in -1 to 1.") % {"value": self.min_similarity})

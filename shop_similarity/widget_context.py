@@ -123,6 +123,7 @@ def search_options(product: models.Model, options: WidgetOptions, choices: Choic
         filters=Filters(categories, price_min, price_max),
         lean=None if lean == NO_LEANING else lean,
         explain=options.explain,
+        min_similarity=options.min_similarity,
     )
 
 

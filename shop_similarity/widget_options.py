@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
@@ -38,6 +39,7 @@ class WidgetOptions:
         filters: whether the shopper may filter by category and price.
         same_category: whether only products of the product's own category are shown.
         price_min, price_max: bounds of the price.
+        min_similarity: products below this cosine, -1 to 1, are not shown, except pinned ones; None: the setting.
 
     Raises:
         ValueError: a value out of its range, with a sentence that says which.
@@ -56,6 +58,7 @@ class WidgetOptions:
     same_category: bool = False
     price_min: Decimal | None = None
     price_max: Decimal | None = None
+    min_similarity: float | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (("limit", 1, MOST_PRODUCTS), ("heading_level", 1, 6)):
@@ -79,6 +82,8 @@ class WidgetOptions:
         for name in ("price_min", "price_max"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Decimal(str(getattr(self, name))))
+        if self.min_similarity is not None:
+            object.__setattr__(self, "min_similarity", _cosine("min_similarity", self.min_similarity))
 
     def signed(self) -> str:
         """What differs from the defaults as a signed text for an address; empty where nothing does.
@@ -117,6 +122,18 @@ def _whole(name: str, value: Any) -> int:
         raise ValueError(
             _("%(name)s is %(value)r; it must be a whole number.") % {"name": name, "value": str(value)[:40]}
         ) from error
+
+
+def _cosine(name: str, value: Any) -> float:
+    try:
+        cosine = float(value)
+    except (TypeError, ValueError):
+        cosine = math.nan
+    if not -1 <= cosine <= 1:
+        raise ValueError(
+            _("%(name)s is %(value)r; it must be a number from -1 to 1.") % {"name": name, "value": str(value)[:40]}
+        )
+    return cosine
 
 
 def _choose(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -96,6 +96,15 @@ class SearchParameters(PageParameters):
             "similarity alone. By default what the shop has set."
         ),
     )
+    min_similarity = NumberField(
+        min_value=-1,
+        max_value=1,
+        required=False,
+        help_text=_(
+            "Leave out products that are less similar than this, except pinned ones. By default what the shop has set "
+            "for products that look like products, and no bound for those that look like a photo."
+        ),
+    )
     collapse = BooleanField(
         default=True, help_text=_("Whether only one of near-identical products and variants of a product is given.")
     )
@@ -132,14 +141,14 @@ def search_options(values: dict[str, Any]) -> SearchOptions:
     Raises:
         Unprocessable: values that are right by themselves do not go together.
     """
-    diversity = values.get("diversity")
+    numbers = {name: values.get(name) for name in ("diversity", "min_similarity")}
     try:
         return SearchOptions(
             limit=values["limit"],
             offset=values["offset"],
             filters=Filters(tuple(values.get("category", ())), values.get("price_min"), values.get("price_max")),
             lean=values.get("lean"),
-            diversity=None if diversity is None else float(diversity),
+            **{name: None if value is None else float(value) for name, value in numbers.items()},
             collapse=values["collapse"],
             explain=values["explain"],
         )
