@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
+from PIL import Image
 
 from ..conf import get_settings
 from .forms import EDGES, PhotoForm
 
 _NAMES = {"WEBP": "WebP"}
+
+
+def _media_types(formats: Iterable[str]) -> list[str]:
+    Image.init()
+    return [Image.MIME[name] for name in formats if name in Image.MIME]
 
 
 def form_context(
@@ -51,6 +58,7 @@ def form_context(
             "edges": [{"name": name, "label": fields[name].label, "value": value} for name, value in edges],
             "max_bytes": settings.visual_search_max_bytes,
             "max_size": filesizeformat(settings.visual_search_max_bytes),
+            "types": " ".join(_media_types(settings.visual_search_formats)),
             "formats": ", ".join(_NAMES.get(name, name) for name in settings.visual_search_formats),
         }
     }

@@ -233,6 +233,16 @@ def test_huge_photo_is_made_smaller_before_it_is_sent(visit, shop):
     assert page.locator(".visual-search__photo").evaluate("canvas => canvas.height > canvas.width")
 
 
+def test_format_that_only_the_browser_reads_is_sent_as_another(visit, shop):
+    # As with a phone's HEIC, which its own browser reads: this shop takes no BMP, this browser shows it.
+    content = io.BytesIO()
+    Image.open(io.BytesIO(_photo(3))).save(content, "BMP")
+    page = visit()
+    _drop(page, content.getvalue(), "photo.bmp", "image/bmp")
+    assert _found(page)[0] == shop[3].name
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
 def test_cancel_and_busy_worker(visit, shop, monkeypatch):
     gate = threading.Event()
     inner = embedder.Embedder.embed_one

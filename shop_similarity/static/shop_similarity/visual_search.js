@@ -314,11 +314,13 @@
       return body;
     }
 
-    // The chosen part as a JPEG of moderate size, or null where the file is to be sent as it is.
+    // The chosen part as a JPEG of moderate size, also of a format that only the browser reads (HEIC), or null where the file is to be sent as it is.
     async smaller() {
       if (!this.bitmap) return null;
       const { width, height } = this.bitmap;
-      if (this.photo.size <= SEND_AS_IT_IS && Math.max(width, height) <= 4 * LONGEST_SIDE) return null;
+      // A template of the shop's own may not say it.
+      const isRead = !this.texts.types || this.texts.types.split(" ").includes(this.photo.type);
+      if (isRead && this.photo.size <= SEND_AS_IT_IS && Math.max(width, height) <= 4 * LONGEST_SIDE) return null;
       const part = this.part();
       const [x, y] = [(part.left / 100) * width, (part.top / 100) * height];
       const [w, h] = [((part.right - part.left) / 100) * width, ((part.bottom - part.top) / 100) * height];
