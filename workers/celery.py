@@ -8,6 +8,9 @@ import importlib.util
 import os
 
 from celery import Celery
+from celery.signals import celeryd_init
+
+from training.extras import ExtraMissing, require
 
 if "DJANGO_SETTINGS_MODULE" not in os.environ:
     # A clone that is run as it is means its reference shop.
@@ -21,6 +24,16 @@ if "DJANGO_SETTINGS_MODULE" not in os.environ:
             "`DJANGO_SETTINGS_MODULE=shop.settings celery -A workers worker`."
         )
     os.environ["DJANGO_SETTINGS_MODULE"] = "catalog.settings"
+
+
+@celeryd_init.connect
+def _refuse_without_tensorflow(**kwargs: object) -> None:
+    # It would hear the bell in place of a worker that can embed.
+    try:
+        require("tensorflow")
+    except ExtraMissing as error:
+        raise SystemExit(str(error)) from error
+
 
 app = Celery("workers", include=["workers.tasks", "workers.timekeeper"])
 app.config_from_object("django.conf:settings", namespace="CELERY")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shop_similarity.conf import get_settings
+from training.extras import require
 from training.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Embedder:
     """
 
     def __init__(self, version: ModelVersion, batch_size: int | None = None) -> None:
+        require("tensorflow")
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 

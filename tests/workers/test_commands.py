@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from io import StringIO
 
 import pytest
@@ -145,3 +146,14 @@ def test_first_embed_products_makes_the_first_version_from_imagenet_weights(tmp_
     assert version.weights_source
     assert version.metrics["calibration"]["photos"] == 8
     assert len(version.weights_sha256) == 64
+
+
+def test_without_tensorflow_photos_wait_and_the_command_says_what_is_missing(shop, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(CommandError, match="needs tensorflow, which is not installed here"):
+        _say("embed_products")
+    assert OutboxEntry.objects.filter(attempts=0, leased_until=None, failed_at=None).count() == 6
+    picture = tmp_path / "mug.jpg"
+    picture.write_bytes(product_photo("mug", "red", size=(64, 64), seed=1))
+    with pytest.raises(CommandError, match="needs tensorflow, which is not installed here"):
+        _say("similar_products", str(picture))

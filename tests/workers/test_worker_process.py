@@ -206,3 +206,20 @@ def test_worker_without_settings_says_what_to_set(tmp_path):
     assert run.returncode != 0
     assert "Name your shop's settings" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_worker_without_tensorflow_refuses_to_start():
+    # It would take the rings of the bell from those that can embed.
+    code = "import sys; sys.modules['tensorflow'] = None; from celery.__main__ import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "-A", "workers", "worker"],
+        cwd=settings.BASE_DIR,
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "needs tensorflow, which is not installed here" in ended.stderr
+    assert "Traceback" not in ended.stderr

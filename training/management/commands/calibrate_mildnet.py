@@ -14,12 +14,13 @@ from django.utils.translation import ngettext
 
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.sweep import sweep
+from training.management.extra_command import ExtraCommand
 from training.progress_bars import ProgressBars
 from training.recipe import RECIPES, SAMPLE
 from training.weights_cache import default_weights_cache
 
 
-class Command(BaseCommand):
+class Command(ExtraCommand):
     help = (
         "Makes the first model version: MILDNet with ImageNet weights, calibrated on the shop's own photos. "
         "Nothing is trained and no label is needed."

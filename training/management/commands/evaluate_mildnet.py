@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from tqdm import tqdm
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
+from training.management.extra_command import ExtraCommand
 from training.storing import store_evaluation
 from training.weights_cache import default_weights_cache
 
@@ -32,7 +33,7 @@ USUAL_BASELINES = "colour,handmade"
 _WRONG_USAGE = 2
 
 
-class Command(BaseCommand):
+class Command(ExtraCommand):
     help = (
         "Measures model versions on a retrieval set, on triplets, or on both, with 95 % intervals, beside baselines. "
         "Photos are read from files; the shop's catalogue is not touched."

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from tqdm import tqdm
 
 from training.exploration import Exploration, Overlap, Products, explore, overlap, tell
+from training.extras import ExtraMissing, require
 from training.triplets import TripletError
 
 
@@ -49,16 +50,18 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
+            if options["html"]:
+                # Only the page needs what draws plots.
+                require("matplotlib")
             products = Products.read(options["products"]) if options["products"] else None
             files = {"train": options["triplets"], "validation": options["validation"]}
             sets = [self._explore(name, path, products, options) for name, path in files.items() if path is not None]
-        except TripletError as error:
+        except (ExtraMissing, TripletError) as error:
             raise CommandError(str(error)) from error
         shared = overlap(*sets, products) if len(sets) == 2 else None
         if options["verbosity"] > 0:
             self._tell(sets, shared)
         if options["html"]:
-            # Only the page needs what draws plots.
             from training.report.exploration_page import write_exploration
 
             try:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
 from training.aspects import PHOTOS
 from training.management.commands.calibrate_mildnet import tell_aspects
+from training.management.extra_command import ExtraCommand
 from training.progress_bars import ProgressBars
 
 
-class Command(BaseCommand):
+class Command(ExtraCommand):
     help = (
         "Finds out what colour, pattern and shape add to a version's similarities, from the shop's photos and drawn "
         "goods, so that they can be explained and leaned. New versions are done by calibrate_mildnet and train_mildnet."

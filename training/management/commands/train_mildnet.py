@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from training.aspects import PHOTOS
 from training.management.commands.calibrate_mildnet import tell_aspects
+from training.management.extra_command import ExtraCommand
 from training.train_command.arguments import add_arguments, check_usage
 from training.train_command.console import Console
 from training.train_command.data import gather_data
@@ -23,7 +24,8 @@ from training.train_command.run_record import resumed_options
 from training.train_command.run_setup import choose_setup
 
 
-class Command(BaseCommand):
+class Command(ExtraCommand):
+    needed_packages = ("tensorflow", "tensorboard", "matplotlib")
     help = (
         "Trains a model on triplets of photos, or fine-tunes one, measures it and stores it as a candidate version. "
         "Without further options the pretrained network stays as it is, its features are computed once, and a linear "

@@ -15,6 +15,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.images import ImageError, ImageLimits, open_image
 from shop_similarity.models import Embedding, ModelVersion
 from shop_similarity.search import search_by_vector, similar_products
+from training.extras import ExtraMissing
 
 
 class Command(BaseCommand):
@@ -75,7 +76,10 @@ class Command(BaseCommand):
             image = open_image(path, limits, target_size=version.preprocessing.get("size"))
         except ImageError as error:
             raise CommandError(str(error)) from error
-        return embed_image(version, image)
+        try:
+            return embed_image(version, image)
+        except ExtraMissing as error:
+            raise CommandError(str(error)) from error
 
 
 def _find_product(key: str) -> models.Model | None:
