@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from . import outbox
@@ -71,12 +72,12 @@ class Coverage:
         if self.lacking:
             found.append(
                 _(
-                    "%(version)s lacks %(lacking)d of the %(shown)d photos that %(active)s shows (it has %(share).1f "
+                    "%(version)s lacks %(lacking)d of the %(shown)d photos that %(active)s shows (it has %(share)s "
                     "%% of all): a running worker embeds them, or run `manage.py embed_products --model %(version)s`."
                 )
                 % {
                     "version": self.version,
-                    "share": 100 * self.share,
+                    "share": number_format(round(100 * self.share, 1), 1),
                     "lacking": self.lacking,
                     "shown": self.shown,
                     "active": self.active,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
@@ -30,10 +31,13 @@ class Verdict:
     Attributes:
         better: whether the candidate may take over.
         reasons: sentences with the figures; where ``better`` is false, what stands against it and what to do.
+        is_compared: whether both were measured on the same photos at all; without that nothing speaks against it but
+            that nobody knows.
     """
 
     better: bool
     reasons: tuple[str, ...]
+    is_compared: bool = True
 
     def __str__(self) -> str:
         return " ".join(self.reasons)
@@ -71,6 +75,7 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
                 )
                 % {"names": _(" and ").join(missing), "command": command},
             ),
+            is_compared=False,
         )
     if _measured_on(new, part) is None or _measured_on(new, part) != _measured_on(old, part):
         return Verdict(
@@ -82,6 +87,7 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
                 )
                 % {**names, "command": command},
             ),
+            is_compared=False,
         )
     reasons, better = [], True
     for group, name, title, bar in _BARS:
@@ -102,8 +108,8 @@ def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:
     if ours is not None and ours < min(CODE_RECALL, theirs if theirs is not None else CODE_RECALL):
         better = False
         reasons.append(
-            _("The search by codes finds only %(recall).3f of what the exact one finds with %(candidate)s.")
-            % {**names, "recall": ours}
+            _("The search by codes finds only %(recall)s of what the exact one finds with %(candidate)s.")
+            % {**names, "recall": _written(ours, 3)}
         )
     return Verdict(better, tuple(reasons))
 
@@ -117,7 +123,19 @@ class Figure:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.4f}" + (f" ({self.low:.4f} to {self.high:.4f})" if self.low < self.high else "")
+        value = _written(self.value)
+        if self.low >= self.high:
+            return value
+        return _("%(value)s (%(low)s to %(high)s)") % {
+            "value": value,
+            "low": _written(self.low),
+            "high": _written(self.high),
+        }
+
+
+def _written(value: float, digits: int = 4) -> str:
+    # Django's own function cuts digits off.
+    return number_format(round(value, digits), digits)
 
 
 def measured(version: ModelVersion) -> dict[str, Figure]:

@@ -12,6 +12,7 @@ from statistics import NormalDist
 
 from django.db import connections, router
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -136,15 +137,15 @@ class Comparison:
         if self.has_mismatch:
             found.append(
                 _(
-                    "The lists are not divided as they should be: %(lists)d of %(treatment)s, %(others)d of "
+                    "The lists are not divided as they should be: %(lists)s of %(treatment)s, %(others)s of "
                     "%(control)s. Look for the cause, such as a page cache that ignores cookies, before you read the "
                     "figures."
                 )
                 % {
                     "treatment": self.treatment.version,
                     "control": self.control.version,
-                    "lists": self.treatment.lists,
-                    "others": self.control.lists,
+                    "lists": _grouped(self.treatment.lists),
+                    "others": _grouped(self.control.lists),
                 }
             )
         found.append(self._difference_sentence())
@@ -165,16 +166,27 @@ class Comparison:
                 % {"days": MIN_DAYS}
             )
         more = self.more_lists_needed()
-        if more:
+        if more and self.experiment.is_running:
             found.append(
                 ngettext(
-                    "%(count)d more list is needed to see a difference of a tenth (%(points).2f percentage points) "
+                    "%(count)s more list is needed to see a difference of a tenth (%(points)s percentage points) "
                     "with 80 %% probability.",
-                    "%(count)d more lists are needed to see a difference of a tenth (%(points).2f percentage points) "
+                    "%(count)s more lists are needed to see a difference of a tenth (%(points)s percentage points) "
                     "with 80 %% probability.",
                     more,
                 )
-                % {"count": more, "points": 100 * RELATIVE_CHANGE * self.control.rate}
+                % {"count": _grouped(more), "points": _points(RELATIVE_CHANGE * self.control.rate)}
+            )
+        elif more and self.verdict == Verdict.UNDECIDED:
+            found.append(
+                ngettext(
+                    "It was stopped early: %(count)s more list would have been needed to see a difference of a tenth "
+                    "(%(points)s percentage points) with 80 %% probability.",
+                    "It was stopped early: %(count)s more lists would have been needed to see a difference of a tenth "
+                    "(%(points)s percentage points) with 80 %% probability.",
+                    more,
+                )
+                % {"count": _grouped(more), "points": _points(RELATIVE_CHANGE * self.control.rate)}
             )
         elif more is None:
             found.append(_("Nobody has clicked on the control version's lists yet."))
@@ -183,24 +195,33 @@ class Comparison:
     def _difference_sentence(self) -> str:
         templates = {
             Verdict.BETTER: _(
-                "%(treatment)s is clicked more often than %(control)s, by %(low).2f to %(high).2f percentage points "
+                "%(treatment)s is clicked more often than %(control)s, by %(low)s to %(high)s percentage points "
                 "(95 %% interval)."
             ),
             Verdict.WORSE: _(
-                "%(treatment)s is clicked less often than %(control)s: the difference lies between %(low).2f and "
-                "%(high).2f percentage points (95 %% interval)."
+                "%(treatment)s is clicked less often than %(control)s: the difference lies between %(low)s and "
+                "%(high)s percentage points (95 %% interval)."
             ),
             Verdict.UNDECIDED: _(
                 "Neither is better by what is known so far: the difference of %(treatment)s to %(control)s lies "
-                "between %(low).2f and %(high).2f percentage points (95 %% interval)."
+                "between %(low)s and %(high)s percentage points (95 %% interval)."
             ),
         }
         return templates[self.verdict] % {
             "treatment": self.treatment.version,
             "control": self.control.version,
-            "low": 100 * self.interval[0],
-            "high": 100 * self.interval[1],
+            "low": _points(self.interval[0]),
+            "high": _points(self.interval[1]),
         }
+
+
+def _points(share: float) -> str:
+    """A share of 1 in percentage points, as the reader's language writes numbers."""
+    return number_format(round(100 * share, 2), 2)
+
+
+def _grouped(count: int) -> str:
+    return number_format(count, 0, force_grouping=True)
 
 
 def compare(experiment: Experiment, surface: str | None = None) -> Comparison:

@@ -2,6 +2,7 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from django.utils.translation import override
 
 from shop_similarity.feedback.comparison import (
     Arm,
@@ -80,7 +81,7 @@ def test_it_says_what_is_known_and_what_is_not():
     early = comparison((1000, 100), (1000, 120))
     said = " ".join(early.sentences())
     assert "Neither is better" in said and "-0.75 and 4.76 percentage points" in said
-    assert "too early to decide" in said and f"{early.more_lists_needed()} more lists are needed" in said
+    assert "too early to decide" in said and f"{early.more_lists_needed():,} more lists are needed" in said
     assert early.more_lists_needed(0.02) == 7_677 - 2000
     late = comparison((100_000, 10_000), (100_000, 12_000))
     assert late.sentences() == ["t is clicked more often than c, by 1.73 to 2.27 percentage points (95 % interval)."]
@@ -89,6 +90,20 @@ def test_it_says_what_is_known_and_what_is_not():
     assert "not divided as they should be" in comparison((10, 1), (10, 1), mismatch=1e-9).sentences()[0]
     nobody = comparison((10, 0), (10, 1))
     assert nobody.more_lists_needed() is None and "Nobody has clicked" in " ".join(nobody.sentences())
+
+
+def test_what_has_ended_is_not_told_to_go_on():
+    ended = {"ended_at": timezone.now()}
+    decided = comparison((10_000, 1000), (10_000, 1200), **ended)
+    assert decided.more_lists_needed() > 0 and len(decided.sentences()) == 1
+    undecided = " ".join(comparison((1000, 100), (1000, 120), **ended).sentences())
+    assert "It was stopped early" in undecided and "too early to decide" not in undecided
+
+
+def test_numbers_are_written_as_the_reader_writes_them():
+    with override("de"):
+        said = " ".join(comparison((1000, 100), (1000, 120)).sentences())
+    assert "-0,75" in said and "27.497" in said
 
 
 @pytest.mark.django_db
