@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from .. import bell, rollout
 from ..code_index import index_state
-from ..models import Embedding, ModelVersion, OutboxEntry
+from ..models import Embedding, Experiment, ModelVersion, OutboxEntry
 from . import access, journal
 from .pages import admin_path, admin_url, render_page
 
@@ -35,7 +35,7 @@ class ActivationForm(forms.Form):
         widget=forms.TextInput(attrs={"class": "vTextField"}),
     )
     force = forms.BooleanField(
-        label=gettext_lazy("Activate it although the comparison speaks against it"), required=False, label_suffix=""
+        label=gettext_lazy("Activate it although it was not found to be better"), required=False, label_suffix=""
     )
 
     def __init__(self, *args: Any, can_force: bool, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ class ActivationForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         values = super().clean()
         if values.get("force") and not values.get("note", "").strip():
-            self.add_error("note", _("Write why it is activated although the comparison speaks against it."))
+            self.add_error("note", _("Write why it is activated although it was not found to be better."))
         return values
 
 
@@ -79,6 +79,7 @@ def activation_page(
             "verdict": verdict,
             "obstacles": rollout.coverage(version).obstacles() if version.state in ModelVersion.LIVE else [],
             "is_possible": version.state in (_State.CANDIDATE, _State.RETIRED),
+            "ending": Experiment.objects.running().first(),
             "is_wished": version.activation_requested_at is not None,
             "error": error,
             "form": form or ActivationForm(can_force=can_force, initial={"note": ""}),
@@ -90,11 +91,13 @@ def activation_page(
 
 
 def _links(
-    request: HttpRequest, site: admin.AdminSite, active: ModelVersion | None, version: ModelVersion
+    request: HttpRequest, site: admin.AdminSite, active: ModelVersion | None, version: ModelVersion | None
 ) -> dict[str, str | None]:
     compare = admin_url(site, "shop_similarity_compare") if request.user.has_perm(access.COMPARE_VERSIONS) else None
     return {
-        "compare_url": compare and active and active != version and f"{compare}?old={active.pk}&new={version.pk}",
+        "compare_url": f"{compare}?old={active.pk}&new={version.pk}"
+        if compare and active and version and active != version
+        else None,
         "dashboard_url": admin_url(site, "shop_similarity_dashboard")
         if request.user.has_perm(access.VIEW_DASHBOARD)
         else None,
@@ -158,10 +161,11 @@ def roll_back_page(request: HttpRequest, site: admin.AdminSite, *, error: str = 
         {
             "active": active,
             "standby": standby,
+            "ending": Experiment.objects.running().first(),
             "obstacles": rollout.coverage(standby).obstacles() if standby else [],
             "error": error,
             "action": reverse("admin:shop_similarity_roll_back_now", current_app=site.name),
-            **(_links(request, site, active, standby) if standby else {}),
+            **_links(request, site, active, standby),
         },
         status=422 if error else 200,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
+from django.utils import timezone
 
-from shop_similarity.models import Embedding, ModelVersion
+from shop_similarity.models import Embedding, Experiment, ModelVersion
 from tests.shop_similarity.factories import make_version
 from tests.shop_similarity.shops import make_shop
 
@@ -68,6 +69,27 @@ def test_the_gate_refuses_and_force_asks_for_a_note(staff, active):
     assert client.post(now(version), {"force": "on", "note": "for the eye"}).status_code == 302
     version.refresh_from_db()
     assert version.activation_forced and "for the eye" in version.activation_note
+
+
+def test_what_was_not_compared_is_not_called_worse(staff, active):
+    html = staff(ACTIVATE).get(page(make_version("new", "candidate"))).content.decode()
+    assert "Whether it is better is not known." in html and "were not evaluated" in html
+    assert "speaks against it" not in html and 'name="force"' in html
+    html = staff(ACTIVATE).get(page(make_version("worse", "candidate", metrics=evaluation(0.7)))).content.decode()
+    assert "The comparison speaks against it." in html
+
+
+def test_an_experiment_that_the_switch_ends_is_named(staff, active):
+    version, before = candidate(0.9), make_version("before", "standby")
+    client, roll_back = staff(ACTIVATE), reverse("admin:shop_similarity_roll_back")
+    said = "The experiment Spring is running: it ends with the switch."
+    assert said not in client.get(page(version)).content.decode()
+    Experiment.objects.create(name="Spring", control=active, treatment=version, started_at=timezone.now())
+    assert said in client.get(page(version)).content.decode()
+    assert said in client.get(roll_back).content.decode()
+    client.post(reverse("admin:shop_similarity_roll_back_now"))
+    assert ModelVersion.objects.active() == before
+    assert not Experiment.objects.running().exists()
 
 
 def test_the_first_version_becomes_active_at_once(staff, db):
