@@ -80,7 +80,7 @@ def compare(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             "next_seed": seed + 1,
             "products": request.GET.get("products", ""),
             "unknown": unknown,
-            "rows": [_row(site, comparison, old, new) for comparison in comparisons],
+            "rows": [_row(request, site, comparison, old, new) for comparison in comparisons],
             "overlap": sum(row.overlap for row in comparisons) / len(comparisons) if comparisons else None,
             "same_first": sum(row.is_same_first for row in comparisons),
             "same": sum(row.is_same for row in comparisons),
@@ -119,13 +119,15 @@ def _keys(text: str) -> tuple[list, list[str]]:
     return keys, unknown
 
 
-def _row(site: admin.AdminSite, comparison: Comparison, old: ModelVersion, new: ModelVersion) -> Row:
+def _row(
+    request: HttpRequest, site: admin.AdminSite, comparison: Comparison, old: ModelVersion, new: ModelVersion
+) -> Row:
     lists = tuple(
         (version, [Cell(place, picture_of(place.product), _is_pinned(place.product)) for place in places])
         for version, places in ((old, comparison.old), (new, comparison.new))
     )
     product = comparison.product
-    return Row(comparison, picture_of(product), similar_products_url(site, product.pk), lists)
+    return Row(comparison, picture_of(product), similar_products_url(request, site, product.pk), lists)
 
 
 def _is_pinned(product: models.Model) -> bool:

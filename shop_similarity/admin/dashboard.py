@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import Count, Max, Min, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -25,7 +25,7 @@ from ..conf import get_settings
 from ..feedback.comparison import Comparison, compare
 from ..feedback.intervals import wilson
 from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
-from ..models import Embedding, Experiment, ModelVersion, OutboxEntry, SweepRun
+from ..models import Embedding, Experiment, ModelVersion, OutboxEntry, Surface, SweepRun
 from ..thumbnails import Sources, sources
 from . import access, journal
 from .figures import figure_rows
@@ -33,6 +33,8 @@ from .pages import admin_path, admin_url, render_page, way_back
 from .pictures import WIDTHS, products_by_key, similar_products_url
 
 FAILURES = 20
+# Positions that are shown at once; the others wait behind a click.
+_POSITIONS = 12
 # Columns of the table of versions beside the live ones.
 _RETIRED = 3
 # A photo that waits for longer than this without a sign of a worker is worth a warning.
@@ -43,7 +45,15 @@ _State = ModelVersion.State
 
 @dataclass(frozen=True)
 class Queue:
-    """What waits: photos by version, the oldest, the tries of the most tried one, those claimed right now."""
+    """What waits and what failed.
+
+    Attributes:
+        waiting: embeddings to be made, one for each photo and version.
+        failed: photos that failed, whatever the number of versions.
+        oldest: since when the oldest waits.
+        tries: of the most tried one.
+        claimed: those that workers hold right now.
+    """
 
     waiting: int
     failed: int
@@ -70,18 +80,35 @@ class VersionColumn:
     recall_url: str | None
 
     @property
+    def is_small(self) -> bool:
+        """Whether it has so few photos that workers build no index."""
+        return self.index.state == "absent" and self.embedded <= get_settings().index_rows // 2
+
+    @property
     def is_active(self) -> bool:
         return self.version.state == _State.ACTIVE
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A photo that could not be embedded, with its picture where it can be shown at all."""
+    """A photo that could not be embedded, with its picture where it can be shown at all.
+
+    Attributes:
+        entry: its newest entry in the outbox.
+        reasons: each sentence with the names of the versions that it failed for.
+        tries: of the version that tried most.
+    """
 
     entry: OutboxEntry
     product: Any
     picture: Sources | None
     url: str | None
+    reasons: list[tuple[str, list[str]]]
+    tries: int
+
+    @property
+    def versions(self) -> list[str]:
+        return [name for _sentence, names in self.reasons for name in names]
 
 
 @dataclass(frozen=True)
@@ -127,11 +154,13 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     versions = _shown_versions()
     columns = _columns(request, site, versions, images)
     active = next((column for column in columns if column.is_active), None)
-    queue = _queue()
+    queue = _queue(columns)
     sweep = SweepRun.objects.first()
     seen = _last_sign(sweep)
     rates = click_rates()
-    position_versions, positions = _by_position(clicks_by_position())
+    # Where most lists were shown: other places have lists of other lengths, and other habits.
+    surface = max(rates, key=lambda rate: rate.impressions).surface if rates else ""
+    position_versions, positions = _by_position([rate for rate in clicks_by_position() if rate.surface == surface])
     may = request.user.has_perm
     return render_page(
         request,
@@ -152,20 +181,23 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             ),
             "columns": columns,
             "figures": figure_rows([column.version for column in columns]),
-            "failures": _failures(site),
+            "failures": _failures(request, site),
             "most_failures": FAILURES,
             "rates": rates,
             "most_rate": max((rate.interval[1] for rate in rates), default=1.0),
             "position_versions": position_versions,
-            "positions": positions,
+            "positions": positions[:_POSITIONS],
+            "more_positions": positions[_POSITIONS:],
+            "last_position": positions[-1].position if positions else None,
+            "position_surface": Surface(surface).label if surface else "",
+            "waiting": [column for column in columns if column.waiting],
             "most_position_rate": max((cell.rate for row in positions for cell in row.cells if cell), default=0) or 1.0,
             "experiment": _experiment(),
             "records_events": get_settings().record_events,
             "retry_url": may(access.RETRY_FAILED) and admin_url(site, "shop_similarity_retry"),
             "compare_url": may(access.COMPARE_VERSIONS) and admin_url(site, "shop_similarity_compare"),
             "products_url": access.may_view_products(request) and admin_url(site, "shop_similarity_products"),
-            "rules_url": may("shop_similarity.view_merchandisingrule")
-            and admin_url(site, "shop_similarity_merchandisingrule_changelist"),
+            "rules_url": may(access.VIEW_RULE) and admin_url(site, "shop_similarity_merchandisingrule_changelist"),
             "experiments_url": may(access.VIEW_EXPERIMENT) and admin_url(site, "shop_similarity_experiment_changelist"),
             "outbox_url": may("shop_similarity.view_outboxentry")
             and admin_url(site, "shop_similarity_outboxentry_changelist"),
@@ -228,16 +260,16 @@ def _columns(
     return columns
 
 
-def _queue() -> Queue:
+def _queue(columns: list[VersionColumn]) -> Queue:
     waits = Q(failed_at__isnull=True)
     found = OutboxEntry.objects.filter(version__state__in=ModelVersion.LIVE).aggregate(
-        waiting=Count("pk", filter=waits),
-        failed=Count("pk", filter=~waits),
+        failed=Count("image_id", filter=~waits, distinct=True),
         oldest=Min("created_at", filter=waits),
         tries=Max("attempts", filter=waits),
         claimed=Count("pk", filter=waits & Q(leased_until__gte=timezone.now())),
     )
-    return Queue(**found | {"tries": found["tries"] or 0})
+    waiting = sum(column.waiting for column in columns if column.version.state in ModelVersion.LIVE)
+    return Queue(waiting=waiting, **found | {"tries": found["tries"] or 0})
 
 
 def _last_sign(sweep: SweepRun | None) -> datetime | None:
@@ -252,26 +284,44 @@ def _last_sign(sweep: SweepRun | None) -> datetime | None:
     return max(filter(None, signs), default=None)
 
 
-def _failures(site: admin.AdminSite) -> list[Failure]:
-    entries = list(
-        OutboxEntry.objects.filter(failed_at__isnull=False, version__state__in=ModelVersion.LIVE)
+def _failures(request: HttpRequest, site: admin.AdminSite) -> list[Failure]:
+    """The photos that failed last, each once, for whatever versions."""
+    failed = OutboxEntry.objects.filter(failed_at__isnull=False, version__state__in=ModelVersion.LIVE).order_by()
+    last = failed.values("image_id").annotate(last=Max("failed_at")).order_by("-last", "image_id")[:FAILURES]
+    entries: dict[Any, list[OutboxEntry]] = {image: [] for image in last.values_list("image_id", flat=True)}
+    for entry in (
+        failed.filter(image_id__in=entries)
         .select_related("version")
         .defer("version__metrics", "version__config", "version__preprocessing")
-        .order_by("-failed_at")[:FAILURES]
-    )
-    products = products_by_key(entry.product_id for entry in entries)
-    found = []
+        .order_by("-failed_at", "-pk")
+    ):
+        entries[entry.image_id].append(entry)
+    products = products_by_key(group[0].product_id for group in entries.values() if group)
+    return [_failure(request, site, group, products) for group in entries.values() if group]
+
+
+def _failure(
+    request: HttpRequest, site: admin.AdminSite, entries: list[OutboxEntry], products: dict[Any, models.Model]
+) -> Failure:
+    newest = entries[0]
+    reasons: dict[str, list[str]] = defaultdict(list)
     for entry in entries:
-        product = products.get(entry.product_id)
-        files = get_catalogue().product_images(product) if product is not None else []
-        file = next((file for file in files if file.instance.pk == entry.image_id), None)
-        url = similar_products_url(site, product.pk) if product is not None else None
-        found.append(Failure(entry, product, sources(file, WIDTHS), url))
-    return found
+        reasons[entry.last_error].append(entry.version.name)
+    product = products.get(newest.product_id)
+    files = get_catalogue().product_images(product) if product is not None else []
+    file = next((file for file in files if file.instance.pk == newest.image_id), None)
+    return Failure(
+        newest,
+        product,
+        sources(file, WIDTHS),
+        similar_products_url(request, site, product.pk) if product is not None else None,
+        list(reasons.items()),
+        max(entry.attempts for entry in entries),
+    )
 
 
 def _by_position(rates: list[ClickRate]) -> tuple[list[str], list[PositionRow]]:
-    """Clicks by position and version, over all surfaces."""
+    """Clicks by position and version."""
     sums: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
     for rate in rates:
         cell = sums[rate.position, rate.version]
@@ -293,17 +343,20 @@ def _experiment() -> Comparison | None:
 
 
 def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
-    """Queue one failed photo (``entry``), all of a version (``version``) or all again."""
+    """Queue again one photo, for all versions that it failed for (``entry`` is any of them), or all photos.
+
+    With ``version`` only what failed for that one is queued.
+    """
     entries = OutboxEntry.objects.filter(failed_at__isnull=False)
-    for name, field in (("entry", "pk"), ("version", "version")):
-        text = request.POST.get(name, "")
-        if text:
-            if not text.isdecimal() or len(text) > 18:
-                raise Http404
-            entries = entries.filter(**{field: int(text)})
+    entry, version = (_number(request.POST.get(name, "")) for name in ("entry", "version"))
+    if entry is not None:
+        entries = entries.filter(image_id__in=OutboxEntry.objects.filter(pk=entry).values("image_id"))
+    if version is not None:
+        entries = entries.filter(version=version)
     with transaction.atomic():
         versions = list(ModelVersion.objects.filter(outbox__in=entries).distinct())
-        count = outbox.retry_failed(entries)
+        count = entries.aggregate(photos=Count("image_id", distinct=True))["photos"]
+        outbox.retry_failed(entries)
         said = ngettext("%d photo is queued again.", "%d photos are queued again.", count) % count
         journal.note(request, versions, said)
         transaction.on_commit(bell.ring)
@@ -312,6 +365,15 @@ def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     else:
         messages.warning(request, _("Nothing was queued: these photos do not count as failed any more."))
     return HttpResponseRedirect(way_back(request, _home(site)))
+
+
+def _number(text: str) -> int | None:
+    """A key from a form, None where the form has none."""
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > 18:
+        raise Http404
+    return int(text)
 
 
 def measure_recall(request: HttpRequest, site: admin.AdminSite, pk: int) -> HttpResponse:

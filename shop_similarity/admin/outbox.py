@@ -36,7 +36,7 @@ class OutcomeFilter(admin.SimpleListFilter):
 class OutboxEntryAdmin(ReadOnlyAdmin):
     """The outbox, read-only but for the retry."""
 
-    list_display = ["image_id", "product_id", "version", "priority", "attempts", "failed_at", "last_error"]
+    list_display = ["image_id", "product_id", "version", "last_error", "attempts", "failed_at", "priority"]
     list_filter = [OutcomeFilter, "version", "priority"]
     list_select_related = ["version"]
     # Counting millions of rows for every page costs more than the number is worth.

@@ -8,11 +8,13 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.admin.utils import quote
 from django.db import models
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..catalogue import get_catalogue
 from ..thumbnails import Sources, sources
+from .access import may_view_products
 from .pages import admin_url
 
 WIDTHS = (160, 320)
@@ -53,6 +55,6 @@ def product_admin_url(site: admin.AdminSite, key: Any) -> str | None:
     return admin_url(site, f"{options.app_label}_{options.model_name}_change", quote(key))
 
 
-def similar_products_url(site: admin.AdminSite, key: Any) -> str | None:
-    """The plugin's own page of a product."""
-    return admin_url(site, "shop_similarity_product", quote(key))
+def similar_products_url(request: HttpRequest, site: admin.AdminSite, key: Any) -> str | None:
+    """The plugin's own page of a product; None where the user may not see it."""
+    return admin_url(site, "shop_similarity_product", quote(key)) if may_view_products(request) else None

@@ -63,7 +63,11 @@ def find_product(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
         {
             "term": term,
             "found": [
-                {"product": product, "picture": picture_of(product), "url": similar_products_url(site, product.pk)}
+                {
+                    "product": product,
+                    "picture": picture_of(product),
+                    "url": similar_products_url(request, site, product.pk),
+                }
                 for product in found[:_FOUND]
             ],
             "has_more": len(found) > _FOUND,

@@ -11,7 +11,6 @@ from django.contrib.admin.utils import quote
 from django.db import models
 from django.http import HttpRequest
 from django.template.loader import render_to_string
-from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from ..models import MerchandisingRule
@@ -22,6 +21,7 @@ from ..thumbnails import Sources, sources
 from . import access
 from .pages import admin_url
 from .pictures import WIDTHS, picture_of, product_admin_url, products_by_key, similar_products_url
+from .rule_words import how_much, is_in_force, when
 
 LOOK_ALIKES = 12
 
@@ -40,12 +40,13 @@ class LookAlike:
 
 @dataclass(frozen=True)
 class ProductRule:
-    """A rule about the look-alikes of this one product."""
+    """A rule about the look-alikes of this one product. ``words`` say how much it does and when it holds."""
 
     rule: MerchandisingRule
     target: models.Model | None
     picture: Sources | None
     is_in_force: bool
+    words: str
     url: str | None
 
 
@@ -87,11 +88,11 @@ def panel_context(
                 item.similarity,
                 bool(getattr(item, "pinned", False)),
                 item.explanation.sentence() if getattr(item, "explanation", None) else "",
-                product_admin_url(site, item.pk) or similar_products_url(site, item.pk),
+                product_admin_url(site, item.pk) or similar_products_url(request, site, item.pk),
             )
             for item in found
         ],
-        "rules": _rules(site, product),
+        "rules": _rules(request, site, product),
         "photos": [PhotoRow(photo, sources(photo.file, WIDTHS)) for photo in photo_states(product)],
         "in_form": in_form,
         "said": said,
@@ -102,7 +103,7 @@ def panel_context(
         "add_rule_url": may(access.ADD_RULE)
         and rule_list
         and f"{rule_list}add/?{urlencode({'kind': 'pin', 'product_id': product.pk})}",
-        "own_page_url": similar_products_url(site, product.pk) if in_form else None,
+        "own_page_url": similar_products_url(request, site, product.pk) if in_form else None,
         "shop_page_url": None if in_form else product_admin_url(site, product.pk),
     }
 
@@ -114,7 +115,8 @@ def render_panel(
     return render_to_string("shop_similarity/admin/product_panel.html", context, request)
 
 
-def _rules(site: admin.AdminSite, product: models.Model) -> list[ProductRule]:
+def _rules(request: HttpRequest, site: admin.AdminSite, product: models.Model) -> list[ProductRule]:
+    may_open = any(map(request.user.has_perm, (access.VIEW_RULE, access.CHANGE_RULE)))
     rules = list(MerchandisingRule.objects.filter(product_id=product.pk).order_by("kind", "position", "pk")[:50])
     targets = products_by_key(rule.target_product_id for rule in rules)
     return [
@@ -123,17 +125,8 @@ def _rules(site: admin.AdminSite, product: models.Model) -> list[ProductRule]:
             targets.get(rule.target_product_id),
             picture_of(targets.get(rule.target_product_id)),
             is_in_force(rule),
-            admin_url(site, "shop_similarity_merchandisingrule_change", rule.pk),
+            ", ".join(filter(None, [how_much(rule), when(rule)])),
+            admin_url(site, "shop_similarity_merchandisingrule_change", rule.pk) if may_open else None,
         )
         for rule in rules
     ]
-
-
-def is_in_force(rule: MerchandisingRule) -> bool:
-    """Whether a loaded rule counts now, as ``MerchandisingRule.objects.in_force()`` says it of rows."""
-    now = timezone.now()
-    return (
-        rule.is_on
-        and (rule.starts_at is None or rule.starts_at <= now)
-        and (rule.ends_at is None or rule.ends_at > now)
-    )

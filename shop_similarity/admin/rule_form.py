@@ -36,6 +36,7 @@ class MerchandisingRuleForm(forms.ModelForm):
             "is_on",
             "note",
         ]
+        labels = {"boost": gettext_lazy("How much")}
         help_texts = {
             "position": gettext_lazy(
                 "Where the pinned product stands, 1 being the first. Empty: the first free place."

@@ -11,18 +11,16 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern
 from django.utils import timezone
-from django.utils.formats import date_format, number_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from ..conf import get_settings
 from ..models import MerchandisingRule
 from . import product_choice
 from .pictures import picture_tag, products_by_key, similar_products_url
-from .product_panel import is_in_force
 from .rule_form import MerchandisingRuleForm, category_labels, names, rule_form
+from .rule_words import how_much, when
 
 
 class WhenFilter(admin.SimpleListFilter):
@@ -64,6 +62,10 @@ class _RuleList(ChangeList):
             rule.shop_product = products.get(rule.product_id)
             rule.shop_target = products.get(rule.target_product_id)
             rule.place_name, rule.target_name = names(rule, products, categories)
+            rule.target_url, rule.place_url = (
+                similar_products_url(request, self.model_admin.admin_site, product.pk) if product is not None else None
+                for product in (rule.shop_target, rule.shop_product)
+            )
         self.result_list = rules
 
 
@@ -120,39 +122,23 @@ class MerchandisingRuleAdmin(admin.ModelAdmin):
 
     @admin.display(description=gettext_lazy("look-alike"))
     def target(self, rule: MerchandisingRule) -> SafeString:
-        return self._shown(rule.shop_target, rule.target_name)
+        return _shown(rule.shop_target, rule.target_name, rule.target_url)
 
     @admin.display(description=gettext_lazy("on the page of"))
     def place(self, rule: MerchandisingRule) -> SafeString:
-        return self._shown(rule.shop_product, rule.place_name)
-
-    def _shown(self, product: Any, name: str) -> SafeString:
-        url = similar_products_url(self.admin_site, product.pk) if product is not None else None
-        if url is None:
-            return format_html("{}", name)
-        return format_html(
-            '<span class="shop-similarity-named">{} <a href="{}">{}</a></span>', picture_tag(product), url, name
-        )
+        return _shown(rule.shop_product, rule.place_name, rule.place_url)
 
     @admin.display(description=gettext_lazy("time"), ordering="starts_at")
     def time(self, rule: MerchandisingRule) -> str:
-        now = timezone.now()
-        if not rule.is_on:
-            return _("switched off")
-        if rule.ends_at is not None and rule.ends_at <= now:
-            return _("ended %(date)s") % {"date": _date(rule.ends_at)}
-        if not is_in_force(rule):
-            return _("coming %(date)s") % {"date": _date(rule.starts_at)}
-        if rule.ends_at is not None:
-            return _("in force until %(date)s") % {"date": _date(rule.ends_at)}
-        return _("in force")
+        return when(rule)
 
     @admin.display(description=gettext_lazy("position or weight"))
     def weight(self, rule: MerchandisingRule) -> str:
-        if rule.kind == MerchandisingRule.Kind.PIN:
-            return _("position %(position)d") % {"position": rule.position} if rule.position else "–"
-        return f"{rule.boost:+}".replace(".", number_format("0.1", 1)[1]) if rule.boost is not None else "–"
+        return how_much(rule) or "–"
 
 
-def _date(moment: Any) -> str:
-    return date_format(timezone.localtime(moment), "SHORT_DATETIME_FORMAT")
+def _shown(product: Any, name: str, url: str | None) -> SafeString:
+    if product is None:
+        return format_html("{}", name)
+    link = format_html('<a href="{}">{}</a>', url, name) if url else name
+    return format_html('<span class="shop-similarity-named">{} {}</span>', picture_tag(product), link)

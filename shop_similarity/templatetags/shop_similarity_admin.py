@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from django import template
+from django.template import Context
+from django.utils import timezone
 from django.utils.formats import number_format
+from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -42,6 +46,23 @@ def grouped(number: Any) -> str:
 
 
 @register.filter
+def ago(moment: datetime) -> str:
+    """How long ago something was, in words."""
+    if timezone.now() - moment < timedelta(minutes=1):
+        return _("just now")
+    return _("%(since)s ago") % {"since": timesince(moment)}
+
+
+@register.filter
 def index_label(state: str) -> str:
     """The state of an index in words."""
     return str(_INDEX_STATES[state])
+
+
+@register.simple_tag(takes_context=True)
+def may_view_products(context: Context) -> bool:
+    """Whether the user of this page may see the shop's products in the admin."""
+    # Shops without Django's admin load this library as well.
+    from ..admin.access import may_view_products as may_view
+
+    return may_view(context["request"])

@@ -63,9 +63,11 @@ def test_the_state_of_the_shop(staff, shop):
     assert "83.3 %" in text and f"5 of 6 photos embedded for {version.name}" in text
     assert "5 of 5 products" in text
     assert "It queued 3 photos and removed 2 embeddings. The files were asked too." in text
-    assert "Mean average precision not measured 0.610 0.580 to 0.640" in text
-    assert "Recall at 1 not measured 0.700" in text
-    assert "Index none none" in text
+    assert "Mean average precision How far at the front the right products stand; 1 is the best. not measured" in text
+    assert "not measured 0.610 0.580 to 0.640" in text
+    assert "1 is always. not measured 0.700" in text
+    assert "Index none not needed for so few photos none" in text
+    assert "just now" in text
     assert "No photo has failed." in text
 
 
@@ -87,7 +89,7 @@ def test_failures_are_shown_with_their_reasons_and_tried_again(staff, shop):
     fail(version, shop["Far"], "The file is not in the storage.")
     looking, mending = staff(VIEW), staff(VIEW, RETRY)
     text = text_of(looking)
-    assert "Near drawn The file is cut off." in text and "The file is not in the storage." in text
+    assert "Near The file is cut off. drawn" in text and "The file is not in the storage." in text
     assert "Try again" not in text
     assert "Try again" in text_of(mending)
     retry = reverse("admin:shop_similarity_retry")
@@ -99,6 +101,49 @@ def test_failures_are_shown_with_their_reasons_and_tried_again(staff, shop):
     assert [entry.get_edited_object() for entry in LogEntry.objects.all()] == [version, version]
     assert "Nothing was queued" in mending.post(retry, follow=True).content.decode()
     assert mending.post(retry, {"entry": "x"}).status_code == 404
+
+
+def test_a_photo_that_failed_for_several_versions_is_one_photo(staff, shop):
+    active, other = ModelVersion.objects.active(), make_version("second", "candidate")
+    entry = fail(active, shop["Near"])
+    fail(other, shop["Near"])
+    fail(active, shop["Far"])
+    client = staff(VIEW, RETRY)
+    text = text_of(client)
+    assert "Failures 2 See which and why" in text and "Try all 2 photos again" in text
+    assert text.count("The file is cut off.") == 2 and "second, drawn" in text
+    response = client.post(reverse("admin:shop_similarity_retry"), {"entry": entry.pk}, follow=True)
+    assert "1 photo is queued again." in response.content.decode()
+    assert OutboxEntry.objects.get(failed_at__isnull=False).product_id == shop["Far"].pk
+
+
+def test_reasons_that_differ_between_versions_are_told_apart(staff, shop):
+    active, other = ModelVersion.objects.active(), make_version("second", "candidate")
+    fail(active, shop["Near"])
+    fail(other, shop["Near"], "The file is empty.")
+    assert "The file is empty. (second) The file is cut off. (drawn)" in text_of(staff(VIEW))
+
+
+def test_the_queue_tells_what_waits_for_which_version(staff, shop):
+    active, other = ModelVersion.objects.active(), make_version("second", "candidate")
+    outbox.enqueue(active.pk, [ImageRow(99, 98, "a.jpg")])
+    assert "for drawn." not in text_of(staff(VIEW))
+    outbox.enqueue(other.pk, [ImageRow(99, 98, "a.jpg"), ImageRow(97, 98, "b.jpg")])
+    text = text_of(staff(VIEW))
+    assert "Queue 3 1 for drawn, 2 for second." in text
+
+
+def test_links_lead_only_where_the_user_may_go(staff, shop):
+    fail(ModelVersion.objects.active(), shop["Near"])
+    page = reverse("admin:shop_similarity_product", args=[shop["Near"].pk])
+    search = reverse("admin:shop_similarity_products")
+    index = reverse("admin:app_list", args=["shop_similarity"])
+    for client, sees in ((staff(VIEW), False), (staff(VIEW, "catalog.view_product"), True)):
+        html = client.get(reverse(URL)).content.decode()
+        assert "Near" in html
+        assert (f'href="{page}"' in html) is sees
+        assert (f'href="{search}"' in html) is sees
+        assert (f'href="{search}"' in client.get(index).content.decode()) is sees
 
 
 def test_one_version_alone_is_tried_again(staff, shop):
@@ -147,7 +192,22 @@ def test_clicks_by_version_surface_and_position(staff, shop):
     EventDay.objects.create(day=day, rolled_up_at=timezone.now(), closed_at=timezone.now())
     text = text_of(staff(VIEW))
     assert "drawn similar products 1,000 50 5.00 % 3.8 to 6.5 % 4" in text
-    assert "1 3.00 % 30 of 1000" in text and "2 2.00 % 20 of 1000" in text
+    assert "1 3.00 % 30 of 1,000" in text and "2 2.00 % 20 of 1,000" in text
+
+
+def test_positions_are_those_of_the_place_with_most_lists(staff, shop):
+    version = ModelVersion.objects.active()
+    day = timezone.now().date() - timedelta(days=2)
+    for surface, lists, places in (("widget", 100, 14), ("visual", 10, 2)):
+        for position in range(places + 1):
+            DailyStatistic.objects.create(
+                day=day, version=version, surface=surface, position=position, impressions=lists, clicks=5
+            )
+    EventDay.objects.create(day=day, rolled_up_at=timezone.now(), closed_at=timezone.now())
+    text = text_of(staff(VIEW))
+    assert "By position: similar products" in text
+    assert "1 5.00 % 5 of 100" in text and "5 of 110" not in text
+    assert "Positions 13 to 14" in text
 
 
 def test_a_running_experiment_is_shown(staff, shop):
@@ -169,7 +229,7 @@ def test_the_coded_search_is_measured_on_demand_and_remembered(staff, shop):
     assert client.post(reverse("admin:shop_similarity_recall", args=[version.pk])).status_code == 302
     measured = remembered(version)
     assert (measured.recall, measured.products, measured.k, measured.path) == (1.0, 5, 10, "codes")
-    assert "recall@10 1.000 5 products" in text_of(client)
+    assert "100.0 % of the first 10 5 products" in text_of(client)
 
 
 def test_codes_that_lie_are_found_out(shop, settings):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html import unescape
 
 import pytest
@@ -10,6 +11,7 @@ from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from catalog.models import Product
 from shop_similarity import outbox
@@ -126,6 +128,23 @@ def test_a_rule_is_taken_back_and_the_way_back_is_kept(staff, shop):
     assert list(MerchandisingRule.objects.all()) == [elsewhere]
     foreign = f"{action('take_back', shop['Asked'])}?next=https://example.com/"
     assert client.post(foreign, {"rule": 1}).url == own_page(shop["Asked"])
+
+
+def test_what_a_rule_does_and_when_is_told(staff, shop):
+    day, make = timedelta(days=1), MerchandisingRule.objects.create
+    asked, others = shop["Asked"], [shop[name] for name in ("Near", "Middle", "Far")]
+    coming = make(
+        kind="boost", product_id=asked.pk, target_product_id=others[0].pk, boost=0.2, starts_at=timezone.now() + day
+    )
+    make(kind="hide", product_id=asked.pk, target_product_id=others[1].pk, ends_at=timezone.now() - day)
+    make(kind="pin", product_id=asked.pk, target_product_id=others[2].pk, position=2, is_on=False)
+    page = own_page(asked)
+    rule = reverse("admin:shop_similarity_merchandisingrule_change", args=[coming.pk])
+    html = staff(VIEW).get(page).content.decode()
+    for words in ("+0.2, coming ", ">ended ", "position 2, switched off"):
+        assert words in html, words
+    assert f'href="{rule}"' not in html
+    assert f'href="{rule}"' in staff(VIEW, "shop_similarity.view_merchandisingrule").get(page).content.decode()
 
 
 @pytest.mark.parametrize("target", ["", "nonsense", "999999999", "9" * 40])

@@ -196,6 +196,16 @@ def test_the_list_tells_what_is_in_force(client, pair):
         assert f">{kind.lower()}</a>" in page
 
 
+def test_the_list_links_only_to_what_the_user_may_see(staff, pair):
+    asked, target = pair
+    MerchandisingRule.objects.create(kind="pin", product_id=asked.pk, target_product_id=target.pk)
+    page = reverse("admin:shop_similarity_product", args=[asked.pk])
+    view = "shop_similarity.view_merchandisingrule"
+    for client, sees in ((staff(view), False), (staff(view, "catalog.view_product"), True)):
+        html = client.get(reverse(LIST)).content.decode()
+        assert str(asked) in html and (f'href="{page}"' in html) is sees
+
+
 def test_the_list_asks_as_often_for_many_rules_as_for_few(client, pair):
     def rule() -> None:
         MerchandisingRule.objects.create(
