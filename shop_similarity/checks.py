@@ -8,6 +8,7 @@ E004       ``CATEGORY``, ``PRICE`` or ``VARIANT_GROUP`` is no field path of the 
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
+W003       no broker is named, so that Celery looks for one where hardly any shop has it
 I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
@@ -17,6 +18,7 @@ E012       a key column has another type than the key of the shop's model
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from django.apps import apps
@@ -44,7 +46,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
     except SettingsError as error:
         return [checks.Error(error.message, hint=error.hint, id="shop_similarity.E002")]
     settings = get_settings()
-    return [*_check_callables(settings), *_check_paths(), *_check_storage(settings)]
+    return [*_check_callables(settings), *_check_paths(), *_check_storage(settings), *_check_broker()]
 
 
 @checks.register(_TAG)
@@ -125,6 +127,20 @@ def _check_storage(settings: Settings) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+def _check_broker() -> list[checks.CheckMessage]:
+    # Celery itself heeds the variables of these names where the setting is silent.
+    names = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+    if any(getattr(django_settings, name, None) or os.environ.get(name) for name in names):
+        return []
+    return [
+        checks.Warning(
+            "CELERY_BROKER_URL is not set: Celery looks for a RabbitMQ on this machine, and no worker starts without it.",
+            hint="Name the broker that the workers listen to, for example CELERY_BROKER_URL = 'redis://localhost:6379/0'.",
+            id="shop_similarity.W003",
+        )
+    ]
 
 
 @checks.register(checks.Tags.database)

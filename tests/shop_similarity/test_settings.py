@@ -54,6 +54,18 @@ def test_each_mistake_is_reported_with_a_hint(settings, value, code, message, hi
     assert hint in found.hint
 
 
+def test_a_shop_without_a_broker_is_warned(settings, monkeypatch):
+    monkeypatch.delenv("CELERY_BROKER_URL", raising=False)
+    settings.CELERY_BROKER_URL = None
+    (found,) = check_settings()
+    assert found.id == "shop_similarity.W003"
+    assert "no worker starts" in found.msg
+    assert "CELERY_BROKER_URL = 'redis://" in found.hint
+    # Celery reads it from there too.
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere")
+    assert check_settings() == []
+
+
 def test_all_mistakes_are_reported_at_once_by_manage_py_check(settings):
     settings.SHOP_SIMILARITY = {**GOOD, "BATCH_SIZ": 1, "POLL_SECONDS": "x"}
     with pytest.raises(SystemCheckError) as caught:
