@@ -165,6 +165,11 @@ class Comparison:
                 )
                 % {"days": MIN_DAYS}
             )
+        if not self.experiment.is_running and self.days < MIN_DAYS:
+            found.append(
+                _("It ended after less than %(days)d days: a difference that shows so early may be none.")
+                % {"days": MIN_DAYS}
+            )
         more = self.more_lists_needed()
         if more and self.experiment.is_running:
             found.append(
@@ -177,12 +182,12 @@ class Comparison:
                 )
                 % {"count": _grouped(more), "points": _points(RELATIVE_CHANGE * self.control.rate)}
             )
-        elif more and self.verdict == Verdict.UNDECIDED:
+        elif more:
             found.append(
                 ngettext(
-                    "It was stopped early: %(count)s more list would have been needed to see a difference of a tenth "
+                    "It ended early: %(count)s more list would have been needed to see a difference of a tenth "
                     "(%(points)s percentage points) with 80 %% probability.",
-                    "It was stopped early: %(count)s more lists would have been needed to see a difference of a tenth "
+                    "It ended early: %(count)s more lists would have been needed to see a difference of a tenth "
                     "(%(points)s percentage points) with 80 %% probability.",
                     more,
                 )

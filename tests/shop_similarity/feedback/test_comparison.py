@@ -94,10 +94,10 @@ def test_it_says_what_is_known_and_what_is_not():
 
 def test_what_has_ended_is_not_told_to_go_on():
     ended = {"ended_at": timezone.now()}
-    decided = comparison((10_000, 1000), (10_000, 1200), **ended)
-    assert decided.more_lists_needed() > 0 and len(decided.sentences()) == 1
-    undecided = " ".join(comparison((1000, 100), (1000, 120), **ended).sentences())
-    assert "It was stopped early" in undecided and "too early to decide" not in undecided
+    assert len(comparison((100_000, 10_000), (100_000, 12_000), **ended).sentences()) == 1
+    early = " ".join(comparison((1000, 100), (1000, 120), days=2, **ended).sentences())
+    assert "It ended after less than 7 days" in early and "27,497 more lists would have been needed" in early
+    assert "too early to decide" not in early
 
 
 def test_numbers_are_written_as_the_reader_writes_them():
