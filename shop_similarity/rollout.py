@@ -329,7 +329,7 @@ def _pass_gate(chosen: ModelVersion, active: ModelVersion, force: bool, note: st
     if not force:
         raise NotBetter(chosen, verdict)
     forced = _("Forced: %(reasons)s") % {"reasons": verdict}
-    return note if forced in note else f"{note} {forced}".strip()
+    return note if forced in note else "; ".join(filter(None, [note, forced]))
 
 
 def _withdraw_others(chosen: ModelVersion) -> None:

@@ -127,14 +127,16 @@ def activate(request: HttpRequest, site: admin.AdminSite, pk: int) -> HttpRespon
         is_done = rollout.request_activation(
             version, force=form.cleaned_data["force"], note=f"{request.user.get_username()}: {note}".rstrip(": ")
         )
-    except rollout.NotBetter as error:
-        return activation_page(request, site, pk, error=str(error.verdict))
+    except rollout.NotBetter:
+        # The page itself tells the reasons.
+        said = _("It was not activated. To activate it all the same, tick the box below and write why.")
+        return activation_page(request, site, pk, error=said)
     except rollout.RolloutError as error:
         return activation_page(request, site, pk, error=str(error))
     said = (
-        _("%(version)s is the active version now.")
+        _("The active version is %(version)s now.")
         if is_done
-        else _("%(version)s becomes the active version as soon as the workers have embedded all that it lacks.")
+        else _("As soon as the workers have embedded all that it lacks, %(version)s becomes the active version.")
     ) % {"version": version.name}
     journal.note(request, version, " ".join(filter(None, [_("Activation requested."), version.activation_note])))
     messages.success(request, said)
@@ -178,7 +180,7 @@ def roll_back(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
         version = rollout.roll_back(note=f"{request.user.get_username()}: {note}".rstrip(": "))
     except rollout.RolloutError as error:
         return roll_back_page(request, site, error=str(error))
-    said = _("%(version)s is the active version again.") % {"version": version.name}
+    said = _("The active version is %(version)s again.") % {"version": version.name}
     journal.note(request, version, " ".join(filter(None, [_("Rolled back to it."), note])))
     messages.success(request, said)
     return HttpResponseRedirect(_home(request, site))
