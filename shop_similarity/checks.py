@@ -136,8 +136,8 @@ def _check_broker() -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            "CELERY_BROKER_URL is not set: Celery looks for a RabbitMQ on this machine, and no worker starts without it.",
-            hint="Name the broker that the workers listen to, for example CELERY_BROKER_URL = 'redis://localhost:6379/0'.",
+            "CELERY_BROKER_URL is not set: Celery looks for a RabbitMQ here, and no worker starts without it.",
+            hint="Name the broker of the workers, for example CELERY_BROKER_URL = 'redis://localhost:6379/0'.",
             id="shop_similarity.W003",
         )
     ]
