@@ -293,9 +293,9 @@ def give_up_lost(version_id: int) -> int:
 
 
 def retry_failed(entries: QuerySet[OutboxEntry]) -> int:
-    """Queue those of the entries that failed once more. Returns how many photos."""
+    """Queue those of the entries that failed once more; they wait from now on. Returns how many photos."""
     return entries.filter(failed_at__isnull=False).update(
-        failed_at=None, attempts=0, last_error="", due_at=None, file_name="", file_mark=""
+        created_at=timezone.now(), failed_at=None, attempts=0, last_error="", due_at=None, file_name="", file_mark=""
     )
 
 

@@ -180,6 +180,7 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
                 and (seen is None or timezone.now() - seen > _QUIET)
             ),
             "columns": columns,
+            "has_actions": any(column.compare_url or column.activate_url or column.roll_back_url for column in columns),
             "figures": figure_rows([column.version for column in columns]),
             "failures": _failures(request, site),
             "most_failures": FAILURES,

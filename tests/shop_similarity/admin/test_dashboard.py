@@ -103,6 +103,24 @@ def test_failures_are_shown_with_their_reasons_and_tried_again(staff, shop):
     assert mending.post(retry, {"entry": "x"}).status_code == 404
 
 
+def test_what_is_tried_again_waits_from_then_on(staff, shop):
+    long_ago = timezone.now() - timedelta(days=3)
+    Embedding.objects.update(embedded_at=long_ago)
+    fail(ModelVersion.objects.active(), shop["Near"])
+    OutboxEntry.objects.update(created_at=long_ago)
+    client = staff(VIEW, RETRY)
+    client.post(reverse("admin:shop_similarity_retry"))
+    text = text_of(client)
+    assert "Queue 1 The oldest has waited for 0 minutes." in text
+    assert "see whether one runs" not in text
+
+
+def test_actions_are_shown_to_those_who_have_any(staff, shop):
+    make_version("second", "candidate")
+    assert "Actions" not in text_of(staff(VIEW))
+    assert "Actions Activate… second" in text_of(staff(VIEW, "shop_similarity.activate_modelversion"))
+
+
 def test_a_photo_that_failed_for_several_versions_is_one_photo(staff, shop):
     active, other = ModelVersion.objects.active(), make_version("second", "candidate")
     entry = fail(active, shop["Near"])
