@@ -6,6 +6,7 @@ import base64
 import io
 import os
 import threading
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,25 @@ def test_filters_and_pages_change_the_list_in_place(visit, shop):
     expect(page.locator(".similar-products__item")).to_have_count(3)
     page.get_by_role("link", name="Remove filters").click()
     expect(page.locator(".similar-products__item")).to_have_count(12)
+
+
+def test_filters_do_not_overlap_in_a_shop_that_resets_no_box_sizing(visit, shop):
+    page = visit()
+    _drop(page, _photo(0))
+    fields = page.locator(".visual-search-filters__field :is(input:not([type=hidden]), select)")
+    expect(fields.first).to_be_visible()
+    # A shop whose style sheet leaves box-sizing to the browser.
+    page.evaluate(
+        """() => {
+            const sheet = new CSSStyleSheet();
+            sheet.replaceSync("* { box-sizing: content-box }");
+            document.adoptedStyleSheets.push(sheet);
+        }"""
+    )
+    boxes = [field.bounding_box() for field in fields.all()]
+    assert len(boxes) >= 3
+    for left, right in pairwise(boxes):
+        assert left["x"] + left["width"] <= right["x"] or left["y"] + left["height"] <= right["y"]
 
 
 def test_errors_are_said_and_the_next_photo_takes_them_away(visit, shop, settings):
