@@ -15,6 +15,7 @@ from shop_similarity.code_index import index_state
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from tests.shop_similarity.factories import add_photo, make_product
 from tests.shop_similarity.photos import product_photo, products
+from tests.training.test_first_version import small_recipe, storages_in_tmp  # noqa: F401
 from workers import embedder
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -157,3 +158,25 @@ def test_without_tensorflow_photos_wait_and_the_command_says_what_is_missing(sho
     picture.write_bytes(product_photo("mug", "red", size=(64, 64), seed=1))
     with pytest.raises(CommandError, match="needs tensorflow, which is not installed here"):
         _say("similar_products", str(picture))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("queue_only", [False, True])
+def test_the_first_run_makes_the_model_and_then_looks_for_what_explains_it(
+    storages_in_tmp,  # noqa: F811
+    small_recipe,  # noqa: F811
+    servers,
+    queue_only,
+):
+    from shop_similarity import bell
+
+    bell._app.cache_clear()
+    for item in products(12):
+        add_photo(make_product(item.name), item.photo(), f"{item.name}.jpg")
+    out, err = StringIO(), StringIO()
+    call_command("embed_products", queue_only=queue_only, stdout=out, stderr=err)
+    assert "making the first one" in out.getvalue()
+    version = ModelVersion.objects.active()
+    assert Embedding.objects.filter(version=version).count() == (0 if queue_only else 12)
+    # The numbers of this small network are random: it is looked at, and found to tell nothing apart.
+    assert f"Similarities of {version.name} can't be explained" in err.getvalue()

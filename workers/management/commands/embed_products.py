@@ -36,9 +36,9 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        versions = self._versions(options["model"])
         self.verbosity = options["verbosity"]
         self.is_first = False
+        versions = self._versions(options["model"])
         free_claims_of_the_dead()
         retried = 0
         if options["retry_failed"]:
@@ -59,8 +59,8 @@ class Command(BaseCommand):
                     f"The photos are queued, but the broker can't be reached ({error}). A running worker finds them "
                     "by itself; start one with `celery -A workers worker`."
                 ) from error
-            return
-        self._embed(versions)
+        else:
+            self._embed(versions)
         if self.is_first:
             # Photos came first, for shoppers see those.
             call_command(
