@@ -13,9 +13,9 @@ Tasks (a photo is never its own result):
     kind       clothing train photos that people sent in: the same kind of garment
     kind+hue   the same photos: the same kind and the same dominant colour
 
-Each recipe is calibrated without labels, in four ways: "own" on the photos that are searched, "train" on all photos of
-the train split, "other" on photos of another source, "few" on 54 photos of another source. The named peer is plain
-VGG16: block5 pooled, nothing else.
+Each recipe is calibrated without labels, in five ways: "own" on the photos that are searched, "train" on all photos of
+the train split, "shop" on the shop's photos, "other" on photos of another source, "few" on 54 photos of another source.
+The named peer is plain VGG16: block5 pooled, nothing else.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from training.calibration import fit_head
+from training.calibration import fit_head, ledoit_wolf_intensity
 from training.metrics import bootstrap_interval, rank
 from training.preprocessing import Preprocessing
 from training.recipe import RECIPES
 
 CLOTHING = 1200
 FEW = 54
-WAYS = ["own", "train", "other", "few"]
+WAYS = ["own", "train", "shop", "other", "few"]
 PEER = "plain VGG16 block5"
 SHIPPED = RECIPES["mildnet"]
 TAPS = (1, 2, 3, 4, 5)
@@ -58,7 +58,8 @@ class Recipe:
     power: float = 1.0
     unit_taps: bool = True
     strength: float | None = 0.5
-    shrinkage: float | None = None
+    # None for what the product does, "ledoit-wolf" for their estimate alone.
+    shrinkage: float | str | None = None
     # Trust in each tap where photos are few.
     trust: tuple[float, ...] = (1.0,) * len(TAPS)
 
@@ -87,6 +88,7 @@ def recipes() -> list[Recipe]:
         chosen,
     ]
     listed += [replace(chosen, name="all taps trusted", trust=(1.0,) * len(TAPS))]
+    listed += [replace(chosen, name="shrunk by Ledoit and Wolf alone", shrinkage="ledoit-wolf")]
     listed += [replace(chosen, name=f"whitened {s}", strength=s) for s in (0.25, 0.6, 0.75, 1.0)]
     listed += [replace(chosen, name=f"shrinkage fixed at {s}", shrinkage=s) for s in (0.0, 0.1, 0.3)]
     listed += [replace(chosen, name=f"tap power {p}", power=p) for p in (0.5, 0.7, 1.0)]
@@ -236,7 +238,7 @@ def measure(recipe: Recipe, rows: np.ndarray, tasks: list[Task], sets: dict[str,
     embedded: dict[str, np.ndarray] = {}
     found = {}
     for task in tasks:
-        fitted = {"own": own[task.name], "train": "train"}.get(way, task.other)
+        fitted = {"own": own[task.name], "train": "train", "shop": "shop"}.get(way, task.other)
         if fitted not in embedded:
             if recipe.strength is None:
                 embedded[fitted] = unit(rows)
@@ -245,7 +247,10 @@ def measure(recipe: Recipe, rows: np.ndarray, tasks: list[Task], sets: dict[str,
                 if way == "few":
                     photos = photos[np.random.default_rng(1).choice(len(photos), FEW, replace=False)]
                 taps = [(WIDTHS[tap - 1], recipe.trust[tap - 1]) for tap in recipe.taps]
-                head = fit_head(photos, rows.shape[1], recipe.strength, recipe.shrinkage, taps=taps)
+                shrinkage = recipe.shrinkage
+                if shrinkage == "ledoit-wolf":
+                    shrinkage = ledoit_wolf_intensity(photos - photos.mean(axis=0))
+                head = fit_head(photos, rows.shape[1], recipe.strength, shrinkage, taps=taps)
                 embedded[fitted] = unit(rows @ head.kernel.astype(np.float64) + head.bias)
         vectors = embedded[fitted]
         itself = task.queries[:, None] == task.gallery[None, :]

@@ -8,9 +8,11 @@ all coordinates, which is what makes the signs of the coordinates a good code to
 "Asymmetric distance estimation with sketches", SIGIR 2008).
 
 A shop may have forty photos or a million, and VGG16's taps give 1472 features. A covariance of few photos is mostly
-noise, and whitening noise blows it up. So it is shrunk towards the identity by the intensity of Ledoit and Wolf ("A
-well-conditioned estimator for large-dimensional covariance matrices", 2004, lemma 3.3), which is near 1 for few photos,
-where nothing but centring is left, and near 0 for many.
+noise, and whitening noise blows it up. So it is shrunk towards the identity, at least by the intensity of Ledoit and
+Wolf ("A well-conditioned estimator for large-dimensional covariance matrices", 2004, lemma 3.3). That is the best
+guess at the covariance of the photos at hand, and too little for what comes after them: directions in which a small
+shop's photos hardly differ are those in which a new photo does, and whitening makes most of them. So as long as there
+are few photos for each feature the covariance is shrunk much more, see :func:`shrinkage_for`.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ if TYPE_CHECKING:
 
     from training.architectures.mildnet import MildnetConfig
 
-# Shrinkage at which the photos say little more than their mean: about that of fifty product photos.
-LITTLE_KNOWN = 0.4
+# Photos for each feature from which on the covariance is taken for what it says.
+ENOUGH_PHOTOS = 1.5
 
 
 class CalibrationError(ValueError):
@@ -42,7 +44,7 @@ class Calibration:
         kernel: ``(d, embedding_dim)`` ``float32``, for row vectors: ``features @ kernel + bias``.
         bias: ``(embedding_dim,)`` ``float32``.
         photos: number of rows that it was fitted on.
-        shrinkage: intensity of Ledoit and Wolf, 0 (covariance as measured) to 1 (its trace only).
+        shrinkage: 0 (covariance as measured) to 1 (its trace only).
         effective_rank: exponential of the entropy of the shrunk spectrum before whitening: how many directions the
             photos really fill.
         effective_rank_after: the same after whitening.
@@ -141,7 +143,7 @@ def fit_head(
         features: ``(n, d)``, joined taps of unlabelled photos, finite.
         embedding_dim: length of the embedding. Below ``d``, only the strongest directions are kept.
         strength: each direction of variance v is scaled by v to the power ``-strength / 2``: 0 centres only, 1 whitens.
-        shrinkage: 0 to 1; ``None`` for Ledoit and Wolf's estimate.
+        shrinkage: 0 to 1; ``None`` for what :func:`shrinkage_for` says.
         seed: of the random lift.
         taps: length and trust (above 0, at most 1) of each of the joined taps. The less the photos say about the
             covariance, the more of a tap's trust becomes its weight, see :func:`tap_weights`. All are weighted 1 by
@@ -160,7 +162,7 @@ def fit_head(
         raise CalibrationError(
             f"The taps add up to {sum(length for length, _ in taps)} numbers, the features have {d}."
         )
-    weights = tap_weights(features, taps) if taps is not None else np.ones(d)
+    weights = tap_weights(features, taps, shrinkage) if taps is not None else np.ones(d)
     features = features * weights
     mean = features.mean(axis=0)
     centred = features - mean
@@ -170,7 +172,7 @@ def fit_head(
     if average <= np.finfo(np.float32).eps * np.square(features).mean():
         mean, variances, directions, rho = np.zeros(d), np.ones(d), np.eye(d), 1.0
     else:
-        rho = ledoit_wolf_intensity(centred) if shrinkage is None else float(shrinkage)
+        rho = shrinkage_for(centred) if shrinkage is None else float(shrinkage)
         variances, directions = np.linalg.eigh(covariance)
         order = np.argsort(variances)[::-1]
         variances = (1 - rho) * variances[order].clip(0) + rho * average
@@ -192,28 +194,44 @@ def fit_head(
     )
 
 
-def tap_weights(features: np.ndarray, taps: Sequence[tuple[int, float]]) -> np.ndarray:
+def tap_weights(features: np.ndarray, taps: Sequence[tuple[int, float]], shrinkage: float | None = None) -> np.ndarray:
     """Weight of every feature before the covariance is taken.
 
     With few photos whitening can't find out that the early blocks mostly tell what all photos share, and joined with
-    equal weight they drown the last one. So a tap is weighted by its trust to the power t, where t grows with the
-    shrinkage that the photos ask for: 0 with many photos (all taps count the same and whitening sorts them out), 1 at
-    an intensity of :data:`LITTLE_KNOWN`.
+    equal weight they drown the last one. So a tap is weighted by its trust to the power of the shrinkage: near 0 with
+    many photos (all taps count the same and whitening sorts them out), near 1 with few.
 
     Args:
         features: ``(n, d)`` joined taps.
         taps: length and trust of each.
+        shrinkage: 0 to 1; ``None`` for what :func:`shrinkage_for` says.
 
     Returns:
         ``(d,)`` weights, above 0 and at most 1.
     """
-    intensity = ledoit_wolf_intensity(features - features.mean(axis=0))
-    share = min(1.0, intensity / LITTLE_KNOWN)
-    return np.concatenate([np.full(length, trust**share) for length, trust in taps])
+    if shrinkage is None:
+        shrinkage = shrinkage_for(features - features.mean(axis=0))
+    return np.concatenate([np.full(length, trust**shrinkage) for length, trust in taps])
+
+
+def shrinkage_for(centred: np.ndarray) -> float:
+    """How far the covariance of these photos' features is drawn towards a multiple of the identity.
+
+    At least by Ledoit and Wolf's intensity, and with fewer than 1.5 photos for each of d features by
+    ``1 - n / (1.5 d)``. ``docs/model.md`` has the figures.
+
+    Args:
+        centred: ``(n, d)`` observations with mean 0.
+
+    Returns:
+        0 (trust the covariance) to 1 (trust its trace alone).
+    """
+    n, d = centred.shape
+    return max(ledoit_wolf_intensity(centred), 1 - n / (ENOUGH_PHOTOS * d))
 
 
 def ledoit_wolf_intensity(centred: np.ndarray) -> float:
-    """How far a covariance should be shrunk towards a multiple of the identity.
+    """The shrinkage by which a covariance is expected to be nearest to that of what the photos were drawn from.
 
     Args:
         centred: ``(n, d)`` observations with mean 0.

@@ -70,7 +70,7 @@ def test_order_follows_the_formula():
 
         def worth(place: int) -> float:
             like = max([0.0, *(likeness(codes[other], codes[[place]])[0] for other in expected)])
-            return 0.6 * scores[place] - 0.4 * max(like - 0.5, 0) / 0.5
+            return 0.6 * scores[place] - 0.4 * max(like - 0.6, 0) / 0.4
 
         best = max(left, key=worth)
         expected.append(best)

@@ -9,6 +9,7 @@ from training.calibration import (
     fit_head,
     ledoit_wolf_intensity,
     orthonormal_lift,
+    shrinkage_for,
     tap_weights,
 )
 
@@ -65,6 +66,43 @@ def test_ledoit_wolf_by_its_definition():
     distance = np.square(covariance - target).sum() / 4
     spread = sum(np.square(np.outer(row, row) - covariance).sum() / 4 for row in centred) / 12**2
     assert ledoit_wolf_intensity(centred) == pytest.approx(min(1, spread / distance))
+
+
+def test_fewer_photos_than_numbers_are_not_believed_whatever_ledoit_and_wolf_say():
+    centred = product_features(100)[0]
+    centred -= centred.mean(axis=0)
+    assert ledoit_wolf_intensity(centred) < 0.3
+    assert shrinkage_for(centred) == pytest.approx(1 - 100 / 300)
+    assert fit_head(product_features(100)[0], 256).shrinkage == shrinkage_for(centred)
+    many = product_features(400)[0]
+    many -= many.mean(axis=0)
+    assert shrinkage_for(many) == ledoit_wolf_intensity(many)
+
+
+def test_photos_unlike_those_that_a_small_shop_was_calibrated_on_are_still_told_apart():
+    """A shop of front views; later photos also differ in how they were taken, in directions of their own."""
+    random = np.random.default_rng(2)
+    looks, ways = np.linalg.qr(random.standard_normal((160, 60)))[0].T.reshape(2, 30, 160)
+    strength = np.linspace(2, 0.5, 30)
+
+    def photos(products: np.ndarray, spread: float) -> np.ndarray:
+        taken = spread * random.standard_normal((len(products), 30))
+        rest = 0.05 * random.standard_normal((len(products), 160))
+        return 10 + (products * strength) @ looks + taken @ ways + rest
+
+    fronts = photos(random.standard_normal((80, 30)), 0.05)
+    new = np.repeat(random.standard_normal((60, 30)), 2, axis=0)
+    later = photos(new, 0.7)
+
+    def finds_the_other_photo(shrinkage: float | None) -> float:
+        head = fit_head(fronts, 256, shrinkage=shrinkage)
+        rows = unit(later @ head.kernel + head.bias)
+        similarities = rows @ rows.T
+        np.fill_diagonal(similarities, -9)
+        return float(np.mean(similarities.argmax(axis=1) // 2 == np.arange(120) // 2))
+
+    believed = ledoit_wolf_intensity(fronts - fronts.mean(axis=0))
+    assert finds_the_other_photo(None) > finds_the_other_photo(believed) + 0.1
 
 
 @pytest.mark.parametrize("photos", [2, 3, 10, 54])
@@ -152,8 +190,10 @@ def _two_taps(n: int) -> np.ndarray:
 
 def test_with_few_photos_a_tap_weighs_what_it_is_trusted_and_with_many_all_the_same():
     taps = [(40, 0.25), (40, 1.0)]
-    few = tap_weights(np.random.default_rng(0).standard_normal((10, 80)), taps)
-    assert np.allclose(few, [0.25] * 40 + [1.0] * 40)
+    few = tap_weights(np.random.default_rng(0).standard_normal((1, 80)), taps)
+    assert np.allclose(few, [0.25] * 40 + [1.0] * 40, atol=0.01)
+    assert tap_weights(_two_taps(60), taps)[0] == pytest.approx(0.25**0.5)
+    assert tap_weights(_two_taps(60), taps, 0.0)[0] == 1
     many = tap_weights(_two_taps(5_000), taps)
     assert 0.97 < many[0] < many[-1] == 1
 
@@ -191,9 +231,12 @@ SMALL_LITE = {"backbone": "efficientnet_lite0", "width": 0.1, "embedding_dim": 2
 
 @pytest.mark.parametrize("options", [{"width": 0.125, "embedding_dim": 256}, SMALL_LITE])
 def test_a_model_s_head_is_set_from_its_features(options):
+    import keras
+
     from training.architectures import HEAD, build, feature_model
     from training.preprocessing import Preprocessing
 
+    keras.utils.set_random_seed(0)
     model = build("mildnet", options, Preprocessing(size=32))
     photos = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
     features = feature_model(model)(photos).numpy()
