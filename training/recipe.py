@@ -41,7 +41,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "mildnet",
             {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096},
-            {"block1_pool": 0.42, "block2_pool": 0.47, "block3_pool": 0.56, "block4_pool": 0.73, "block5_pool": 1.0},
+            {"block1_pool": 0.54, "block2_pool": 0.59, "block3_pool": 0.67, "block4_pool": 0.8, "block5_pool": 1.0},
         ),
         Recipe(
             "mildnet-lite",
