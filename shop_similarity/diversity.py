@@ -18,7 +18,7 @@ from .models import EMBEDDING_DIM
 _MOST_COMPARED = 1_000
 
 # Likeness up to which two products are merely similar. In a shop of 181 products (docs/search.md) the nearest other
-# product is nearer than that in one case of thirteen, and the same garment in another colour in three of four.
+# product is nearer than that in one case of thirteen, and the same garment in another colour in nearly three of four.
 ORDINARY = 0.6
 
 
