@@ -28,6 +28,7 @@ from PIL import Image
 from shop_similarity.models import Experiment, ModelVersion, VisualQuery
 from shop_similarity.search import searched_version
 from shop_similarity.visual_search import purge
+from shop_similarity.visual_search.common_part import without_common_part
 from shop_similarity.visual_search.queue import CHANNEL, PHOTO_SECONDS, database, queries, waiting
 
 from . import draining
@@ -127,10 +128,11 @@ def _answer(claimed: _Claimed, version: ModelVersion, embedder: Embedder) -> Non
         # Written by the web process itself, after it had checked what the shopper sent.
         with Image.open(io.BytesIO(claimed.photo), formats=("PNG",)) as image:
             vector = embedder.embed_one(embedder.preprocessing.prepare(image))
-        if not np.isfinite(vector).all():
-            vector = None
+        vector = vector if np.isfinite(vector).all() else None
     except Exception:
         logger.exception("A photo that a shopper searched with could not be embedded.")
+    if vector is not None:
+        vector = without_common_part(version, vector)
     # One statement: the photo is gone as soon as its vector is there. Who lost the claim meanwhile writes nothing.
     queries().filter(pk=claimed.key, claimed_at=claimed.claimed_at, answered_at__isnull=True).update(
         photo=None,

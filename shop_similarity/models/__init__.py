@@ -9,6 +9,7 @@ from .rules import MerchandisingRule
 from .sweeps import SweepRun
 from .versions import ModelVersion, weights_storage
 from .visual_queries import VisualQuery
+from .visual_query_means import VisualQueryMean
 
 __all__ = [
     "EMBEDDING_DIM",
@@ -25,5 +26,6 @@ __all__ = [
     "Surface",
     "SweepRun",
     "VisualQuery",
+    "VisualQueryMean",
     "weights_storage",
 ]
