@@ -10,8 +10,6 @@ import os
 from celery import Celery
 from celery.signals import celeryd_init
 
-from training.extras import ExtraMissing, require
-
 if "DJANGO_SETTINGS_MODULE" not in os.environ:
     # A clone that is run as it is means its reference shop.
     try:
@@ -28,6 +26,9 @@ if "DJANGO_SETTINGS_MODULE" not in os.environ:
 
 @celeryd_init.connect
 def _refuse_without_tensorflow(**kwargs: object) -> None:
+    # After the settings were looked for: where they are missing, the rest may not be there either.
+    from training.extras import ExtraMissing, require
+
     # It would hear the bell in place of a worker that can embed.
     try:
         require("tensorflow")
