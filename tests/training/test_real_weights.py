@@ -159,7 +159,7 @@ def test_the_recipe_beats_plain_vgg16_and_survives_being_stored(weights, rows, t
         model = build("mildnet", recipe.config, preprocessing)
     weights.apply(model)
     pooled = extract(feature_model(model), photos)
-    head = calibrate_head(model, pooled, recipe.config, strength=recipe.whitening)
+    head = calibrate_head(model, pooled, recipe.config, strength=recipe.whitening, tap_trust=recipe.tap_trust)
     model.save_weights(tmp_path / "m.weights.h5")
 
     plain = build("mildnet", recipe.config, preprocessing)
