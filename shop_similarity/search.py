@@ -96,8 +96,7 @@ def similar_products(
           and a version that can explain, else None.
 
         While the product has no embedding, or nothing reaches ``MIN_SIMILARITY``, pinned products alone, or nothing.
-        Products that share the product's
-        category come first where they are nearly as similar, see ``CATEGORY_BOOST``.
+        Products that share the product's category come first where they are nearly as similar, see ``CATEGORY_BOOST``.
 
     Raises:
         ValueError: ``limit`` is negative, ``among`` is a queryset of another model, or the filters name what can't be.
@@ -134,7 +133,7 @@ def similar_to_several(
     Raises:
         ValueError: as :func:`similar_products`.
     """
-    options = _of_products(options or SearchOptions(limit=limit))
+    options = of_products(options or SearchOptions(limit=limit))
     version = version or searched_version()
     allowed = allowed_products(among, options)
     by_key = {product.pk: product for product in products if product.pk is not None}
@@ -211,7 +210,7 @@ def find_similar(
     product: models.Model, version: ModelVersion, allowed: QuerySet, options: SearchOptions
 ) -> list[Found]:
     """The result of :func:`similar_products` by key; ``allowed`` is what :func:`allowed_products` gave."""
-    options = _of_products(options)
+    options = of_products(options)
     query = Query.of_product(version, product)
     # Photos of one product often show it in several colours; "the same colour" means that of the one in front.
     front = Query.of_product(version, product, photos=1) if options.lean in _OF_THE_FRONT else None
@@ -238,7 +237,7 @@ def load(found: Sequence[Found], allowed: QuerySet) -> list[models.Model]:
     return products
 
 
-def _of_products(options: SearchOptions) -> SearchOptions:
+def of_products(options: SearchOptions) -> SearchOptions:
     """The options as they are where products are asked with, not any vector."""
     if options.min_similarity is None:
         return replace(options, min_similarity=get_settings().min_similarity)

@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 from .conf import get_settings
 from .models import AspectBasis, Embedding, MerchandisingRule, ModelVersion
 from .rules import relevant_rules
-from .search import allowed_products, find_similar, load, searched_version, similar_products
+from .search import allowed_products, find_similar, load, of_products, searched_version, similar_products
 from .search_options import SearchOptions
 
 logger = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ def cached_similar_products(
     found = find_similar(product, version, allowed, options)
     products = load(found, allowed)
     # A short list may be short because photos are still being embedded, unless a bound of similarity explains it.
-    bound = options.min_similarity if options.min_similarity is not None else get_settings().min_similarity
-    if len(products) >= options.limit or (products and bound is not None):
+    if len(products) >= options.limit or (products and of_products(options).min_similarity is not None):
         _set(key, found, seconds)
     return products
 
