@@ -3,7 +3,8 @@
     python -m bench.aspects --photos FOLDER --shop FOLDER --cache FOLDER
 
 The folders are those of bench.calibration_recipes, whose kept activations are used. Compared are forms by the depths of
-the network alone, by drawings alone, and by both as training.aspects fits them, on two catalogues that MILDNet is
+the network alone, by drawings alone, and by both as shop_similarity.training.aspects.forms fits them, on two catalogues
+that MILDNet is
 calibrated on: 320 drawn goods (ten colours, four patterns, eight kinds, none of them among the drawings that the forms
 are fitted on), and a shop's 458 photos with the colours and categories that it gives.
 """
@@ -20,13 +21,13 @@ import numpy as np
 from tqdm import tqdm
 
 from bench.calibration_recipes import activations, collect
-from tests.shop_similarity.photos import COLOURS, KINDS, PATTERNS, product_image
-from training import aspects
-from training.aspect_drawings import families
-from training.aspects import ASPECTS, FAMILIES, LinearHead
-from training.calibration import fit_head
-from training.preprocessing import Preprocessing
-from training.recipe import RECIPES, SEED
+from shop_similarity.training.aspects import forms
+from shop_similarity.training.aspects.drawings import families
+from shop_similarity.training.aspects.forms import ASPECTS, FAMILIES, LinearHead
+from shop_similarity.training.heads.calibration import fit_head
+from shop_similarity.training.heads.recipe import RECIPES, SEED
+from shop_similarity.training.networks.preprocessing import Preprocessing
+from tests.shop_similarity.drawn_photos import COLOURS, KINDS, PATTERNS, product_image
 
 RECIPE = RECIPES["mildnet"]
 LENGTHS = (64, 128, 256, 512, 512)
@@ -57,21 +58,21 @@ def main() -> None:
                 tell_shop(sold_labels(given.shop), photos, basis)
 
 
-def ways(photos: np.ndarray, drawn: np.ndarray, head: LinearHead) -> dict[str, aspects.Forms]:
-    both = aspects.fit_aspects(photos, drawn, head)
+def ways(photos: np.ndarray, drawn: np.ndarray, head: LinearHead) -> dict[str, forms.Forms]:
+    both = forms.fit_aspects(photos, drawn, head)
     inside = photos @ both.directions
-    forms = aspects._tap_forms(head, photos, both.directions)
+    taps = forms._tap_forms(head, photos, both.directions)
     off = inside.mean(axis=0)
-    own = np.stack([np.einsum("nr,nr->n", inside @ form, inside).mean() for form in forms])
-    typical = np.stack([off @ form @ off for form in forms])
+    own = np.stack([np.einsum("nr,nr->n", inside @ form, inside).mean() for form in taps])
+    typical = np.stack([off @ form @ off for form in taps])
     # What lies outside is divided equally everywhere.
-    depths = aspects.Forms(
-        both.directions, forms, both.outside, typical, own + (1 - own.sum()) / 3, {"told_apart": "by depths alone"}
+    depths = forms.Forms(
+        both.directions, taps, both.outside, typical, own + (1 - own.sum()) / 3, {"told_apart": "by depths alone"}
     )
-    return {"depths": depths, "drawings": aspects.fit_aspects(photos, drawn), "both": both}
+    return {"depths": depths, "drawings": forms.fit_aspects(photos, drawn), "both": both}
 
 
-def split(photos: np.ndarray, basis: aspects.Forms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def split(photos: np.ndarray, basis: forms.Forms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cosines ``(n, n)``, contributions and levels ``(3, n, n)``."""
     inside = photos @ basis.directions
     cosines = photos @ photos.T
@@ -87,7 +88,7 @@ def alike(scores: np.ndarray, labels: np.ndarray, barred: np.ndarray) -> float:
     return float((labels[first] == labels[:, None]).mean())
 
 
-def tell_drawn(labels: np.ndarray, photos: np.ndarray, basis: aspects.Forms) -> None:
+def tell_drawn(labels: np.ndarray, photos: np.ndarray, basis: forms.Forms) -> None:
     cosines, parts, levels = split(photos, basis)
     same = labels[:, None] == labels[None]
     itself = np.eye(len(photos), dtype=bool)
@@ -102,7 +103,7 @@ def tell_drawn(labels: np.ndarray, photos: np.ndarray, basis: aspects.Forms) -> 
         print(f"    {strength} x {aspect}:", *(f"{value:.3f}" for value in found))
 
 
-def tell_shop(sold: np.ndarray, photos: np.ndarray, basis: aspects.Forms) -> None:
+def tell_shop(sold: np.ndarray, photos: np.ndarray, basis: forms.Forms) -> None:
     cosines, parts, levels = split(photos, basis)
     sku, category, colour = sold.T
     product, kind, tone = (column[:, None] == column[None] for column in (sku, category, colour))
@@ -145,10 +146,10 @@ def drawn_features(labels: np.ndarray, cache: Path) -> tuple[np.ndarray, np.ndar
     kept = cache / "aspects-drawn.npz"
     if not kept.is_file():
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from training.architectures import build, feature_model
-        from training.backbones.weights import find_weights
-        from training.features import extract
-        from training.precision import dtype_policy, fast_policy
+        from shop_similarity.training.networks.architectures import build, feature_model
+        from shop_similarity.training.networks.backbones.weights import find_weights
+        from shop_similarity.training.networks.precision import dtype_policy, fast_policy
+        from shop_similarity.training.networks.runner import extract
 
         weights = find_weights("vgg16", cache)
         size = RECIPE.preprocessing.size

@@ -33,10 +33,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from training.calibration import fit_head, ledoit_wolf_intensity
-from training.metrics import bootstrap_interval, rank
-from training.preprocessing import Preprocessing
-from training.recipe import RECIPES
+from shop_similarity.training.evaluation.metrics import bootstrap_interval, rank
+from shop_similarity.training.heads.calibration import fit_head, ledoit_wolf_intensity
+from shop_similarity.training.heads.recipe import RECIPES
+from shop_similarity.training.networks.preprocessing import Preprocessing
 
 CLOTHING = 1200
 FEW = 54
@@ -179,11 +179,11 @@ def activations(paths: list[Path], resize: str, cache: Path, weights: Path | Non
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import keras
 
-        from training.architectures.mildnet import GeneralizedMeanPooling2D
-        from training.backbones.vgg16 import vgg16_blocks
-        from training.backbones.weights import find_vgg16_weights
-        from training.features import extract
-        from training.precision import dtype_policy, fast_policy
+        from shop_similarity.training.networks.architectures.mildnet import GeneralizedMeanPooling2D
+        from shop_similarity.training.networks.backbones.vgg16 import vgg16_blocks
+        from shop_similarity.training.networks.backbones.weights import find_vgg16_weights
+        from shop_similarity.training.networks.precision import dtype_policy, fast_policy
+        from shop_similarity.training.networks.runner import extract
 
         found = find_vgg16_weights(cache, weights)
         preprocessing = Preprocessing(resize=resize, mean=found.mean, std=found.std)

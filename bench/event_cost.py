@@ -56,8 +56,8 @@ def run(calls: int, lists: int) -> None:
 
     from shop_similarity.feedback import tokens
     from shop_similarity.models import Event, ModelVersion, Surface
+    from tests.shop_similarity.drawn_photos import product_photo
     from tests.shop_similarity.factories import make_photos_without_files, make_product, store_vectors
-    from tests.shop_similarity.photos import product_photo
 
     products = [make_product() for _ in range(50)]
     version = ModelVersion.objects.create(name="bench", architecture="mildnet", weights_sha256="0", state="active")

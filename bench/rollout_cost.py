@@ -26,8 +26,9 @@ def run(count: int) -> None:
     from django.db import connection
 
     from catalog.models import Category, Product, ProductPhoto
-    from shop_similarity import retirement, rollout
+    from shop_similarity import rollout
     from shop_similarity.models import Embedding, ModelVersion
+    from shop_similarity.rollout import retirement
 
     category = Category.objects.create(name="Things", slug="things")
     shop = Product.objects.bulk_create(

@@ -29,7 +29,7 @@ def run(saves: int) -> None:
     from django.db.models.signals import post_save, pre_save
 
     from catalog.models import Category, Product, ProductPhoto
-    from shop_similarity import bell
+    from shop_similarity.embedding import bell
     from shop_similarity.hooks import connect_hooks
     from shop_similarity.models import ModelVersion, OutboxEntry
 

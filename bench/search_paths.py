@@ -31,10 +31,10 @@ def run(photos: int, queries: int) -> None:
 
     from catalog.models import Category, Product, ProductPhoto
     from shop_similarity.catalogue import ImageRow
-    from shop_similarity.code_index import build_index, index_state
-    from shop_similarity.embeddings import Embedded, write_embeddings
+    from shop_similarity.embedding.index import build_index, index_state
+    from shop_similarity.embedding.outbox import Claim
+    from shop_similarity.embedding.writing import Embedded, write_embeddings
     from shop_similarity.models import Embedding, ModelVersion
-    from shop_similarity.outbox import Claim
     from shop_similarity.search import Path as SearchPath
     from shop_similarity.search import Query, find_matches
 

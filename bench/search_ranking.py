@@ -35,19 +35,12 @@ def run(photos: int, queries: int) -> None:
 
     from catalog.models import Category, Product, ProductPhoto
     from shop_similarity.catalogue import ImageRow
-    from shop_similarity.code_index import build_index
-    from shop_similarity.embeddings import Embedded, write_embeddings
+    from shop_similarity.embedding.index import build_index
+    from shop_similarity.embedding.outbox import Claim
+    from shop_similarity.embedding.writing import Embedded, write_embeddings
     from shop_similarity.models import MerchandisingRule, ModelVersion
-    from shop_similarity.outbox import Claim
-    from shop_similarity.search import (
-        Filters,
-        Query,
-        SearchOptions,
-        find_matches,
-        similar_products,
-        similar_to_several,
-    )
-    from shop_similarity.search_cache import cached_similar_products
+    from shop_similarity.search import Filters, Query, SearchOptions, find_matches, similar_products, similar_to_several
+    from shop_similarity.search.cache import cached_similar_products
 
     categories = [Category.objects.create(name=str(n), slug=str(n)) for n in range(100)]
     Product.objects.bulk_create(

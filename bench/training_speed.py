@@ -34,21 +34,21 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
-from training.architectures import build  # noqa: E402
-from training.backbones import Backbone, find_weights, get_backbone  # noqa: E402
-from training.feature_cache import FeatureCache, content_digests, fingerprint, readable_size  # noqa: E402
-from training.feature_sources import CachedSource, PhotoSource, ahead  # noqa: E402
-from training.losses import make_loss  # noqa: E402
-from training.photo_dataset import load_photo, photo_batches, photo_errors  # noqa: E402
-from training.precision import dtype_policy, fast_policy  # noqa: E402
-from training.preprocessing import Preprocessing  # noqa: E402
-from training.recipe import RECIPES  # noqa: E402
-from training.relations import Relations  # noqa: E402
-from training.sampling import TripletSampler  # noqa: E402
-from training.splitting import Split, freeze_through, split  # noqa: E402
-from training.training_options import TrainingOptions  # noqa: E402
-from training.training_step import Inputs, TrainingStep  # noqa: E402
-from training.triplets import Triplets, read_triplets  # noqa: E402
+from shop_similarity.training.heads.recipe import RECIPES  # noqa: E402
+from shop_similarity.training.learning.feature_sources import CachedSource, PhotoSource, ahead  # noqa: E402
+from shop_similarity.training.learning.losses import make_loss  # noqa: E402
+from shop_similarity.training.learning.options import TrainingOptions  # noqa: E402
+from shop_similarity.training.learning.relations import Relations  # noqa: E402
+from shop_similarity.training.learning.sampling import TripletSampler  # noqa: E402
+from shop_similarity.training.learning.step import Inputs, TrainingStep  # noqa: E402
+from shop_similarity.training.networks.architectures import build  # noqa: E402
+from shop_similarity.training.networks.backbones import Backbone, find_weights, get_backbone  # noqa: E402
+from shop_similarity.training.networks.precision import dtype_policy, fast_policy  # noqa: E402
+from shop_similarity.training.networks.preprocessing import Preprocessing  # noqa: E402
+from shop_similarity.training.networks.splitting import Split, freeze_through, split  # noqa: E402
+from shop_similarity.training.photos.dataset import load_photo, photo_batches, photo_errors  # noqa: E402
+from shop_similarity.training.photos.feature_cache import FeatureCache, content_digests, fingerprint, readable_size  # noqa: E402
+from shop_similarity.training.triplets.table import Triplets, read_triplets  # noqa: E402
 
 
 def main() -> None:

@@ -47,8 +47,8 @@ INSTALLED_APPS = [
     "imagekit",
     "catalog",  # before the plugin: its product card takes the place of the plugin's
     "shop_similarity",
-    "training",
-    "workers",
+    "shop_similarity.training",
+    "shop_similarity.workers",
 ]
 
 MIDDLEWARE = [

@@ -30,8 +30,8 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
 from .catalogue import get_catalogue
+from .catalogue.field_paths import setting_path
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
-from .field_paths import setting_path
 
 _TAG = "shop_similarity"
 

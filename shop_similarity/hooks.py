@@ -8,8 +8,8 @@ from django.apps import apps
 from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save, pre_save
 
-from . import bell, outbox
 from .catalogue import get_catalogue
+from .embedding import bell, outbox
 from .models import Embedding, OutboxEntry
 
 # Set on an instance between pre_save and post_save when a new file was assigned to it.

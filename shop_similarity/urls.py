@@ -2,8 +2,8 @@
 
 from django.urls import path
 
-from . import fragments
 from .feedback import views as feedback
+from .storefront import fragments
 from .visual_search import views as visual_search
 
 app_name = "shop_similarity"

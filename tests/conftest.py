@@ -67,7 +67,7 @@ def valkey(servers: TestServers):
 
 @pytest.fixture
 def celery_worker_process(transactional_db, servers: TestServers) -> Iterator:
-    """Starts real `celery -A workers worker` processes against the test database and the test broker.
+    """Starts real `celery -A shop_similarity.workers worker` processes against the test database and the test broker.
 
     celery_worker_process(*arguments, env={...}, wait=True, timeout=120) -> tests.support.celery_worker.CeleryWorker.
     All of them, with the children they forked, are gone when the test is over.

@@ -6,15 +6,7 @@ import pytest
 
 import catalog
 import shop_similarity
-from tests.support.translations import (
-    LANGUAGES,
-    catalogue,
-    compiled,
-    key,
-    messages_in_source,
-    placeholders,
-    texts,
-)
+from tests.support.translations import LANGUAGES, catalogue, compiled, key, messages_in_source, placeholders, texts
 
 # Each with a number of messages below which something has been lost.
 APPS = [

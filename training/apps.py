@@ -3,6 +3,6 @@ from django.utils.translation import gettext_lazy as _
 
 
 class TrainingConfig(AppConfig):
-    name = "training"
+    name = "shop_similarity.training"
     label = "shop_similarity_training"
     verbose_name = _("Training of similarity models")

@@ -3,6 +3,6 @@ from django.utils.translation import gettext_lazy as _
 
 
 class WorkersConfig(AppConfig):
-    name = "workers"
+    name = "shop_similarity.workers"
     label = "shop_similarity_workers"
     verbose_name = _("Similar products: workers")

@@ -1,4 +1,4 @@
-"""The Celery app of the workers: ``celery -A workers worker``.
+"""The Celery app of the workers: ``celery -A shop_similarity.workers worker``.
 
 Its settings are Django's ``CELERY_`` ones. The pool is one of threads, since a process that has used TensorFlow must
 not fork, and one process shall hold one model.
@@ -19,7 +19,7 @@ if "DJANGO_SETTINGS_MODULE" not in os.environ:
     if found is None:
         raise SystemExit(
             "DJANGO_SETTINGS_MODULE is not set. Name your shop's settings, for example "
-            "`DJANGO_SETTINGS_MODULE=shop.settings celery -A workers worker`."
+            "`DJANGO_SETTINGS_MODULE=shop.settings celery -A shop_similarity.workers worker`."
         )
     os.environ["DJANGO_SETTINGS_MODULE"] = "catalog.settings"
 
@@ -27,7 +27,7 @@ if "DJANGO_SETTINGS_MODULE" not in os.environ:
 @celeryd_init.connect
 def _refuse_without_tensorflow(**kwargs: object) -> None:
     # After the settings were looked for: where they are missing, the rest may not be there either.
-    from training.extras import ExtraMissing, require
+    from shop_similarity.training.extras import ExtraMissing, require
 
     # It would hear the bell in place of a worker that can embed.
     try:
@@ -36,7 +36,7 @@ def _refuse_without_tensorflow(**kwargs: object) -> None:
         raise SystemExit(str(error)) from error
 
 
-app = Celery("workers", include=["workers.tasks", "workers.timekeeper"])
+app = Celery("shop_similarity.workers", include=["shop_similarity.workers.tasks", "shop_similarity.workers.clock"])
 app.config_from_object("django.conf:settings", namespace="CELERY")
 
 

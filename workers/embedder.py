@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shop_similarity.conf import get_settings
-from training.extras import require
-from training.preprocessing import Preprocessing
+from shop_similarity.training.extras import require
+from shop_similarity.training.networks.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from shop_similarity.models import ModelVersion
@@ -104,8 +104,8 @@ class Embedder:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
-        from training.loading import fast_policy_of, load_version
-        from training.precision import dtype_policy
+        from shop_similarity.training.networks.precision import dtype_policy
+        from shop_similarity.training.versions.loading import fast_policy_of, load_version
 
         started = time.monotonic()
         self.version_id = version.pk

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from celery import shared_task
 
-from shop_similarity.bell import DRAIN_TASK
-from shop_similarity.sweep import sweep
-
-from .draining import drain_unless_running
+from shop_similarity.embedding.bell import DRAIN_TASK
+from shop_similarity.embedding.sweep import sweep
+from shop_similarity.workers.drain import drain_unless_running
 
 
 @shared_task(name=DRAIN_TASK)
@@ -18,5 +17,5 @@ def drain_outbox() -> None:
 
 @shared_task(name="shop_similarity.sweep")
 def sweep_catalogue(files: bool = True) -> None:
-    """Find what signals could not see; see :mod:`shop_similarity.sweep`."""
+    """Find what signals could not see; see :mod:`shop_similarity.embedding.sweep`."""
     sweep(files=files)

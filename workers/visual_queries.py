@@ -30,9 +30,8 @@ from shop_similarity.search import searched_version
 from shop_similarity.visual_search import purge
 from shop_similarity.visual_search.common_part import without_common_part
 from shop_similarity.visual_search.queue import CHANNEL, PHOTO_SECONDS, database, queries, waiting
-
-from . import draining
-from .embedder import Embedder, get_embedder
+from shop_similarity.workers.drain import complain, stopping
+from shop_similarity.workers.embedder import Embedder, get_embedder
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class _Claimed:
     claimed_at: Any
 
 
-def answer_waiting(stop: threading.Event = draining.stopping) -> int:
+def answer_waiting(stop: threading.Event = stopping) -> int:
     """Embed the photos that wait, the oldest first, until there are none; returns how many."""
     answered = 0
     while not stop.is_set():
@@ -155,7 +154,7 @@ def _load(version: ModelVersion) -> Embedder | None:
         embedder.warm_up()
     except Exception as error:
         _failed_loads[version.pk] = time.monotonic() + _LOAD_AGAIN_SECONDS
-        draining.complain(version, error)
+        complain(version, error)
         return None
     _failed_loads.pop(version.pk, None)
     return embedder
@@ -177,7 +176,7 @@ def warm_up() -> None:
         _load(version)
 
 
-def watch(stop: threading.Event = draining.stopping) -> None:
+def watch(stop: threading.Event = stopping) -> None:
     """Answer shoppers until ``stop`` is set; the target of the thread."""
     complained = ""
     next_purge = next_warm_up = 0.0
@@ -229,7 +228,7 @@ def start() -> None:
 
 
 def join(timeout: float = 60) -> None:
-    """Wait until the thread of this process has come to its end, after ``draining.stopping`` was set."""
+    """Wait until the thread of this process has come to its end, after ``stopping`` was set."""
     for pid, thread in _threads:
         if pid == os.getpid():
             thread.join(timeout)

@@ -27,7 +27,7 @@ from catalog.demo.steps import Steps
 from catalog.demo.web import WebServer
 from catalog.services import home
 
-WORKER = ("-m", "celery", "-A", "workers", "worker", "--loglevel=INFO")
+WORKER = ("-m", "celery", "-A", "shop_similarity.workers", "worker", "--loglevel=INFO")
 # A worker that is asked to end finishes the batch it computes: on a slow machine that takes a while.
 WORKER_PATIENCE = 20.0
 

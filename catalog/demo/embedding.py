@@ -9,15 +9,15 @@ from tqdm import tqdm
 
 from catalog.demo.children import Child
 from catalog.demo.errors import DemoError
-from shop_similarity.status import status
-from shop_similarity.sweep import sweep
+from shop_similarity.embedding.sweep import sweep
+from shop_similarity.rollout.status import status
 
 LOOK_SECONDS = 0.5
 STALL_SECONDS = 300
 
 
 def is_done(state: dict) -> bool:
-    """Whether every photo is embedded or has failed, by shop_similarity.status.status()."""
+    """Whether every photo is embedded or has failed, by shop_similarity.rollout.status.status()."""
     return state["pending"] == 0 and state["embedded"] + state["failed"] >= state["images"]
 
 

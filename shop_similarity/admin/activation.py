@@ -12,8 +12,9 @@ from django.urls import URLPattern, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from .. import bell, rollout
-from ..code_index import index_state
+from .. import rollout
+from ..embedding import bell
+from ..embedding.index import index_state
 from ..models import Embedding, Experiment, ModelVersion, OutboxEntry
 from . import access, journal
 from .pages import admin_path, admin_url, render_page

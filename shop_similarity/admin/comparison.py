@@ -14,8 +14,8 @@ from django.utils.translation import gettext as _
 from .. import rollout
 from ..catalogue import get_catalogue
 from ..models import ModelVersion
-from ..thumbnails import Sources
-from ..version_comparison import Comparison, Place, comparable_versions, compare_versions, in_order, sample_products
+from ..photos.thumbnails import Sources
+from ..rollout.side_by_side import Comparison, Place, comparable_versions, compare_versions, in_order, sample_products
 from . import access
 from .figures import FigureRow, figure_rows
 from .pages import admin_path, admin_url, render_page

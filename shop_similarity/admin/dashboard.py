@@ -17,16 +17,16 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from .. import bell, outbox
 from ..catalogue import get_catalogue
-from ..code_index import IndexState, index_states
-from ..code_recall import CodeRecall, measure_code_recall, remember, remembered
 from ..conf import get_settings
+from ..embedding import bell, outbox
+from ..embedding.index import IndexState, index_states
 from ..feedback.comparison import Comparison, compare
 from ..feedback.intervals import wilson
 from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
 from ..models import Embedding, Experiment, ModelVersion, OutboxEntry, Surface, SweepRun
-from ..thumbnails import Sources, sources
+from ..photos.thumbnails import Sources, sources
+from ..rollout.recall import CodeRecall, measure_code_recall, remember, remembered
 from . import access, journal
 from .figures import figure_rows
 from .pages import admin_path, admin_url, render_page, way_back

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 
-from ..gate import Figure, measured
 from ..models import ModelVersion
+from ..rollout.gate import Figure, measured
 
 _TITLES = {
     "retrieval.mean_average_precision": (

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from .. import bell, outbox
+from ..embedding import bell, outbox
 from . import access, journal
 from .read_only import ReadOnlyAdmin
 

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..catalogue import get_catalogue
-from ..thumbnails import Sources, sources
+from ..photos.thumbnails import Sources, sources
 from .access import may_view_products
 from .pages import admin_url
 

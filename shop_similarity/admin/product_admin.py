@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ..reembedding import reembed
+from ..embedding.reembedding import reembed
 from . import access, journal
 from .product_pages import reembedded_sentence
 from .product_panel import render_panel

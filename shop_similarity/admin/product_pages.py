@@ -17,8 +17,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..catalogue import get_catalogue
+from ..embedding.reembedding import reembed
 from ..models import MerchandisingRule
-from ..reembedding import reembed
 from . import access, journal
 from .pages import admin_path, render_page, way_back
 from .pictures import picture_of, similar_products_url

@@ -13,11 +13,11 @@ from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from ..embedding.photo_states import Photo, photo_states
 from ..models import MerchandisingRule
-from ..photo_states import Photo, photo_states
+from ..photos.thumbnails import Sources, sources
 from ..search import searched_version, similar_products
-from ..search_options import SearchOptions
-from ..thumbnails import Sources, sources
+from ..search.options import SearchOptions
 from . import access
 from .pages import admin_url
 from .pictures import WIDTHS, picture_of, product_admin_url, products_by_key, similar_products_url

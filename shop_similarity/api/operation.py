@@ -14,15 +14,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .. import rollout
-from ..aspects import has_aspects
 from ..catalogue import get_catalogue
 from ..models import ModelVersion
-from ..status import status, version_rows
+from ..rollout.status import status, version_rows
+from ..search.aspects import has_aspects
 from . import documentation
 from .base import SimilarityAPIView, permission
 from .documentation import OPERATIONS_TAG, operation, problems
 from .fields import IntegerField, JSONBooleanField, TextField
-from .paging import page_links
+from .pages import page_links
 from .parameters import MAX_LIMIT, MAX_OFFSET, Parameters
 from .parsers import JSONParser
 from .problems import Conflict

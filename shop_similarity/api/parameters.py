@@ -10,8 +10,8 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
-from ..aspects import ASPECTS
-from ..search_options import MOST_CATEGORIES, MOST_OFFSET, Filters, SearchOptions
+from ..search.aspects import ASPECTS
+from ..search.options import MOST_CATEGORIES, MOST_OFFSET, Filters, SearchOptions
 from .fields import BooleanField, CropField, IntegerField, NumberField, PhotoField, TextField, choice_schema
 from .problems import Unprocessable
 

@@ -12,8 +12,8 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from ..models import ModelVersion
-from ..thumbnails import sources
-from ..widget import card_of
+from ..photos.thumbnails import sources
+from ..storefront.cards import card_of
 from .fields import choice_schema
 
 # The shop's own schema may have a "Result" or an "Image" too.

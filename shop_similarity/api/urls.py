@@ -16,7 +16,7 @@ except ImportError as error:
 from .events import EventsView
 from .operation import ActivationView, StatusView, VersionsView, VersionView
 from .schema import SchemaView, docs
-from .searching import BasketView, ImageSearchResultsView, ImageSearchView, SimilarProductsView
+from .search import BasketView, ImageSearchResultsView, ImageSearchView, SimilarProductsView
 
 app_name = "shop_similarity_api"
 

@@ -10,9 +10,9 @@ from django.db import IntegrityError, router, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..coverage import coverage
+from ..database import lock_for_switching
+from ..embedding.coverage import coverage
 from ..models import Experiment, ModelVersion
-from ..version_lock import lock_for_switching
 from .visitors import BUCKETS
 
 logger = logging.getLogger(__name__)

@@ -69,7 +69,8 @@ def issue(
         surface: one of :class:`~shop_similarity.models.Surface`.
         product_id: key of the product whose look-alikes these are.
         shown: keys of the products in their order.
-        experiment: what :func:`shop_similarity.serving.experiment_for` says; it brings the visitor's bucket along.
+        experiment: what :func:`shop_similarity.storefront.experiment_arms.experiment_for` says; it brings the visitor's
+            bucket along.
 
     Returns:
         At most 8,192 characters that need no escaping in HTML, JSON or an address; the empty string where

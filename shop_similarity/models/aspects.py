@@ -16,7 +16,7 @@ class AspectBasisManager(models.Manager):
 
 
 class AspectBasis(models.Model):
-    """The matrices that split a version's similarities into aspects; see :mod:`shop_similarity.aspects`.
+    """The matrices that split a version's similarities into aspects; see :mod:`shop_similarity.search.aspects`.
 
     They are kept in the database, so that web processes need no access to the storage of the weights.
     """

@@ -13,11 +13,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from ..conf import get_settings
-from ..serving import version_for
-from ..thumbnails import WIDTHS, sources
-from ..widget_choices import Choices, choices_of
-from ..widget_context import Address, fragment_url, frame, widget_context
-from ..widget_options import TEMPLATE, WidgetOptions
+from ..photos.thumbnails import WIDTHS, sources
+from ..storefront.choices import Choices, choices_of
+from ..storefront.context import Address, fragment_url, frame, widget_context
+from ..storefront.experiment_arms import version_for
+from ..storefront.options import TEMPLATE, WidgetOptions
 
 register = template.Library()
 
@@ -80,7 +80,7 @@ def similar_products(
         template_name: template of the whole widget; it includes ``shop_similarity/product_card.html`` for each product.
         lazy: whether the page is sent without the products, which load when the shopper comes near. Not together with
             ``among``, which can't travel to the address that they load from.
-        options: the other attributes of :class:`shop_similarity.widget_options.WidgetOptions`: ``layout``,
+        options: the other attributes of :class:`shop_similarity.storefront.options.WidgetOptions`: ``layout``,
             ``heading_level``, ``element_id``, ``lean``, ``lean_to``, ``explain``, ``filters``, ``same_category``,
             ``price_min``, ``price_max``, ``min_similarity``.
 

@@ -9,8 +9,8 @@ from django.db import models
 from django.utils.translation import get_language
 
 from ..catalogue import get_catalogue
+from ..catalogue.field_paths import FieldPath, setting_path
 from ..conf import get_settings
-from ..field_paths import FieldPath, setting_path
 
 # A longer list helps nobody to choose.
 _MOST = 500

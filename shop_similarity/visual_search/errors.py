@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..images import ImageError
+from ..photos.decoding import ImageError
 
 
 class CropError(ImageError):

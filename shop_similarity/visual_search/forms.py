@@ -9,9 +9,9 @@ from django import forms
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from ..aspects import LABELS
 from ..conf import get_settings
-from ..search_options import Filters, SearchOptions
+from ..search.aspects import LABELS
+from ..search.options import Filters, SearchOptions
 from .preparing import Crop
 
 EDGES = ("left", "top", "right", "bottom")

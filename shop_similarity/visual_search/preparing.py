@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from PIL import Image
 
 from ..conf import get_settings
-from ..images import ImageLimits, Source, open_image
+from ..photos.decoding import ImageLimits, Source, open_image
 from .errors import CropError
 
 MAX_SIDE = 512
@@ -37,15 +37,16 @@ def prepare_photo(source: Source, crop: Sequence[float] | None = None) -> bytes:
     """The photo as the worker gets it.
 
     Args:
-        source: bytes, a path, an uploaded file or another binary file; see :func:`shop_similarity.images.read_bytes`.
-            No more of it is read than ``VISUAL_SEARCH_MAX_BYTES`` allow.
+        source: bytes, a path, an uploaded file or another binary file; see
+            :func:`shop_similarity.photos.decoding.read_bytes`. No more of it is read than ``VISUAL_SEARCH_MAX_BYTES``
+            allow.
         crop: the region to search with, as :data:`Crop`; the whole photo by default.
 
     Returns:
         PNG, RGB, 8 bits, at most ``MAX_SIDE`` pixels long, without metadata.
 
     Raises:
-        ImageError: the photo can't be used; see the subclasses in :mod:`shop_similarity.images`.
+        ImageError: the photo can't be used; see the subclasses in :mod:`shop_similarity.photos.decoding`.
         CropError: the region can't be used.
     """
     region = _checked(crop)

@@ -7,7 +7,7 @@ from django.db import models
 
 from ..models import ModelVersion, VisualQuery
 from ..search import search_by_vector
-from ..search_options import SearchOptions
+from ..search.options import SearchOptions
 from .errors import Expired
 from .queue import queries
 from .waiting import wait
@@ -22,7 +22,7 @@ def results(query: VisualQuery, options: SearchOptions | None = None) -> list[mo
 
     Args:
         query: an answered query.
-        options: filters, lean, paging; see :class:`shop_similarity.search_options.SearchOptions`.
+        options: filters, lean, paging; see :class:`shop_similarity.search.options.SearchOptions`.
 
     Returns:
         Product instances as :func:`shop_similarity.search.similar_products` returns them.

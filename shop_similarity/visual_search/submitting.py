@@ -11,8 +11,8 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import get_settings
-from ..images import Source
 from ..models import ModelVersion, VisualQuery
+from ..photos.decoding import Source
 from ..search import searched_version
 from .errors import Busy
 from .preparing import prepare_photo

@@ -16,15 +16,15 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
-from ..aspects import has_aspects
 from ..conf import get_settings
 from ..feedback import tokens
 from ..feedback.rates import seconds_to_wait
-from ..images import ImageError, ImageTooLarge, ImageTypeNotAllowed
 from ..models import Surface, VisualQuery
-from ..serving import experiment_for, version_for
-from ..widget import card_of
-from ..widget_context import events_url
+from ..photos.decoding import ImageError, ImageTooLarge, ImageTypeNotAllowed
+from ..search.aspects import has_aspects
+from ..storefront.cards import card_of
+from ..storefront.context import events_url
+from ..storefront.experiment_arms import experiment_for, version_for
 from .categories import category_choices
 from .component import form_context
 from .errors import Busy, Expired

@@ -10,9 +10,9 @@ from django.core.files.base import ContentFile
 
 from catalog.models import Category, Product, ProductPhoto
 from shop_similarity.catalogue import ImageRow
-from shop_similarity.embeddings import Embedded, write_embeddings
+from shop_similarity.embedding.outbox import Claim
+from shop_similarity.embedding.writing import Embedded, write_embeddings
 from shop_similarity.models import ModelVersion
-from shop_similarity.outbox import Claim
 
 _numbers = itertools.count(1)
 

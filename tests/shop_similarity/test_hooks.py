@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product, ProductPhoto
-from shop_similarity import bell
+from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from tests.shop_similarity.factories import (
     add_photo,

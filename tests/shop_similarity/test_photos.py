@@ -5,8 +5,16 @@ import io
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from shop_similarity.images import open_image
-from tests.shop_similarity.photos import COLOURS, KINDS, PATTERNS, photo_file, product_image, product_photo, products
+from shop_similarity.photos.decoding import open_image
+from tests.shop_similarity.drawn_photos import (
+    COLOURS,
+    KINDS,
+    PATTERNS,
+    photo_file,
+    product_image,
+    product_photo,
+    products,
+)
 
 
 def difference(one, other):

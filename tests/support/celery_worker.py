@@ -15,13 +15,22 @@ READY = " ready."
 
 
 class CeleryWorker:
-    """`celery -A workers worker` in a session of its own, its output in a log file."""
+    """`celery -A shop_similarity.workers worker` in a session of its own, its output in a log file."""
 
     def __init__(self, folder: Path, arguments: Sequence[str], env: dict[str, str], log: Path) -> None:
         self.log_file = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "celery", "-A", "workers", "worker", "--loglevel=INFO", *arguments],
+                [
+                    sys.executable,
+                    "-m",
+                    "celery",
+                    "-A",
+                    "shop_similarity.workers",
+                    "worker",
+                    "--loglevel=INFO",
+                    *arguments,
+                ],
                 cwd=folder,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"} | env,
                 stdin=subprocess.DEVNULL,

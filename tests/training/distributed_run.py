@@ -19,7 +19,7 @@ if __name__ == "__main__":
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
         )
-    from training.distribution import choose_distribution
+    from shop_similarity.training.learning.distribution import choose_distribution
 
     # Machines have to find each other before anything is computed.
     distribution = choose_distribution(["CPU:0", "CPU:1"] if kind == "two" else None)

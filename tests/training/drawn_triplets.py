@@ -5,7 +5,7 @@ import itertools
 import random
 from pathlib import Path
 
-from tests.shop_similarity.photos import COLOURS, KINDS, product_photo
+from tests.shop_similarity.drawn_photos import COLOURS, KINDS, product_photo
 
 
 def write_photos(

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.shop_similarity.photos import products
-from training.report import Report
-from training.retrieval_set import RetrievalSet
-from training.triplets import Triplets
+from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+from shop_similarity.training.report import Report
+from shop_similarity.training.triplets.table import Triplets
+from tests.shop_similarity.drawn_photos import products
 
 HOSTILE = 'x"><script>alert(1)</script><img src=x onerror=alert(2)>'
 

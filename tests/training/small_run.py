@@ -16,16 +16,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from training.architectures import build
-from training.distribution import Distribution
-from training.feature_cache import FeatureCache, fingerprint
-from training.feature_sources import CachedSource, PhotoSource
-from training.preprocessing import Preprocessing
-from training.relations import Relations
-from training.sampling import TripletSampler
-from training.splitting import split
-from training.trainer import SilentWatcher, Trainer, Validation
-from training.training_options import TrainingOptions
+from shop_similarity.training.learning.distribution import Distribution
+from shop_similarity.training.learning.feature_sources import CachedSource, PhotoSource
+from shop_similarity.training.learning.loop import SilentWatcher, Trainer, Validation
+from shop_similarity.training.learning.options import TrainingOptions
+from shop_similarity.training.learning.relations import Relations
+from shop_similarity.training.learning.sampling import TripletSampler
+from shop_similarity.training.networks.architectures import build
+from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.networks.splitting import split
+from shop_similarity.training.photos.feature_cache import FeatureCache, fingerprint
 
 SIZE = 32
 COLOURS = np.array([[200, 40, 40], [40, 180, 60], [50, 60, 200], [220, 200, 40], [150, 40, 170], [30, 30, 30]])

@@ -7,7 +7,7 @@ import sys
 import pytest
 from django.core.management import CommandError, call_command
 
-from training.extras import ExtraMissing, require
+from shop_similarity.training.extras import ExtraMissing, require
 
 
 def _remove(monkeypatch, *packages: str) -> None:

@@ -11,9 +11,9 @@ from django.urls import clear_url_caches, reverse
 
 import tests.uuid_shop.urls
 from shop_similarity.admin import SimilarProductsAdminMixin
+from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import MerchandisingRule, ModelVersion, OutboxEntry
 from shop_similarity.search import similar_products
-from shop_similarity.sweep import sweep
 from tests.uuid_shop.models import Poster
 from tests.uuid_shop.run_in_uuid_shop import _embed_all, _poster
 

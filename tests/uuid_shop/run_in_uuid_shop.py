@@ -15,10 +15,12 @@ from django.template import Context, Template
 from django.utils import timezone
 from PIL import Image
 
-from shop_similarity import outbox, rollout
+from shop_similarity import rollout
 from shop_similarity.catalogue import get_catalogue
 from shop_similarity.checks import check_database, check_settings
-from shop_similarity.embeddings import Embedded, write_embeddings
+from shop_similarity.embedding import outbox
+from shop_similarity.embedding.sweep import sweep
+from shop_similarity.embedding.writing import Embedded, write_embeddings
 from shop_similarity.feedback import tokens
 from shop_similarity.feedback.preferences import preferences
 from shop_similarity.feedback.roll_up import roll_up
@@ -32,10 +34,9 @@ from shop_similarity.models import (
     Preference,
     VisualQuery,
 )
+from shop_similarity.rollout.status import status
 from shop_similarity.search import Filters, SearchOptions, search_by_vector, similar_products, similar_to_several
-from shop_similarity.search_cache import cached_similar_products
-from shop_similarity.status import status
-from shop_similarity.sweep import sweep
+from shop_similarity.search.cache import cached_similar_products
 from tests.uuid_shop.models import FramedPoster, Poster
 from tests.vectors import random_vectors
 

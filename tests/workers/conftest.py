@@ -19,8 +19,8 @@ def tiny_weights(tmp_path_factory) -> Callable[[int], bytes]:
     """Weights of a MILDNet of a sixteenth of the width, for photos of 32 pixels, by the seed they are drawn with."""
     import keras
 
-    from training.architectures import build
-    from training.preprocessing import Preprocessing
+    from shop_similarity.training.networks.architectures import build
+    from shop_similarity.training.networks.preprocessing import Preprocessing
 
     @functools.cache
     def make(seed: int) -> bytes:
@@ -36,7 +36,7 @@ def tiny_weights(tmp_path_factory) -> Callable[[int], bytes]:
 @pytest.fixture
 def tiny_version(tiny_weights) -> Callable[..., ModelVersion]:
     """Factory of model versions with such weights in the real storage."""
-    from training.preprocessing import Preprocessing
+    from shop_similarity.training.networks.preprocessing import Preprocessing
 
     def make(name: str = "tiny", state: str = ModelVersion.State.ACTIVE, seed: int = 7) -> ModelVersion:
         weights = tiny_weights(seed)

@@ -9,10 +9,10 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import expect
 
-from shop_similarity import bell
+from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding
+from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import make_product
-from tests.shop_similarity.photos import products
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

@@ -10,10 +10,10 @@ from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 
-from shop_similarity import bell
+from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, VisualQuery
+from tests.shop_similarity.drawn_photos import product_photo
 from tests.shop_similarity.factories import add_photo, make_product
-from tests.shop_similarity.photos import product_photo
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 

@@ -11,12 +11,12 @@ from django.core.files.base import ContentFile
 from django.core.management import CommandError, call_command
 
 from catalog.models import Product, ProductPhoto
-from shop_similarity.code_index import index_state
+from shop_similarity.embedding.index import index_state
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
+from shop_similarity.workers import embedder
+from tests.shop_similarity.drawn_photos import product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product
-from tests.shop_similarity.photos import product_photo, products
-from tests.training.test_first_version import small_recipe, storages_in_tmp  # noqa: F401
-from workers import embedder
+from tests.training.versions.test_first_version import small_recipe, storages_in_tmp  # noqa: F401
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -85,7 +85,7 @@ def test_photos_that_wait_for_another_try_do_not_keep_the_command(shop, monkeypa
 
 
 def test_queue_only_leaves_the_work_to_the_workers(shop, servers):
-    from shop_similarity import bell
+    from shop_similarity.embedding import bell
 
     bell._app.cache_clear()
     OutboxEntry.objects.all().delete()
@@ -168,7 +168,7 @@ def test_the_first_run_makes_the_model_and_then_looks_for_what_explains_it(
     servers,
     queue_only,
 ):
-    from shop_similarity import bell
+    from shop_similarity.embedding import bell
 
     bell._app.cache_clear()
     for item in products(12):

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from shop_similarity import outbox
 from shop_similarity.catalogue import ImageRow
+from shop_similarity.embedding import outbox
+from shop_similarity.workers.identity import free_claims_of_the_dead, is_dead, worker_name
 from tests.shop_similarity.factories import make_version
-from workers.identity import free_claims_of_the_dead, is_dead, worker_name
 
 
 def _name_of_another_process() -> tuple[subprocess.Popen, str]:

@@ -8,15 +8,18 @@ import time
 import pytest
 from django.core.management import call_command
 
-from shop_similarity import outbox, retirement, rollout
-from shop_similarity.code_index import drop_index
+from shop_similarity import rollout
+from shop_similarity.embedding import outbox
+from shop_similarity.embedding.index import drop_index
+from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
-from shop_similarity.sweep import sweep
+from shop_similarity.rollout import retirement
+from shop_similarity.workers import drain as draining
+from shop_similarity.workers import embedder
+from shop_similarity.workers.clock import look_round
+from shop_similarity.workers.drain import drain
+from tests.shop_similarity.drawn_photos import product_image, products
 from tests.shop_similarity.factories import add_photo, make_product
-from tests.shop_similarity.photos import product_image, products
-from workers import draining, embedder
-from workers.draining import drain
-from workers.timekeeper import look_round
 
 pytestmark = pytest.mark.django_db
 

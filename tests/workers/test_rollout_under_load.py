@@ -25,10 +25,11 @@ from django.db import connections
 from django.utils import timezone
 
 from catalog.models import Product
-from shop_similarity import bell, rollout
+from shop_similarity import rollout
+from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
+from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import make_product
-from tests.shop_similarity.photos import products
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 

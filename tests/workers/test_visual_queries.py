@@ -14,13 +14,13 @@ import psutil
 import pytest
 from django.utils import timezone
 
-from shop_similarity import outbox
+from shop_similarity.embedding import outbox
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, VisualQuery
 from shop_similarity.visual_search import Busy, Expired, results, submit, wait
+from shop_similarity.workers import embedder, visual_queries
+from shop_similarity.workers.drain import drain
+from tests.shop_similarity.drawn_photos import product_image, product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product
-from tests.shop_similarity.photos import product_image, product_photo, products
-from workers import embedder, visual_queries
-from workers.draining import drain
 
 QUICK = {"POLL_SECONDS": 600, "SWEEP_SECONDS": 0, "SWEEP_FILES_SECONDS": 0, "FALLBACK": None}
 

@@ -20,7 +20,7 @@ from django.template import Context, Template
 from PIL import Image
 
 from catalog.models import Product, ProductPhoto
-from shop_similarity import bell
+from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, OutboxEntry
 from tests.shop_similarity.factories import add_photo, make_product
 
@@ -196,7 +196,7 @@ def test_worker_without_settings_says_what_to_set(tmp_path):
     (tmp_path / "workers").symlink_to(settings.BASE_DIR / "workers")
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     run = subprocess.run(
-        [sys.executable, "-m", "celery", "-A", "workers", "worker"],
+        [sys.executable, "-m", "celery", "-A", "shop_similarity.workers", "worker"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -212,7 +212,7 @@ def test_worker_without_tensorflow_refuses_to_start():
     # It would take the rings of the bell from those that can embed.
     code = "import sys; sys.modules['tensorflow'] = None; from celery.__main__ import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", code, "-A", "workers", "worker"],
+        [sys.executable, "-c", code, "-A", "shop_similarity.workers", "worker"],
         cwd=settings.BASE_DIR,
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
         capture_output=True,

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from training.retrieval_set import RetrievalSet
-from training.triplets import Triplets
+from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+from shop_similarity.training.triplets.table import Triplets
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +26,11 @@ class Report:
         history: one dictionary per epoch, with any of ``epoch``, ``loss``, ``accuracy``, ``val_loss``,
             ``val_accuracy``, ``recall_at_1``, ``mean_average_precision``, ``learning_rate``, ``seconds``,
             ``images_per_second``.
-        evaluations: by name, what :meth:`training.evaluation.Evaluation.to_dict` gives. The first is the trained
-            model's, the others are what it is compared with.
+        evaluations: by name, what :meth:`shop_similarity.training.evaluation.results.Evaluation.to_dict` gives. The
+            first is the trained model's, the others are what it is compared with.
         differences: by name of what it is compared with, by metric: how much better the trained model is, as
-            (value, low, high) paired over queries or triplets (:meth:`training.evaluation.Evaluation.difference`).
+            (value, low, high) paired over queries or triplets
+            (:meth:`shop_similarity.training.evaluation.results.Evaluation.difference`).
         best_epoch: the epoch whose weights were kept.
         triplets: validation triplets.
         triplet_embeddings: ``(len(triplets.images), d)``, the trained model's.
@@ -63,7 +64,8 @@ class Report:
     def of_folder(cls, folder: Path, title: str | None = None, **parts: Any) -> Report:
         """The report of a run's folder: its ``run.json``, ``history.jsonl`` and, if there is one, ``evaluation.json``.
 
-        The latter is what :meth:`training.comparison.Comparison.to_dict` gives, or evaluations by name.
+        The latter is what :meth:`shop_similarity.training.evaluation.comparison.Comparison.to_dict` gives, or
+        evaluations by name.
 
         Args:
             folder: of the run.
@@ -89,7 +91,8 @@ class Report:
 def from_comparison(
     comparison: Mapping[str, Any], trained: str | None = None
 ) -> tuple[dict[str, Mapping[str, Any]], dict[str, dict[str, tuple[float, float, float]]]]:
-    """``evaluations`` and ``differences`` of what :meth:`training.comparison.Comparison.to_dict` gives.
+    """``evaluations`` and ``differences`` of what
+    :meth:`shop_similarity.training.evaluation.comparison.Comparison.to_dict` gives.
 
     Args:
         comparison: models and baselines measured in one run.

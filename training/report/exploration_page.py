@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from training.contact_sheets import Tile, sheet
-from training.exploration import Exploration, Overlap, tell
-from training.report.page import Sections, Table, shown_plots, write_page
-from training.report.plots import histogram
-from training.report.samples import Row, data_uri
+from shop_similarity.training.report.contact_sheets import Tile, sheet
+from shop_similarity.training.report.page import Sections, Table, shown_plots, write_page
+from shop_similarity.training.report.plots import histogram
+from shop_similarity.training.report.samples import Row, data_uri
+from shop_similarity.training.triplets.exploration import Exploration, Overlap, tell
 
 _ROWS_OF_A_KIND, _KINDS, _PAIRS, _CATEGORIES = 4, 12, 12, 40
 _SIDE = 132

@@ -12,11 +12,11 @@ from typing import Any
 from django.template import Context, Engine
 from django.utils.safestring import SafeString, mark_safe
 
-from training.report.contents import Report
-from training.report.metric_figures import METRICS, figure, measured
-from training.report.plots import Plot, histogram, interval_plot, line_plot
-from training.report.samples import ranking_rows, triplet_distances, triplet_rows
-from training.report.summary import duration, summary
+from shop_similarity.training.report.contents import Report
+from shop_similarity.training.report.metric_figures import METRICS, figure, measured
+from shop_similarity.training.report.plots import Plot, histogram, interval_plot, line_plot
+from shop_similarity.training.report.samples import ranking_rows, triplet_distances, triplet_rows
+from shop_similarity.training.report.summary import duration, summary
 
 _FOLDER = Path(__file__).parent
 _BEST, _WORST, _QUERIES = 6, 18, 12
@@ -65,7 +65,7 @@ class Sections:
             intro: a sentence below the heading.
             narrow: rows stand beside each other where there is room.
             parts: any of ``plots`` (:func:`shown_plots`), ``tables`` (:class:`Table`), ``folded`` (a table shown
-                on demand) and ``rows`` (:class:`training.report.samples.Row`).
+                on demand) and ``rows`` (:class:`shop_similarity.training.report.samples.Row`).
         """
         if any(parts.values()):
             section = {"id": f"section-{len(self.all) + 1}", "heading": heading, "intro": intro, "narrow": narrow}

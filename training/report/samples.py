@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.contact_sheets import ranking_row, sheet, triplet_row
-from training.metrics import rank
-from training.retrieval_set import PARTIAL, RetrievalSet
-from training.triplets import Triplets
+from shop_similarity.training.evaluation.metrics import rank
+from shop_similarity.training.evaluation.retrieval_set import PARTIAL, RetrievalSet
+from shop_similarity.training.report.contact_sheets import ranking_row, sheet, triplet_row
+from shop_similarity.training.triplets.table import Triplets
 
 _TRIPLET_SIDE, _RESULT_SIDE = 132, 92
 RESULTS = 10

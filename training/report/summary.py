@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from training.report.contents import Report
-from training.report.verdicts import verdicts
+from shop_similarity.training.report.contents import Report
+from shop_similarity.training.report.verdicts import verdicts
 
 
 def summary(report: Report) -> list[tuple[str, list[str]]]:

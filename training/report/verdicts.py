@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from training.report.metric_figures import METRICS, Figure, figure
+from shop_similarity.training.report.metric_figures import METRICS, Figure, figure
 
 IN_WORDS = (("retrieval", "recall_at_1"), ("retrieval", "mean_average_precision"), ("triplets", "accuracy"))
 """The metrics that the summary speaks of."""

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from ...models import ModelVersion
-from ...status import failures, status
+from ...rollout.status import failures, status
 
 
 class Command(BaseCommand):

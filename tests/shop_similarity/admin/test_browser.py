@@ -14,8 +14,8 @@ from playwright.sync_api import Page, expect
 
 from catalog.models import Product
 from shop_similarity.models import MerchandisingRule, ModelVersion, OutboxEntry
+from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import make_product, make_version, store_vectors
-from tests.shop_similarity.photos import products
 from tests.shop_similarity.shops import mixed
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]

@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from shop_similarity.models import ModelVersion
-from shop_similarity.version_comparison import comparable_versions, compare_lists, compare_versions, sample_products
+from shop_similarity.rollout.side_by_side import comparable_versions, compare_lists, compare_versions, sample_products
 from tests.shop_similarity.factories import make_version, store_vectors
 from tests.shop_similarity.shops import make_shop, mixed
 

@@ -13,10 +13,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from shop_similarity import outbox
 from shop_similarity.catalogue import ImageRow
-from shop_similarity.code_recall import measure_code_recall, remember, remembered
+from shop_similarity.embedding import outbox
 from shop_similarity.models import DailyStatistic, Embedding, EventDay, Experiment, ModelVersion, OutboxEntry, SweepRun
+from shop_similarity.rollout.recall import measure_code_recall, remember, remembered
 from tests.shop_similarity.factories import make_version, store_vectors
 from tests.shop_similarity.shops import make_shop, mixed
 

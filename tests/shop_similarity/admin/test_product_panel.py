@@ -14,12 +14,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from catalog.models import Product
-from shop_similarity import outbox
+from shop_similarity.embedding import outbox
 from shop_similarity.models import Embedding, MerchandisingRule, ModelVersion, OutboxEntry
 from shop_similarity.search import similar_products
-from shop_similarity.search_options import SearchOptions
+from shop_similarity.search.options import SearchOptions
 from tests.shop_similarity.shops import names
-from tests.shop_similarity.test_widget import store_any_basis
+from tests.shop_similarity.storefront.test_widget import store_any_basis
 
 pytestmark = pytest.mark.django_db
 

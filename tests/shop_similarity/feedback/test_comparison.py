@@ -19,8 +19,7 @@ from shop_similarity.feedback.roll_up import roll_up
 from shop_similarity.feedback.sums import today
 from shop_similarity.models import Event, Experiment, Surface
 from tests.shop_similarity.factories import make_version
-
-from .lists import show
+from tests.shop_similarity.feedback.lists import show
 
 
 def test_sample_size_of_the_textbook():

@@ -19,7 +19,7 @@ from shop_similarity.feedback.experiments import ExperimentError, is_treatment, 
 from shop_similarity.feedback.visitors import COOKIE
 from shop_similarity.middleware import ExperimentMiddleware
 from shop_similarity.models import Experiment, ModelVersion
-from shop_similarity.serving import experiment_for, version_for
+from shop_similarity.storefront.experiment_arms import experiment_for, version_for
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
 from tests.vectors import random_vectors
 

@@ -14,8 +14,7 @@ from shop_similarity.feedback.statistics import click_rates, clicks_by_position
 from shop_similarity.feedback.sums import today
 from shop_similarity.models import DailyStatistic, Event, EventDay, Preference, Surface
 from tests.shop_similarity.factories import make_version
-
-from .lists import show
+from tests.shop_similarity.feedback.lists import show
 
 pytestmark = pytest.mark.django_db
 

@@ -12,12 +12,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
-from shop_similarity.sweep import sweep
-from training.management.extra_command import ExtraCommand
-from training.progress_bars import ProgressBars
-from training.recipe import RECIPES, SAMPLE
-from training.weights_cache import default_weights_cache
+from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.commands.progress_bars import ProgressBars
+from shop_similarity.training.heads.recipe import RECIPES, SAMPLE
+from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 
 class Command(ExtraCommand):
@@ -69,9 +69,9 @@ class Command(ExtraCommand):
         if options["sample"] < 1:
             raise CommandError(_("--sample must be 1 or more."))
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from training.architectures import backbone_of
-        from training.backbones.weights import WeightsUnavailable, find_weights
-        from training.first_version import FirstVersionError, make_first_version
+        from shop_similarity.training.networks.architectures import backbone_of
+        from shop_similarity.training.networks.backbones.weights import WeightsUnavailable, find_weights
+        from shop_similarity.training.versions.first_version import FirstVersionError, make_first_version
 
         architecture = options["architecture"]
         made: list[tuple[Any, Any]] = []
@@ -157,7 +157,7 @@ class Command(ExtraCommand):
 
 def tell_aspects(command: BaseCommand, version: ModelVersion, model: Any, features: Any, *, quiet: bool) -> None:
     """Find what explains a version's similarities, and say what came of it. Without it the version is still good."""
-    from training.aspect_storing import AspectsError, explain_version
+    from shop_similarity.training.versions.aspects import AspectsError, explain_version
 
     try:
         with ProgressBars(command.stderr, quiet) as bars:

@@ -18,16 +18,16 @@ from tqdm import tqdm
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
-from training.management.extra_command import ExtraCommand
-from training.storing import store_evaluation
-from training.weights_cache import default_weights_cache
+from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.versions.storing import store_evaluation
+from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from training.baselines import Baseline
-    from training.comparison import Comparison
-    from training.evaluation import Validation
+    from shop_similarity.training.evaluation.baselines import Baseline
+    from shop_similarity.training.evaluation.comparison import Comparison
+    from shop_similarity.training.evaluation.results import Validation
 
 USUAL_BASELINES = "colour,handmade"
 _WRONG_USAGE = 2
@@ -102,11 +102,11 @@ class Command(ExtraCommand):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # A worker may be using the same GPU.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        from training.embedding_files import UnreadablePhotos
-        from training.evaluation import EvaluationError
-        from training.loading import WeightsError
-        from training.retrieval_set import RetrievalSetError
-        from training.triplets import TripletError
+        from shop_similarity.training.evaluation.results import EvaluationError
+        from shop_similarity.training.evaluation.retrieval_set import RetrievalSetError
+        from shop_similarity.training.triplets.table import TripletError
+        from shop_similarity.training.versions.embedding_files import UnreadablePhotos
+        from shop_similarity.training.versions.loading import WeightsError
 
         baselines = self._baselines(options)
         versions = self._versions(options)
@@ -141,8 +141,8 @@ class Command(ExtraCommand):
         return [found[name] for name in names]
 
     def _baselines(self, options: dict[str, Any]) -> dict[str, Baseline]:
-        from training.baselines import baselines
-        from training.embedding_files import image_limits
+        from shop_similarity.training.evaluation.baselines import baselines
+        from shop_similarity.training.versions.embedding_files import image_limits
 
         known = baselines(options["weights_cache"] or default_weights_cache(), image_limits(), self._show_fetching)
         wanted = USUAL_BASELINES if options["baselines"] is None else options["baselines"]
@@ -159,9 +159,9 @@ class Command(ExtraCommand):
         return {name: known[name] for name in known if name in names}
 
     def _validation(self, options: dict[str, Any]) -> Validation:
-        from training.evaluation import Validation
-        from training.retrieval_set import RetrievalSet
-        from training.triplets import read_triplets
+        from shop_similarity.training.evaluation.results import Validation
+        from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+        from shop_similarity.training.triplets.table import read_triplets
 
         images = options["images"]
         triplets = read_triplets(options["triplets"], images) if options["triplets"] else None
@@ -177,9 +177,9 @@ class Command(ExtraCommand):
         validation: Validation,
         options: dict[str, Any],
     ) -> Comparison:
-        from training.backbones.weights import WeightsUnavailable
-        from training.comparison import Comparison
-        from training.embedding_files import embed_with_version
+        from shop_similarity.training.evaluation.comparison import Comparison
+        from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
+        from shop_similarity.training.versions.embedding_files import embed_with_version
 
         comparison = Comparison(validation)
         # The cheapest first: if a photo cannot be read, it is told at once.
@@ -230,7 +230,7 @@ class Command(ExtraCommand):
 
     def _show(self, comparison: Comparison, options: dict[str, Any]) -> None:
         if not self.quiet:
-            from training.evaluation_tables import tables
+            from shop_similarity.training.evaluation.tables import tables
 
             self.stdout.write(tables(comparison))
             if options["store"]:

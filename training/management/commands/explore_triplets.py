@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 from tqdm import tqdm
 
-from training.exploration import Exploration, Overlap, Products, explore, overlap, tell
-from training.extras import ExtraMissing, require
-from training.triplets import TripletError
+from shop_similarity.training.extras import ExtraMissing, require
+from shop_similarity.training.triplets.exploration import Exploration, Overlap, Products, explore, overlap, tell
+from shop_similarity.training.triplets.table import TripletError
 
 
 class Command(BaseCommand):
@@ -62,7 +62,7 @@ class Command(BaseCommand):
         if options["verbosity"] > 0:
             self._tell(sets, shared)
         if options["html"]:
-            from training.report.exploration_page import write_exploration
+            from shop_similarity.training.report.exploration_page import write_exploration
 
             try:
                 write_exploration(options["html"], sets, shared)

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
-from training.click_triplets import MIN_CLICKS, MIN_SHARE
-from training.progress_bars import ProgressBars
-from training.triplets import TripletError, write_triplets
+from shop_similarity.training.commands.progress_bars import ProgressBars
+from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE
+from shop_similarity.training.triplets.table import TripletError, write_triplets
 
 
 class Command(BaseCommand):
@@ -29,7 +29,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from training.shop_clicks import shop_click_triplets
+        from shop_similarity.training.triplets.shop_clicks import shop_click_triplets
 
         file: Path = options["file"]
         images: Path = options["images"] or file.parent / "photos"

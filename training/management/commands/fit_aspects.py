@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
-from training.aspects import PHOTOS
-from training.management.commands.calibrate_mildnet import tell_aspects
-from training.management.extra_command import ExtraCommand
-from training.progress_bars import ProgressBars
+from shop_similarity.training.aspects.forms import PHOTOS
+from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.commands.progress_bars import ProgressBars
+from shop_similarity.training.management.commands.calibrate_mildnet import tell_aspects
 
 
 class Command(ExtraCommand):
@@ -51,12 +51,12 @@ class Command(ExtraCommand):
             self._fit(version, options["sample"], quiet=options["verbosity"] == 0)
 
     def _fit(self, version: ModelVersion, sample: int, *, quiet: bool) -> None:
-        from training.architectures import feature_model
-        from training.features import extract
-        from training.first_version import Skipped, prepared_photos, sample_rows
-        from training.loading import WeightsError, fast_policy_of, load_version
-        from training.precision import dtype_policy
-        from training.preprocessing import Preprocessing
+        from shop_similarity.training.networks.architectures import feature_model
+        from shop_similarity.training.networks.precision import dtype_policy
+        from shop_similarity.training.networks.preprocessing import Preprocessing
+        from shop_similarity.training.networks.runner import extract
+        from shop_similarity.training.versions.first_version import Skipped, prepared_photos, sample_rows
+        from shop_similarity.training.versions.loading import WeightsError, fast_policy_of, load_version
 
         settings = get_settings()
         if not quiet:

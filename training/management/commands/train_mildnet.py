@@ -9,19 +9,19 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
-from training.aspects import PHOTOS
-from training.management.commands.calibrate_mildnet import tell_aspects
-from training.management.extra_command import ExtraCommand
-from training.train_command.arguments import add_arguments, check_usage
-from training.train_command.console import Console
-from training.train_command.data import gather_data
-from training.train_command.devices import choose_devices
-from training.train_command.fitting import fit, make_folder, open_run
-from training.train_command.folders import run_folder
-from training.train_command.measuring import measure
-from training.train_command.new_version import hand_over, store
-from training.train_command.run_record import resumed_options
-from training.train_command.run_setup import choose_setup
+from shop_similarity.training.aspects.forms import PHOTOS
+from shop_similarity.training.commands.arguments import add_arguments, check_usage
+from shop_similarity.training.commands.console import Console
+from shop_similarity.training.commands.data import gather_data
+from shop_similarity.training.commands.devices import choose_devices
+from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.commands.fit import fit, make_folder, open_run
+from shop_similarity.training.commands.folders import run_folder
+from shop_similarity.training.commands.measurement import measure
+from shop_similarity.training.commands.new_version import hand_over, store
+from shop_similarity.training.commands.run_record import resumed_options
+from shop_similarity.training.commands.run_setup import choose_setup
+from shop_similarity.training.management.commands.calibrate_mildnet import tell_aspects
 
 
 class Command(ExtraCommand):
@@ -44,17 +44,17 @@ class Command(ExtraCommand):
         if options["report_only"]:
             self._report_only(options["report_only"])
             return
-        from training.backbones.weights import WeightsUnavailable
-        from training.embedding_files import UnreadablePhotos
-        from training.evaluation import EvaluationError
-        from training.feature_cache import CacheError
-        from training.loading import WeightsError
-        from training.photo_dataset import PhotoError
-        from training.retrieval_set import RetrievalSetError
-        from training.splitting import NothingToTrain
-        from training.storing import NameTaken
-        from training.trainer import TrainingError, TrainingInterrupted
-        from training.triplets import TripletError
+        from shop_similarity.training.evaluation.results import EvaluationError
+        from shop_similarity.training.evaluation.retrieval_set import RetrievalSetError
+        from shop_similarity.training.learning.loop import TrainingError, TrainingInterrupted
+        from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
+        from shop_similarity.training.networks.splitting import NothingToTrain
+        from shop_similarity.training.photos.dataset import PhotoError
+        from shop_similarity.training.photos.feature_cache import CacheError
+        from shop_similarity.training.triplets.table import TripletError
+        from shop_similarity.training.versions.embedding_files import UnreadablePhotos
+        from shop_similarity.training.versions.loading import WeightsError
+        from shop_similarity.training.versions.storing import NameTaken
 
         try:
             self._train(options)
@@ -115,7 +115,7 @@ class Command(ExtraCommand):
 
     def _new_run(self, options: dict[str, Any]) -> Path:
         """The folder of the run that the options ask for."""
-        from training.training_run import RUN_FILE
+        from shop_similarity.training.learning.run import RUN_FILE
 
         check_usage(options)
         folder = run_folder(options)
@@ -128,7 +128,7 @@ class Command(ExtraCommand):
 
     def _begun_run(self, options: dict[str, Any]) -> tuple[Path, dict[str, Any], dict[str, Any]]:
         """The folder of the run that is to go on, its record, and the options that it was begun with."""
-        from training.training_run import read_run
+        from shop_similarity.training.learning.run import read_run
 
         folder = options["resume"]
         record = read_run(folder)
@@ -136,7 +136,7 @@ class Command(ExtraCommand):
         return folder, record, resumed_options(options, record)
 
     def _report_only(self, folder: Path) -> None:
-        from training.trainer import TrainingError
+        from shop_similarity.training.learning.loop import TrainingError
 
         try:
             self._report(folder)
@@ -144,7 +144,7 @@ class Command(ExtraCommand):
             raise CommandError(str(error)) from error
 
     def _report(self, folder: Path) -> None:
-        from training.run_report import write_run_report
+        from shop_similarity.training.report.run_report import write_run_report
 
         write_run_report(folder)
         self.console.say(_("Report: %(path)s") % {"path": folder / "report.html"})

@@ -12,11 +12,12 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from shop_similarity import bell, outbox, rollout
-from shop_similarity.code_index import build_index
+from shop_similarity import rollout
+from shop_similarity.embedding import bell, outbox
+from shop_similarity.embedding.index import build_index
+from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
-from shop_similarity.sweep import sweep
-from workers.identity import free_claims_of_the_dead
+from shop_similarity.workers.identity import free_claims_of_the_dead
 
 
 class Command(BaseCommand):
@@ -57,7 +58,7 @@ class Command(BaseCommand):
             except Exception as error:
                 raise CommandError(
                     f"The photos are queued, but the broker can't be reached ({error}). A running worker finds them "
-                    "by itself; start one with `celery -A workers worker`."
+                    "by itself; start one with `celery -A shop_similarity.workers worker`."
                 ) from error
         else:
             self._embed(versions)
@@ -89,7 +90,7 @@ class Command(BaseCommand):
             self.stdout.write(text)
 
     def _embed(self, versions: list[ModelVersion]) -> None:
-        from workers.draining import Drained, drain
+        from shop_similarity.workers.drain import Drained, drain
 
         keys = [version.pk for version in versions]
         stop = threading.Event()

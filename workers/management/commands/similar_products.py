@@ -12,10 +12,10 @@ from django.db import models
 
 from shop_similarity.catalogue import get_catalogue
 from shop_similarity.conf import get_settings
-from shop_similarity.images import ImageError, ImageLimits, open_image
 from shop_similarity.models import Embedding, ModelVersion
+from shop_similarity.photos.decoding import ImageError, ImageLimits, open_image
 from shop_similarity.search import search_by_vector, similar_products
-from training.extras import ExtraMissing
+from shop_similarity.training.extras import ExtraMissing
 
 
 class Command(BaseCommand):
@@ -68,7 +68,7 @@ class Command(BaseCommand):
         return version
 
     def _vector(self, version: ModelVersion, path: Path) -> Any:
-        from workers.embedder import embed_image
+        from shop_similarity.workers.embedder import embed_image
 
         settings = get_settings()
         limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.image_formats)

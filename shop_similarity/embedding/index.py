@@ -1,0 +1,97 @@
+"""The HNSW index over the codes of one model version: made after a bulk load, without blocking anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from django.db import connection, router, transaction
+
+from ..models import Embedding
+
+_TABLE = Embedding._meta.db_table
+_PREFIX = "shop_similarity_code_v"
+
+
+@dataclass(frozen=True)
+class IndexState:
+    """State of a version's index: ``absent``, ``building``, ``invalid`` (a build that was cut off) or ``ready``."""
+
+    name: str
+    state: str
+    bytes: int
+
+
+def index_name(version_id: int) -> str:
+    return f"{_PREFIX}{int(version_id)}"
+
+
+def indexed_versions() -> list[int]:
+    """Keys of the versions that have an index of any state, also of those whose row is gone."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT substring(c.relname FROM %s)::bigint FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid "
+            "WHERE i.indrelid = %s::regclass AND c.relname ~ %s ORDER BY 1",
+            [f"^{_PREFIX}(\\d+)$", _TABLE, f"^{_PREFIX}\\d+$"],
+        )
+        return [version_id for (version_id,) in cursor.fetchall()]
+
+
+def index_state(version_id: int) -> IndexState:
+    return index_states([version_id])[version_id]
+
+
+def index_states(version_ids: Collection[int]) -> dict[int, IndexState]:
+    """The states of the indexes of several versions, by one statement."""
+    names = {index_name(version_id): version_id for version_id in version_ids}
+    found = {version_id: IndexState(name, "absent", 0) for name, version_id in names.items()}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """SELECT c.relname, i.indisvalid, pg_relation_size(c.oid),
+                      EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
+               FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid
+               WHERE c.relname = ANY(%s) AND i.indrelid = %s::regclass""",
+            [list(names), _TABLE],
+        )
+        for name, valid, size, building in cursor.fetchall():
+            state = "ready" if valid else "building" if building else "invalid"
+            found[names[name]] = IndexState(name, state, size)
+    return found
+
+
+def build_index(version_id: int) -> bool:
+    """Build the version's index unless it is there. Returns whether it was built.
+
+    Readers and writers go on meanwhile. An index that a crash left half-built is dropped and built anew. Two builders
+    at once: the second waits for nothing and returns False.
+
+    Raises:
+        RuntimeError: called inside a transaction, where Postgres can't build concurrently.
+    """
+    if transaction.get_connection(router.db_for_write(Embedding)).in_atomic_block:
+        raise RuntimeError("An index is built concurrently, which Postgres refuses inside a transaction.")
+    name = index_name(version_id)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [name])
+        if not cursor.fetchone()[0]:
+            return False
+        try:
+            state = index_state(version_id).state
+            if state == "ready":
+                return False
+            if state == "invalid":
+                cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            cursor.execute(
+                f"CREATE INDEX CONCURRENTLY {name} ON {_TABLE} USING hnsw (code bit_hamming_ops) "
+                f"WHERE version_id = {int(version_id)}"
+            )
+            cursor.execute(f"ANALYZE {_TABLE}")
+            return True
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [name])
+
+
+def drop_index(version_id: int) -> None:
+    """Drop the version's index, without blocking readers."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(version_id)}")

@@ -1,0 +1,313 @@
+"""The outbox: which photos wait to be embedded. It is the queue's only truth; Celery merely rings a bell.
+
+The shop's transactions only insert, workers only claim and delete what they claimed. A claim is a lease, no lock: it is
+committed before the work begins, so that the number of tries survives a killed worker and no save ever waits for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import connections, router, transaction
+from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Greatest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from ..catalogue import ImageRow, get_catalogue
+from ..conf import get_settings
+from ..models import Embedding, ModelVersion, OutboxEntry
+
+_OUTBOX = OutboxEntry._meta.db_table
+_EMBEDDING = Embedding._meta.db_table
+_VERSION = ModelVersion._meta.db_table
+_LIVE = [state.value for state in ModelVersion.LIVE]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A photo that this worker has to itself until the lease ends."""
+
+    image_id: Any
+    # All entries of the photo that the claim covers.
+    entry_ids: tuple[int, ...]
+    # How often the photo has been claimed, this time included.
+    attempts: int
+
+
+def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
+    """Queue a photo that was just saved, for every live version. One statement; returns whether it queued anything.
+
+    Versions that already hold this photo of this product under this file name get an entry too, for the file may have
+    been written anew under its name, but one that waits behind new photos and at most once.
+    """
+    connection = connections[using]
+    image_id = OutboxEntry._meta.get_field("image_id").get_db_prep_value(row.image_id, connection)
+    product_id = OutboxEntry._meta.get_field("product_id").get_db_prep_value(row.product_id, connection)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO {_OUTBOX}
+                (version_id, product_id, image_id, priority, created_at, attempts, claimed_by, last_error,
+                 file_name, file_mark)
+            SELECT v.id, %(product)s, %(image)s, CASE WHEN held.as_it_is THEN %(swept)s ELSE %(saved)s END,
+                   now(), 0, '', '', '', ''
+            FROM {_VERSION} v CROSS JOIN LATERAL (
+                SELECT NOT %(new_file)s AND EXISTS (
+                    SELECT 1 FROM {_EMBEDDING} e
+                    WHERE e.version_id = v.id AND e.image_id = %(image)s AND e.product_id = %(product)s
+                        AND e.file_name = %(file)s
+                ) AS as_it_is
+            ) held
+            WHERE v.state = ANY(%(live)s) AND NOT (held.as_it_is AND EXISTS (
+                SELECT 1 FROM {_OUTBOX} o
+                WHERE o.version_id = v.id AND o.image_id = %(image)s AND o.leased_until IS NULL AND o.failed_at IS NULL
+            ))""",
+            {
+                "product": product_id,
+                "image": image_id,
+                "file": row.file_name,
+                "new_file": new_file,
+                "saved": OutboxEntry.Priority.SAVED.value,
+                "swept": OutboxEntry.Priority.SWEPT.value,
+                "live": _LIVE,
+            },
+        )
+        return cursor.rowcount > 0
+
+
+def enqueue_missing_of_product(product_id: Any, *, using: str) -> int:
+    """Queue the photos of one product that a live version neither holds nor waits for. Returns how many rows."""
+    catalogue = get_catalogue()
+    rows = list(catalogue.rows(catalogue.images_of(product_id).using(using)))
+    if not rows:
+        return 0
+    versions = list(ModelVersion.objects.using(using).live().values_list("pk", flat=True))
+    if not versions:
+        return 0
+    held = set(
+        Embedding.objects.using(using)
+        .filter(version__in=versions, image_id__in=[row.image_id for row in rows])
+        .values_list("version_id", "image_id", "product_id", "file_name")
+    )
+    missing = {
+        version: [row for row in rows if (version, row.image_id, row.product_id, row.file_name) not in held]
+        for version in versions
+    }
+    if not any(missing.values()):
+        return 0
+    waiting = set(
+        OutboxEntry.objects.using(using)
+        .filter(version__in=versions, image_id__in=[row.image_id for row in rows])
+        .values_list("version_id", "image_id")
+    )
+    return sum(
+        enqueue(version, [row for row in found if (version, row.image_id) not in waiting], using=using)
+        for version, found in missing.items()
+    )
+
+
+def enqueue(
+    version_id: int,
+    rows: Iterable[ImageRow],
+    *,
+    priority: int = OutboxEntry.Priority.SAVED,
+    using: str | None = None,
+) -> int:
+    """Queue photos for one version. Returns how many rows were added."""
+    entries = [
+        OutboxEntry(version_id=version_id, product_id=row.product_id, image_id=row.image_id, priority=priority)
+        for row in rows
+    ]
+    OutboxEntry.objects.using(using or router.db_for_write(OutboxEntry)).bulk_create(entries, batch_size=2_000)
+    return len(entries)
+
+
+def _due() -> Q:
+    now = timezone.now()
+    return (
+        Q(failed_at__isnull=True)
+        & (Q(due_at__isnull=True) | Q(due_at__lte=now))
+        & (Q(leased_until__isnull=True) | Q(leased_until__lt=now))
+    )
+
+
+def has_due(version_id: int | None = None) -> bool:
+    """Whether an entry waits that a worker could claim now."""
+    entries = OutboxEntry.objects.filter(_due(), version__state__in=_LIVE)
+    if version_id is not None:
+        entries = entries.filter(version=version_id)
+    return entries.exists()
+
+
+def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
+    """Whether somebody holds a claim on a photo of these versions right now."""
+    return OutboxEntry.objects.filter(
+        version__in=version_ids, failed_at__isnull=True, leased_until__gte=timezone.now()
+    ).exists()
+
+
+def versions_with_work() -> list[int]:
+    """Live versions with claimable entries, in the order in which they should be served.
+
+    A backfill comes after everything that the shop has just changed, whatever version it is for. Apart from that the
+    active version comes first, then the one to go back to, then the candidates.
+    """
+    entries = OutboxEntry.objects.filter(_due(), version=OuterRef("pk"))
+    found = (
+        ModelVersion.objects.live()
+        .annotate(urgency=Subquery(entries.order_by("priority", "id").values("priority")[:1]))
+        .filter(urgency__isnull=False)
+        .values_list("pk", "state", "urgency")
+    )
+    rank = {state: number for number, state in enumerate(_LIVE)}
+    ordered = sorted(found, key=lambda row: (row[2] >= OutboxEntry.Priority.BACKFILL, rank[row[1]], row[0]))
+    return [pk for pk, _state, _urgency in ordered]
+
+
+def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
+    """Claim up to ``limit`` photos of a version, committed at once.
+
+    A photo that was claimed before and never came back may be what killed its worker, so it is claimed alone: should
+    it kill again, it takes nothing with it.
+    """
+    lease = timedelta(seconds=get_settings().lease_seconds)
+    with transaction.atomic():
+        entries = (
+            OutboxEntry.objects.select_for_update(skip_locked=True)
+            .filter(_due(), version=version_id)
+            .order_by("priority", "id")
+        )
+        picked = list(entries[:limit].values_list("pk", "image_id", "attempts", "last_error"))
+        suspects = [row for row in picked if row[2] > 0 and not row[3]]
+        if suspects:
+            innocent = [row for row in picked if row not in suspects]
+            picked = innocent or suspects[:1]
+        if not picked:
+            return []
+        # Later entries of the same photos are served by the same work.
+        image_ids = {row[1] for row in picked}
+        same = list(entries.filter(image_id__in=image_ids).values_list("pk", "image_id", "attempts"))
+        OutboxEntry.objects.filter(pk__in=[row[0] for row in same]).update(
+            attempts=F("attempts") + 1,
+            leased_until=timezone.now() + lease,
+            claimed_by=worker[:255],
+            last_error="",
+        )
+    claims: dict[Any, list] = {}
+    for pk, image_id, attempts in same:
+        claims.setdefault(image_id, []).append((pk, attempts))
+    return [
+        Claim(image_id, tuple(pk for pk, _a in rows), max(a for _pk, a in rows) + 1)
+        for image_id, rows in claims.items()
+    ]
+
+
+def done(version_id: int, claims: Sequence[Claim]) -> None:
+    """Remove what is served, and older failures of the same photos."""
+    ids = [pk for claim_ in claims for pk in claim_.entry_ids]
+    images = [claim_.image_id for claim_ in claims]
+    OutboxEntry.objects.filter(pk__in=ids)._raw_delete(router.db_for_write(OutboxEntry))
+    OutboxEntry.objects.filter(version=version_id, image_id__in=images, failed_at__isnull=False)._raw_delete(
+        router.db_for_write(OutboxEntry)
+    )
+
+
+def release(claims: Sequence[Claim], *, delay: float = 0, count_attempt: bool = False) -> None:
+    """Give photos back unembedded, to be claimed again after ``delay`` seconds."""
+    entries = OutboxEntry.objects.filter(pk__in=[pk for claim_ in claims for pk in claim_.entry_ids])
+    values: dict[str, Any] = {"leased_until": None, "claimed_by": "", "due_at": None}
+    if delay:
+        values["due_at"] = timezone.now() + timedelta(seconds=delay)
+    if not count_attempt:
+        values["attempts"] = Greatest(F("attempts") - 1, 0)
+    entries.update(**values)
+
+
+def retry_later(claim_: Claim, error: str) -> bool:
+    """Note a passing fault. Returns False when the tries are used up and the photo is failed instead."""
+    settings = get_settings()
+    if claim_.attempts >= settings.max_attempts:
+        fail(
+            claim_,
+            _("Given up after %(count)d tries: %(error)s") % {"count": claim_.attempts, "error": error},
+            keep_embedding=True,
+        )
+        return False
+    # 5 s, 30 s, 3 min, 18 min, then an hour each: a storage that is away for a while must not cost the photos.
+    delay = min(5 * 6 ** (claim_.attempts - 1), 3_600)
+    OutboxEntry.objects.filter(pk__in=claim_.entry_ids).update(
+        leased_until=None, claimed_by="", last_error=error, due_at=timezone.now() + timedelta(seconds=delay)
+    )
+    return True
+
+
+def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "", keep_embedding: bool = False) -> None:
+    """Give a photo up: the sentence stays with its entry until the photo changes or somebody asks for a retry.
+
+    Its embedding goes, because the photo is not what it shows any more, unless ``keep_embedding`` says that nothing is
+    known about the photo.
+    """
+    keep, *rest = sorted(claim_.entry_ids, reverse=True)
+    with transaction.atomic():
+        entry = OutboxEntry.objects.filter(pk=keep).first()
+        if entry is None:
+            return
+        OutboxEntry.objects.filter(pk__in=rest)._raw_delete(router.db_for_write(OutboxEntry))
+        OutboxEntry.objects.filter(
+            version=entry.version_id, image_id=claim_.image_id, failed_at__isnull=False
+        )._raw_delete(router.db_for_write(OutboxEntry))
+        if not keep_embedding:
+            Embedding.objects.filter(version=entry.version_id, image_id=claim_.image_id)._raw_delete(
+                router.db_for_write(Embedding)
+            )
+        OutboxEntry.objects.filter(pk=keep).update(
+            leased_until=None,
+            claimed_by="",
+            last_error=error,
+            failed_at=timezone.now(),
+            file_name=file_name,
+            file_mark=file_mark,
+        )
+
+
+def give_up_lost(version_id: int) -> int:
+    """Fail photos whose every try ended with the death of its worker. Returns how many."""
+    lost = OutboxEntry.objects.filter(
+        _due(), version=version_id, last_error="", attempts__gte=get_settings().max_attempts
+    )
+    count = 0
+    for entry in lost:
+        fail(
+            Claim(entry.image_id, (entry.pk,), entry.attempts),
+            _(
+                "The worker died %(count)d times while it embedded this photo. Look at the worker's log and memory, "
+                "then retry."
+            )
+            % {"count": entry.attempts},
+        )
+        count += 1
+    return count
+
+
+def retry_failed(entries: QuerySet[OutboxEntry]) -> int:
+    """Queue those of the entries that failed once more; they wait from now on. Returns how many photos."""
+    return entries.filter(failed_at__isnull=False).update(
+        created_at=timezone.now(), failed_at=None, attempts=0, last_error="", due_at=None, file_name="", file_mark=""
+    )
+
+
+def counts(version_ids: Sequence[int] | None = None) -> dict[int, dict[str, int]]:
+    """Photos pending and failed by version; of all versions by default."""
+    entries = OutboxEntry.objects.all() if version_ids is None else OutboxEntry.objects.filter(version__in=version_ids)
+    rows = (
+        entries.order_by()
+        .values("version_id")
+        .annotate(
+            pending=Count("image_id", distinct=True, filter=Q(failed_at__isnull=True)),
+            failed=Count("image_id", distinct=True, filter=Q(failed_at__isnull=False)),
+        )
+    )
+    return {row["version_id"]: {"pending": row["pending"], "failed": row["failed"]} for row in rows}

@@ -1,0 +1,186 @@
+"""The sweep: finds what no signal saw and puts it right.
+
+``bulk_create``, ``update()``, raw SQL, a restored backup, a file replaced under its name: all of them leave rows of the
+shop and embeddings that disagree. The sweep compares both by the database alone, and, where asked to, every file's size
+and time with what they were when it was embedded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connection, router, transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
+
+from ..catalogue import ImageRow, get_catalogue
+from ..conf import get_settings
+from ..models import Embedding, ModelVersion, OutboxEntry, SweepRun
+from ..photos.file_marks import file_mark
+from . import bell, outbox
+
+_CHUNK = 2_000
+# Any number that no other user of advisory locks is likely to take.
+_LOCK = 0x5105_5EEB
+
+
+@dataclass
+class Swept:
+    """What a sweep did: photos queued (counted per version) and embeddings and entries without a photo removed."""
+
+    enqueued: int = 0
+    removed: int = 0
+    # Another sweep was running, so this one did nothing.
+    skipped: bool = False
+
+
+def sweep(
+    *,
+    files: bool = True,
+    versions: QuerySet | None = None,
+    priority: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Swept:
+    """Compare the catalogue with the embeddings of every live version and queue the differences.
+
+    Only one sweep runs at a time in a database; another one returns at once with ``skipped``.
+
+    Args:
+        files: also compare the size and time of every file in the storage.
+        versions: the versions to look after; all live ones by default.
+        priority: of the photos it queues; by default a backfill for candidates, ahead of that for the others.
+        progress: called with the number of photos examined since the last call.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
+        if not cursor.fetchone()[0]:
+            return Swept(skipped=True)
+    try:
+        run = SweepRun.objects.create(with_files=files)
+        result = Swept()
+        looked_after = ModelVersion.objects.live() if versions is None else versions
+        priorities = {
+            pk: _priority(state) if priority is None else priority
+            for pk, state in looked_after.values_list("pk", "state")
+        }
+        result.removed = _remove_orphans()
+        for version in priorities:
+            for rows in _differing(version):
+                result.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
+        if files:
+            for rows, version in _changed_files(list(priorities), progress):
+                result.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
+        if result.enqueued:
+            transaction.on_commit(bell.ring)
+        SweepRun.objects.filter(pk=run.pk).update(
+            finished_at=timezone.now(), enqueued=result.enqueued, removed=result.removed
+        )
+        SweepRun.objects.filter(started_at__lt=timezone.now() - timedelta(days=14)).delete()
+        return result
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+
+
+def _priority(state: str) -> int:
+    # What a candidate lacks is its backfill, whoever notices.
+    if state == ModelVersion.State.CANDIDATE:
+        return OutboxEntry.Priority.BACKFILL
+    return OutboxEntry.Priority.SWEPT
+
+
+def due_sweep() -> str | None:
+    """Which sweep is due by the clock of the whole database: ``"files"``, ``"rows"`` or none."""
+    settings = get_settings()
+    now = timezone.now()
+    for kind, seconds, runs in (
+        ("files", settings.sweep_files_seconds, SweepRun.objects.filter(with_files=True)),
+        ("rows", settings.sweep_seconds, SweepRun.objects.all()),
+    ):
+        if seconds and not runs.filter(started_at__gt=now - timedelta(seconds=seconds)).exists():
+            return kind
+    return None
+
+
+def _remove_orphans() -> int:
+    """Remove embeddings and entries whose photo is no longer there."""
+    catalogue = get_catalogue()
+    removed = 0
+    there = catalogue.images().order_by().filter(pk=OuterRef("image_id"))
+    for model in (OutboxEntry, Embedding):
+        removed_here = model.objects.filter(~Exists(there))._raw_delete(router.db_for_write(model))
+        if model is Embedding:
+            removed = removed_here
+    return removed
+
+
+def _differing(version: int) -> Iterator[list[ImageRow]]:
+    """Photos that the version lacks, or holds for another product or under another file name."""
+    catalogue = get_catalogue()
+    product = OuterRef(catalogue.product_field or "pk")
+    held = Embedding.objects.filter(
+        version=version, image_id=OuterRef("pk"), product_id=product, file_name=OuterRef(catalogue.file_field)
+    )
+    waiting = OutboxEntry.objects.filter(version=version, image_id=OuterRef("pk"), failed_at__isnull=True)
+    # A photo that failed under this name is looked at again only when its file has changed.
+    failed = OutboxEntry.objects.filter(
+        version=version,
+        image_id=OuterRef("pk"),
+        failed_at__isnull=False,
+        product_id=product,
+        file_name__in=["", OuterRef(catalogue.file_field)],
+    )
+    images = catalogue.images().filter(~Exists(held), ~Exists(waiting), ~Exists(failed))
+    yield from _chunks(images)
+
+
+def _changed_files(versions: list[int], progress: Callable[[int], None] | None) -> Iterator[tuple[list[ImageRow], int]]:
+    """Photos whose file is not what a version embedded, or failed on."""
+    catalogue = get_catalogue()
+    storage = catalogue.storage
+    for rows in _chunks(catalogue.images()):
+        ids = [row.image_id for row in rows]
+        marks: dict[tuple, str] = {}
+        for model, extra in ((Embedding, {}), (OutboxEntry, {"failed_at__isnull": False})):
+            known = model.objects.filter(version__in=versions, image_id__in=ids, **extra).exclude(file_name="")
+            for version, image_id, name, mark in known.values_list("version_id", "image_id", "file_name", "file_mark"):
+                marks[version, image_id, name] = mark
+        waiting = set(
+            OutboxEntry.objects.filter(version__in=versions, image_id__in=ids, failed_at__isnull=True).values_list(
+                "version_id", "image_id"
+            )
+        )
+        found: dict[int, list[ImageRow]] = {}
+        for row in rows:
+            asked = [v for v in versions if (v, row.image_id, row.file_name) in marks]
+            if not asked:
+                continue
+            try:
+                now = file_mark(storage, row.file_name)
+            except FileNotFoundError:
+                # The worker will find it missing and say so on the photo.
+                now = ""
+            except OSError:
+                continue
+            for version in asked:
+                if marks[version, row.image_id, row.file_name] != now and (version, row.image_id) not in waiting:
+                    found.setdefault(version, []).append(row)
+        if progress is not None:
+            progress(len(rows))
+        for version, changed in found.items():
+            yield changed, version
+
+
+def _chunks(images: QuerySet) -> Iterator[list[ImageRow]]:
+    """The image rows in pieces, by key, so that neither memory nor a snapshot grows with the catalogue."""
+    catalogue = get_catalogue()
+    last = None
+    while True:
+        page = images if last is None else images.filter(pk__gt=last)
+        rows = list(catalogue.rows(page.order_by("pk")[:_CHUNK]))
+        if not rows:
+            return
+        last = rows[-1].image_id
+        yield rows

@@ -1,0 +1,35 @@
+"""How another model version takes over: comparison, coverage, switch, way back and what is left behind."""
+
+from ..embedding.coverage import Coverage, coverage
+from .activation import (
+    NotBetter,
+    NotReady,
+    RolloutError,
+    WrongState,
+    activate,
+    advance,
+    delete,
+    is_wanted,
+    request_activation,
+    retire,
+    roll_back,
+)
+from .gate import Verdict, beats
+
+__all__ = [
+    "Coverage",
+    "NotBetter",
+    "NotReady",
+    "RolloutError",
+    "Verdict",
+    "WrongState",
+    "activate",
+    "advance",
+    "beats",
+    "coverage",
+    "delete",
+    "is_wanted",
+    "request_activation",
+    "retire",
+    "roll_back",
+]

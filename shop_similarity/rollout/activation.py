@@ -1,0 +1,361 @@
+"""Which model version searches use, and how another one takes over: docs/rollout.md.
+
+    candidate -> active -> standby -> retired
+
+A candidate is embedded beside the active version. A switch is one transaction: the candidate becomes active, the active
+version becomes the standby, the standby of before is retired. Active, standby and candidates are *live*: all photos
+that the shop saves are embedded for each of them, so that going back is instant and complete. What a retired version
+leaves behind is removed by the workers (:mod:`shop_similarity.rollout.retirement`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections, router, transaction
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from ..database import lock_for_switching
+from ..embedding import bell
+from ..embedding.coverage import Coverage, coverage, gap
+from ..embedding.index import build_index
+from ..embedding.sweep import sweep
+from ..feedback.experiments import end_for
+from ..models import Embedding, ModelVersion, OutboxEntry
+from .gate import Verdict, beats
+from .retirement import clear, delete_row
+
+__all__ = [
+    "Coverage",
+    "NotBetter",
+    "NotReady",
+    "RolloutError",
+    "Verdict",
+    "WrongState",
+    "activate",
+    "advance",
+    "beats",
+    "coverage",
+    "delete",
+    "is_wanted",
+    "request_activation",
+    "retire",
+    "roll_back",
+]
+
+logger = logging.getLogger(__name__)
+
+_State = ModelVersion.State
+
+
+class RolloutError(Exception):
+    """A version can't be activated, retired or deleted; the sentence says why and what to do."""
+
+
+class NotBetter(RolloutError):
+    """The comparison with the active version speaks against it. ``verdict`` has the sentences."""
+
+    def __init__(self, version: ModelVersion, verdict: Verdict) -> None:
+        self.verdict = verdict
+        super().__init__(
+            _("%(reasons)s It can be forced: `manage.py activate_model %(name)s --force`.")
+            % {"reasons": verdict, "name": version.name}
+        )
+
+
+class NotReady(RolloutError):
+    """Pages would lose look-alikes. ``coverage`` has the numbers."""
+
+    def __init__(self, found: Coverage) -> None:
+        self.coverage = found
+        super().__init__(" ".join(found.obstacles()))
+
+
+class WrongState(RolloutError):
+    """The version's state does not allow it."""
+
+
+def activate(version: ModelVersion, *, force: bool = False, incomplete: bool = False, note: str = "") -> None:
+    """Make ``version`` the one that searches use, now, in one transaction.
+
+    Where no version is active there is nothing to compare with and nothing to lose: the first one needs neither an
+    evaluation nor embeddings. Searches that are under way end with the version they began with.
+
+    Args:
+        version: a candidate; an active version stays what it is.
+        force: whatever the comparison with the active version says; recorded in ``activation_forced``.
+        incomplete: although pages would lose look-alikes that the active version can show.
+        note: who wants it and why, kept in ``activation_note``.
+
+    Raises:
+        NotBetter: the comparison speaks against it.
+        NotReady: photos or the index are missing.
+        WrongState: it is the standby (:func:`roll_back` goes there) or retired (:func:`request_activation` revives it).
+    """
+    _activate(version, force, incomplete, note)
+
+
+def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *, wished: bool = False) -> None:
+    """See :func:`activate`; with ``wished`` it does nothing where the wish was withdrawn meanwhile."""
+    if not incomplete and not (found := coverage(version)).is_ready:
+        _check_candidate(version)
+        raise NotReady(found)
+    with _versions() as versions:
+        chosen = _among(versions, version)
+        active = _active(versions)
+        if wished and chosen.activation_requested_at is None:
+            raise WrongState(_("The wish for it was withdrawn."))
+        if chosen != active:
+            if active is not None:
+                _check_candidate(chosen)
+                note = _pass_gate(chosen, active, force, note)
+                # Counted again while nobody writes: a photo may have come in since, for the active version alone.
+                if not incomplete and gap(chosen, active).lacking:
+                    raise NotReady(coverage(chosen))
+            _switch(chosen, force, note)
+    version.refresh_from_db()
+
+
+def request_activation(version: ModelVersion, *, force: bool = False, note: str = "") -> bool:
+    """Wish that ``version`` becomes the active one; a worker switches as soon as pages lose nothing by it.
+
+    A retired version becomes a candidate again and is embedded anew. A wish for another version is withdrawn.
+
+    Args:
+        version: a candidate or a retired version.
+        force, note: as for :func:`activate`.
+
+    Returns:
+        Whether it is active already, because no version was.
+
+    Raises:
+        NotBetter: the comparison with the active version speaks against it.
+        WrongState: it is the standby; :func:`roll_back` goes there.
+    """
+    if version.state == _State.RETIRED:
+        # Photos may have changed while nobody embedded them for it, which vectors do not tell.
+        clear(version)
+    with _versions() as versions:
+        chosen = _among(versions, version)
+        active = _active(versions)
+        if active is None or chosen == active:
+            if active is None:
+                _switch(chosen, force, note)
+            version.refresh_from_db()
+            return True
+        if chosen.state != _State.RETIRED:
+            _check_candidate(chosen)
+        note = _pass_gate(chosen, active, force, note)
+        _withdraw_others(chosen)
+        ModelVersion.objects.filter(pk=chosen.pk).update(
+            state=_State.CANDIDATE,
+            activation_requested_at=timezone.now(),
+            activation_forced=force,
+            activation_note=note,
+        )
+        transaction.on_commit(bell.ring)
+    version.refresh_from_db()
+    return False
+
+
+def roll_back(*, note: str = "") -> ModelVersion:
+    """Go back to the version that was active before, in one transaction; returns it.
+
+    The two change places, so a second call goes forward again. Photos that the shop has saved in the last moments may
+    still wait to be embedded for it: :func:`coverage` counts them beforehand.
+
+    Raises:
+        WrongState: there is no standby.
+    """
+    with _versions() as versions:
+        standby = next((version for version in versions if version.state == _State.STANDBY), None)
+        if standby is None:
+            raise WrongState(
+                _("There is no version to go back to: none was active before, or it was retired. See `model_versions`.")
+            )
+        _switch(standby, False, note)
+    standby.refresh_from_db()
+    return standby
+
+
+def retire(version: ModelVersion) -> None:
+    """Stop embedding for a candidate or the standby; workers remove its embeddings. Its weights stay.
+
+    Raises:
+        WrongState: it is the active version.
+    """
+    with _versions() as versions:
+        chosen = _among(versions, version)
+        if chosen.state == _State.ACTIVE:
+            raise WrongState(
+                _("%(name)s is the active version: activate another one or roll back first.") % {"name": chosen.name}
+            )
+        ModelVersion.objects.filter(pk=chosen.pk).update(state=_State.RETIRED, activation_requested_at=None)
+        end_for(_("Ended because %(name)s was retired.") % {"name": chosen.name}, chosen)
+    version.refresh_from_db()
+
+
+def delete(version: ModelVersion) -> None:
+    """Delete a candidate or a retired version with all that belongs to it, its weights file too.
+
+    Raises:
+        WrongState: it is the active version or the standby.
+    """
+    with _versions() as versions:
+        chosen = _among(versions, version)
+        if chosen.state in (_State.ACTIVE, _State.STANDBY):
+            raise WrongState(
+                _("%(name)s is the active version: it can't be deleted.") % {"name": chosen.name}
+                if chosen.state == _State.ACTIVE
+                else _("%(name)s is the version to go back to: retire it first, then delete it.")
+                % {"name": chosen.name}
+            )
+        ModelVersion.objects.filter(pk=chosen.pk).update(state=_State.RETIRED, activation_requested_at=None)
+    # A worker that is at a batch of it finds it retired and writes nothing more.
+    clear(version)
+    delete_row(version)
+
+
+def is_wanted() -> bool:
+    """Whether a wish for an activation waits for the workers."""
+    return _wanted().exists()
+
+
+def _wanted() -> QuerySet[ModelVersion]:
+    return ModelVersion.objects.filter(state=_State.CANDIDATE, activation_requested_at__isnull=False)
+
+
+_complained: set[tuple] = set()
+
+
+def advance() -> ModelVersion | None:
+    """Bring a wished activation a step on; called by workers again and again. Returns the version it switched to.
+
+    Queues what the candidate lacks, builds its index where the active version has one, and switches when it is ready.
+    A version that can't be activated is logged, no error; where the comparison has turned, the wish is withdrawn.
+    """
+    wanted = _wanted().order_by("-activation_requested_at").first()
+    if wanted is None:
+        return None
+    # As long as the backfill goes on, counting is idle. What waits for a later try may be a photo that nobody can read.
+    backfill = OutboxEntry.objects.filter(
+        Q(due_at__isnull=True) | Q(due_at__lte=timezone.now()),
+        version=wanted,
+        failed_at__isnull=True,
+        priority=OutboxEntry.Priority.BACKFILL,
+    )
+    if backfill.exists():
+        return None
+    found = coverage(wanted)
+    if found.unqueued:
+        sweep(
+            files=False,
+            versions=ModelVersion.objects.filter(pk=wanted.pk),
+            priority=OutboxEntry.Priority.BACKFILL,
+        )
+        return None
+    if found.is_complete and found.lacks_index:
+        if not connections[router.db_for_write(Embedding)].in_atomic_block:
+            started = time.monotonic()
+            if build_index(wanted.pk):
+                logger.info("Built the index of %s in %.1f s.", wanted.name, time.monotonic() - started)
+        found = coverage(wanted)
+    if not found.is_ready:
+        if found.loses_too_much and (wanted.pk, wanted.activation_requested_at) not in _complained:
+            _complained.add((wanted.pk, wanted.activation_requested_at))
+            logger.warning("%s is not activated: %s", wanted.name, " ".join(found.obstacles()))
+        return None
+    try:
+        _activate(wanted, wanted.activation_forced, False, wanted.activation_note, wished=True)
+    except NotBetter as error:
+        logger.warning("The activation of %s is withdrawn: %s", wanted.name, error)
+        ModelVersion.objects.filter(pk=wanted.pk, state=_State.CANDIDATE).update(
+            activation_requested_at=None, activation_note=_("Withdrawn: %(reason)s") % {"reason": error}
+        )
+        return None
+    except RolloutError as error:
+        logger.info("%s is not activated yet: %s", wanted.name, error)
+        return None
+    return wanted
+
+
+@contextmanager
+def _versions() -> Iterator[list[ModelVersion]]:
+    """All versions, locked against other switches, in one transaction."""
+    using = router.db_for_write(ModelVersion)
+    with transaction.atomic(using=using):
+        lock_for_switching(using)
+        # Not FOR UPDATE: an outbox row's foreign key would have the shop's saves wait for it.
+        yield list(ModelVersion.objects.using(using).select_for_update(no_key=True).order_by("pk"))
+
+
+def _among(versions: list[ModelVersion], version: ModelVersion) -> ModelVersion:
+    for found in versions:
+        if found.pk == version.pk:
+            return found
+    raise WrongState(_("Model version %(name)s was deleted meanwhile.") % {"name": version.name})
+
+
+def _active(versions: list[ModelVersion]) -> ModelVersion | None:
+    return next((version for version in versions if version.state == _State.ACTIVE), None)
+
+
+def _check_candidate(version: ModelVersion) -> None:
+    if version.state == _State.STANDBY:
+        raise WrongState(
+            _("%(name)s was active before: `manage.py rollback_model` goes back to it at once.")
+            % {"name": version.name}
+        )
+    if version.state == _State.RETIRED:
+        raise WrongState(
+            _(
+                "%(name)s is retired and has no embeddings: `manage.py activate_model %(name)s` without --now has it "
+                "embedded again and activates it then."
+            )
+            % {"name": version.name}
+        )
+
+
+def _pass_gate(chosen: ModelVersion, active: ModelVersion, force: bool, note: str) -> str:
+    """The note to keep. Raises NotBetter where the comparison speaks against it and nobody forces it."""
+    verdict = beats(chosen, active)
+    if verdict.better:
+        return note
+    if not force:
+        raise NotBetter(chosen, verdict)
+    forced = _("Forced: %(reasons)s") % {"reasons": verdict}
+    return note if forced in note else "; ".join(filter(None, [note, forced]))
+
+
+def _withdraw_others(chosen: ModelVersion) -> None:
+    ModelVersion.objects.filter(activation_requested_at__isnull=False).exclude(pk=chosen.pk).update(
+        activation_requested_at=None,
+        activation_note=_("Withdrawn for the sake of %(name)s.") % {"name": chosen.name},
+    )
+
+
+def _switch(chosen: ModelVersion, force: bool, note: str) -> None:
+    versions = ModelVersion.objects.all()
+    # One row at a time may be active or standby, at every moment: the order of these statements matters.
+    if chosen.state == _State.STANDBY:
+        versions.filter(pk=chosen.pk).update(state=_State.CANDIDATE)
+    else:
+        versions.filter(state=_State.STANDBY).update(state=_State.RETIRED)
+    before = versions.active()
+    versions.filter(state=_State.ACTIVE).update(state=_State.STANDBY)
+    versions.filter(pk=chosen.pk).update(
+        state=_State.ACTIVE,
+        activated_at=timezone.now(),
+        activation_requested_at=None,
+        activation_forced=force,
+        activation_note=note,
+    )
+    end_for(_("Ended because %(name)s became the active version.") % {"name": chosen.name})
+    # Nobody who has just switched expects another switch by itself.
+    _withdraw_others(chosen)
+    logger.info("%s is the active version now, %s the standby.", chosen.name, before.name if before else "none")

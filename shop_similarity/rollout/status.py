@@ -1,0 +1,107 @@
+"""The state of the plugin in numbers: what is embedded, what waits, what failed, version by version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.db.models import Count
+
+from ..catalogue import get_catalogue
+from ..embedding import outbox
+from ..embedding.index import index_states
+from ..models import Embedding, ModelVersion, OutboxEntry, SweepRun
+
+
+def status() -> dict[str, Any]:
+    """Counts of the catalogue and of every model version, ready for JSON.
+
+    Returns:
+        ``products`` and ``images`` in the shop; ``embedded``, ``pending`` and ``failed`` photos and the ``coverage``
+        (share of the photos, 0 to 1) of the active version, under ``active_version`` its name or None; ``versions``
+        with the same for each version, its state, metrics and index, and since when it is wished to be active;
+        ``standby_version``: the name of the one to go back to or None; ``last_sweep``.
+    """
+    catalogue = get_catalogue()
+    images = catalogue.images().order_by().count()
+    versions = version_rows(list(ModelVersion.objects.all()), images)
+    active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
+    standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
+    sweep = SweepRun.objects.filter(finished_at__isnull=False).first()
+    return {
+        "products": catalogue.all_products().count(),
+        "images": images,
+        "active_version": active and active["name"],
+        "standby_version": standby and standby["name"],
+        "embedded": active["embedded"] if active else 0,
+        "pending": active["pending"] if active else 0,
+        "failed": active["failed"] if active else 0,
+        "coverage": active["coverage"] if active else 0.0,
+        "versions": versions,
+        "last_sweep": sweep
+        and {
+            "finished_at": sweep.finished_at.isoformat(),
+            "with_files": sweep.with_files,
+            "enqueued": sweep.enqueued,
+            "removed": sweep.removed,
+        },
+    }
+
+
+def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str, Any]]:
+    """For each version what :func:`status` tells of it; three statements, however many versions.
+
+    Args:
+        versions: the versions.
+        images: number of the shop's photos.
+    """
+    keys = [version.pk for version in versions]
+    waiting = outbox.counts(keys) if keys else {}
+    by_version = {
+        version: (count, products)
+        for version, count, products in Embedding.objects.order_by()
+        .filter(version__in=keys)
+        .values_list("version_id")
+        .annotate(count=Count("pk"), products=Count("product_id", distinct=True))
+    }
+    indexes = index_states(keys)
+    rows = []
+    for version in versions:
+        embedded, products = by_version.get(version.pk, (0, 0))
+        counted = waiting.get(version.pk, {"pending": 0, "failed": 0})
+        index = indexes[version.pk]
+        rows.append(
+            {
+                "name": version.name,
+                "architecture": version.architecture,
+                "state": version.state,
+                "activation_requested_at": version.activation_requested_at
+                and version.activation_requested_at.isoformat(),
+                "weights_sha256": version.weights_sha256,
+                "weights_source": version.weights_source,
+                "embedded": embedded,
+                "products_embedded": products,
+                "pending": counted["pending"],
+                "failed": counted["failed"],
+                "coverage": round(embedded / images, 4) if images else 1.0,
+                "index": {"name": index.name, "state": index.state, "bytes": index.bytes},
+                "metrics": version.metrics,
+            }
+        )
+    return rows
+
+
+def failures(version_id: int, limit: int = 20) -> list[dict[str, Any]]:
+    """The photos of a version that could not be embedded, newest first, each with its sentence."""
+    entries = OutboxEntry.objects.filter(version=version_id, failed_at__isnull=False).order_by("-failed_at")[:limit]
+    return [
+        {
+            "image": str(entry.image_id),
+            "product": str(entry.product_id),
+            "file": entry.file_name,
+            "attempts": entry.attempts,
+            "error": entry.last_error,
+            "failed_at": entry.failed_at.isoformat(),
+        }
+        for entry in entries
+    ]

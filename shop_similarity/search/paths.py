@@ -1,0 +1,136 @@
+"""Which embeddings a search may find, and the way it goes about it: exactly, over the codes, or by the index."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
+from django.db import connections, router, transaction
+from django.db.models import QuerySet
+
+from ..conf import get_settings
+from ..models import Embedding, ModelVersion
+
+_TABLE = Embedding._meta.db_table
+
+
+class Path(Enum):
+    """How candidates are found."""
+
+    EXACT = "exact"
+    CODES = "codes"
+    INDEX = "index"
+
+
+def prepared_keys(keys: Collection[Any]) -> list[Any]:
+    """Keys of products as the driver takes them."""
+    field = Embedding._meta.get_field("product_id")
+    connection = connections[router.db_for_read(Embedding)]
+    return [field.get_db_prep_value(key, connection) for key in keys]
+
+
+def keys_sql(products: QuerySet) -> tuple[str, tuple] | None:
+    """SQL of the keys of a queryset of products; None where it can hold none."""
+    keys = products.values("pk") if products.query.is_sliced else products.order_by().values("pk")
+    try:
+        sql, parameters = keys.query.sql_with_params()
+    except EmptyResultSet:
+        return None
+    return sql, tuple(parameters)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Which embeddings may be found, as SQL on the alias ``e``."""
+
+    sql: str
+    parameters: tuple
+
+    @classmethod
+    def build(
+        cls,
+        version: ModelVersion,
+        among: QuerySet | None,
+        exclude: Collection[Any] = (),
+        hidden: QuerySet | None = None,
+    ) -> Condition | None:
+        """Embeddings of a version.
+
+        Args:
+            version: the model version.
+            among: queryset of the products that may be found; None for all.
+            exclude: keys of products that may not.
+            hidden: queryset of products that may not either.
+
+        Returns:
+            The condition, None where nothing can meet it.
+        """
+        # The version is written out, for only a literal lets the planner see that the version's own index fits.
+        sql = f"e.version_id = {int(version.pk)}"
+        parameters: list[Any] = []
+        if among is not None:
+            keys = keys_sql(among)
+            if keys is None:
+                return None
+            sql += f" AND e.product_id IN ({keys[0]})"
+            parameters += keys[1]
+        if exclude:
+            sql += " AND e.product_id <> ALL(%s)"
+            parameters.append(prepared_keys(exclude))
+        if hidden is not None and (keys := keys_sql(hidden)) is not None:
+            sql += f" AND NOT e.product_id IN ({keys[0]})"
+            parameters += keys[1]
+        return cls(sql, tuple(parameters))
+
+
+_PATH_SECONDS = 60
+_paths: dict[tuple, tuple[float, Path]] = {}
+
+
+def forget_paths() -> None:
+    """Count the photos again at the next search."""
+    _paths.clear()
+
+
+def choose_path(condition: Condition) -> Path:
+    """The way to search, by the number of photos that the condition admits.
+
+    The choice is kept for a minute: one made on an old number is slower, never wrong.
+    """
+    settings = get_settings()
+    key = (condition.sql, repr(condition.parameters), settings)
+    kept = _paths.get(key)
+    if kept is not None and kept[0] > time.monotonic():
+        return kept[1]
+    # Counting stops at the first number that decides, so it costs no more in a shop of millions.
+    most = max(settings.exact_rows, settings.index_rows) + 1
+    with connections[router.db_for_read(Embedding)].cursor() as cursor:
+        cursor.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM {_TABLE} e WHERE {condition.sql} LIMIT {most}) counted",
+            condition.parameters,
+        )
+        rows = cursor.fetchone()[0]
+    path = Path.EXACT if rows <= settings.exact_rows else Path.CODES if rows <= settings.index_rows else Path.INDEX
+    if len(_paths) >= 1_000:
+        _paths.clear()
+    _paths[key] = (time.monotonic() + _PATH_SECONDS, path)
+    return path
+
+
+@contextmanager
+def scan_settings(path: Path, candidates: int, using: str) -> Iterator[None]:
+    """Settings of the index scan for one statement, gone with its transaction."""
+    if path is not Path.INDEX:
+        yield
+        return
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)",
+            [str(min(candidates, 1_000))],
+        )
+        yield

@@ -1,0 +1,118 @@
+"""What a search compares with: SQL that yields vectors, of products of the shop or of numbers given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from django.db import connections, models, router
+from pgvector import HalfVector
+
+from ..catalogue import get_catalogue
+from ..conf import get_settings
+from ..models import EMBEDDING_DIM, Embedding, ModelVersion
+
+_TABLE = Embedding._meta.db_table
+
+# Of a basket, so many products count, and so many photos of all of them together speak for it.
+MOST_PRODUCTS = 20
+_BASKET_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class Query:
+    """SQL that yields rows (part, vector, code).
+
+    Rows of one part stand for one thing, whose most similar photo counts; the similarity to several parts is the mean
+    over them.
+
+    Attributes:
+        sql, parameters: the statement.
+        several: whether there may be more parts than one.
+    """
+
+    sql: str
+    parameters: tuple
+    several: bool = False
+
+    @classmethod
+    def of_product(cls, version: ModelVersion, product: models.Model, photos: int | None = None) -> Query:
+        """Of the first ``photos`` of a product, by default as many as the ``QUERY_IMAGES`` setting says."""
+        return cls(*_photos_of(version, product, 0, photos or get_settings().query_images))
+
+    @classmethod
+    def of_products(cls, version: ModelVersion, products: Sequence[models.Model]) -> Query:
+        """Of the last 20 products, which are those put into a basket most recently."""
+        products = products[-MOST_PRODUCTS:]
+        count = max(1, min(get_settings().query_images, _BASKET_IMAGES // len(products)))
+        parts = [_photos_of(version, product, number, count) for number, product in enumerate(products)]
+        return cls(
+            " UNION ALL ".join(f"({sql})" for sql, _ in parts),
+            tuple(parameter for _, parameters in parts for parameter in parameters),
+            several=len(parts) > 1,
+        )
+
+    @classmethod
+    def of_vector(cls, vector: Sequence[float] | np.ndarray) -> Query:
+        """Of one (4096,) vector.
+
+        Raises:
+            ValueError: it has another length, is not finite or is zero.
+        """
+        array = np.asarray(vector, dtype=np.float32)
+        if array.shape != (EMBEDDING_DIM,):
+            raise ValueError(f"The vector has shape {array.shape}; embeddings have {EMBEDDING_DIM} numbers.")
+        if not np.isfinite(array).all() or not array.any():
+            raise ValueError("The vector is zero or not finite, so nothing can be similar to it.")
+        return cls.of_vectors(array[None] / np.linalg.norm(array), [0])
+
+    @classmethod
+    def of_vectors(cls, vectors: np.ndarray, parts: Sequence[int]) -> Query:
+        """Of (q, 4096) vectors and the part that each belongs to."""
+        rows = ", ".join(f"(%s::int, %s::halfvec({EMBEDDING_DIM}))" for _ in parts)
+        values = [
+            value for part, vector in zip(parts, vectors, strict=True) for value in (part, HalfVector(vector).to_text())
+        ]
+        return cls(
+            f"SELECT v.part, v.vector, binary_quantize(v.vector)::bit({EMBEDDING_DIM}) AS code "
+            f"FROM (VALUES {rows}) v(part, vector)",
+            tuple(values),
+            several=len(set(parts)) > 1,
+        )
+
+    def fetch(self) -> tuple[np.ndarray, list[int]]:
+        """The vectors, (q, 4096) float32, and the part of each."""
+        with connections[router.db_for_read(Embedding)].cursor() as cursor:
+            cursor.execute(f"SELECT part, halfvec_send(vector) FROM ({self.sql}) asked ORDER BY part", self.parameters)
+            rows = cursor.fetchall()
+        return vectors_from([row[1] for row in rows]), [row[0] for row in rows]
+
+
+def vectors_from(sent: Sequence[bytes]) -> np.ndarray:
+    """(n, 4096) float32 of what ``halfvec_send`` gave; as text a vector would be five times as long."""
+    if not sent:
+        return np.empty((0, EMBEDDING_DIM), np.float32)
+    # Two 16-bit numbers, the length and an unused one, come before the vector.
+    return np.stack([np.frombuffer(value, dtype=">f2", offset=4) for value in sent]).astype(np.float32)
+
+
+def _photos_of(version: ModelVersion, product: models.Model, part: int, count: int) -> tuple[str, tuple]:
+    catalogue = get_catalogue()
+    key = Embedding._meta.get_field("product_id").get_db_prep_value(
+        product.pk, connections[router.db_for_read(Embedding)]
+    )
+    sql = (
+        f"SELECT {int(part)} AS part, vector, code FROM {_TABLE} "
+        f"WHERE version_id = {int(version.pk)} AND product_id = %s"
+    )
+    if catalogue.accessor is None:
+        return sql, (key,)
+    # The shop's own order decides which photos of a product with very many speak for it.
+    first = (
+        catalogue.image_model._default_manager.filter(**{catalogue.product_field: product.pk})
+        .exclude(**{catalogue.file_field: ""})
+        .values("pk")[:count]
+    )
+    first_sql, first_parameters = first.query.sql_with_params()
+    return f"{sql} AND image_id IN ({first_sql})", (key, *first_parameters)

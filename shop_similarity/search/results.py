@@ -1,0 +1,332 @@
+"""Search: which products look like a product, like several, or like a vector.
+
+Three ways to the same candidates, chosen by how many photos there are among the products that may be shown:
+
+* *exact*: few photos, every vector is compared;
+* *codes*: more, all sign codes are scanned and the nearest ones compared exactly;
+* *index*: many, the HNSW index over the codes of the version names the candidates, which are compared exactly.
+
+What is found is ranked: the merchandiser's rules, the category's preference, variants collapsed, diversity. A list that
+comes out shorter than asked goes on with four times as many candidates, so nothing that is left out costs results.
+``docs/search.md`` goes through it step by step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from django.db import connections, models, router
+from django.db.models import QuerySet
+
+from ..catalogue import get_catalogue
+from ..catalogue.field_paths import unsliced
+from ..conf import get_settings
+from ..models import Embedding, ModelVersion
+from . import aspects
+from .candidates import Match, Scope, find_matches, pools
+from .options import Filters, SearchOptions
+from .paths import Path
+from .queries import Query, vectors_from
+from .ranking import Place, Ranking
+from .rules import NO_RULES, Rules, rules_for
+
+__all__ = [
+    "Filters",
+    "Match",
+    "Path",
+    "Query",
+    "SearchOptions",
+    "can_lean",
+    "find_matches",
+    "search_by_vector",
+    "searched_version",
+    "similar_products",
+    "similar_to_several",
+]
+
+
+# Leaning to these asks with the product's first photo alone.
+_OF_THE_FRONT = ("colour", "pattern")
+
+
+def searched_version() -> ModelVersion | None:
+    """The version that searches use now. Its metrics, which pages do not need, are left in the table."""
+    return ModelVersion.objects.defer("metrics", "config", "preprocessing").active()
+
+
+def can_lean(version: ModelVersion | None = None) -> bool:
+    """Whether results of a version (the active one by default) can lean towards an aspect and be explained.
+
+    Where it can't, ``SearchOptions.lean`` is ignored and every ``explanation`` is None.
+    """
+    version = version or searched_version()
+    return version is not None and aspects.has_aspects(version)
+
+
+def similar_products(
+    product: models.Model,
+    limit: int = 8,
+    among: QuerySet | None = None,
+    *,
+    version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
+) -> list[models.Model]:
+    """Products that look like ``product``, best first.
+
+    Args:
+        product: an instance of the product model.
+        limit: how many; that many come back whenever so many others are embedded in ``among`` that are no variants of
+            each other. Options come with a limit of their own.
+        among: queryset of the products that may be returned; what the ``PRODUCTS`` setting says by default.
+        version: model version to search with; the active one by default.
+        options: filters, page, diversity and so on; by default what the settings say. With a ``lean`` to colour or
+            pattern the product's first photo alone is asked with.
+
+    Returns:
+        Product instances with their photos prefetched, each with
+
+        * ``similarity``: cosine of the two most similar photos, -1 to 1, whatever the ranking added to it; with
+          ``options.lean`` the cosine with the leaned query; None for a pinned product that has no embedding;
+        * ``similar_image_id``: key of the photo that is most similar, or None;
+        * ``pinned``: whether a merchandising rule has put it into its place;
+        * ``explanation``: an :class:`~shop_similarity.search.aspects.Explanation` of the similarity with
+          ``options.explain`` and a version that can explain, else None.
+
+        While the product has no embedding, or nothing reaches ``MIN_SIMILARITY``, pinned products alone, or nothing.
+        Products that share the product's category come first where they are nearly as similar, see ``CATEGORY_BOOST``.
+
+    Raises:
+        ValueError: ``limit`` is negative, ``among`` is a queryset of another model, or the filters name what can't be.
+    """
+    options = options or SearchOptions(limit=limit)
+    version = version or searched_version()
+    allowed = allowed_products(among, options)
+    if version is None or product.pk is None:
+        return []
+    return load(find_similar(product, version, allowed, options), allowed)
+
+
+def similar_to_several(
+    products: Sequence[models.Model],
+    limit: int = 8,
+    among: QuerySet | None = None,
+    *,
+    version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
+) -> list[models.Model]:
+    """Products that look like several products at once, such as those in a basket, best first.
+
+    A product's similarity is the mean, over the products asked with, of the cosine of the two most similar photos, so
+    that one that is a little like everything stands beside one that is much like a single thing. Of many products the
+    last 20 count. Products without an embedding are passed over; rules of each of them apply.
+
+    Args:
+        products: instances of the product model, those put in last at the end; they are not found themselves.
+        limit, among, version, options: as for :func:`similar_products`.
+
+    Returns:
+        Product instances as :func:`similar_products` returns them.
+
+    Raises:
+        ValueError: as :func:`similar_products`.
+    """
+    options = of_products(options or SearchOptions(limit=limit))
+    version = version or searched_version()
+    allowed = allowed_products(among, options)
+    by_key = {product.pk: product for product in products if product.pk is not None}
+    if version is None or not by_key:
+        return []
+    several = list(by_key.values())
+    places = _find(version, Query.of_products(version, several), allowed, options, asked=several)
+    return load(places, allowed)
+
+
+def search_by_vector(
+    vector: Sequence[float] | np.ndarray,
+    limit: int = 8,
+    among: QuerySet | None = None,
+    exclude: Collection[Any] = (),
+    *,
+    version: ModelVersion | None = None,
+    options: SearchOptions | None = None,
+) -> list[models.Model]:
+    """Products that look like what a vector was made of, best first. Rules for all products apply.
+
+    Args:
+        vector: (4096,) embedding by the same model version.
+        limit, among, version, options: as for :func:`similar_products`.
+        exclude: keys of products to leave out.
+
+    Returns:
+        Product instances as :func:`similar_products` returns them.
+
+    Raises:
+        ValueError: the vector has another length, is not finite or is zero; or as :func:`similar_products`.
+    """
+    options = options or SearchOptions(limit=limit)
+    version = version or searched_version()
+    allowed = allowed_products(among, options)
+    if version is None:
+        return []
+    return load(_find(version, Query.of_vector(vector), allowed, options, exclude=exclude), allowed)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A product of a result, by key, with what its instance is told.
+
+    Attributes:
+        product_id: its primary key.
+        similarity, image_id: how and where it is similar; None for a pinned product without an embedding.
+        pinned: whether a rule has put it into its place.
+        explanation: what the similarity is made of, where that was asked for.
+    """
+
+    product_id: Any
+    similarity: float | None
+    image_id: Any
+    pinned: bool
+    explanation: aspects.Explanation | None = None
+
+
+def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet:
+    """The products that a search may return: ``among``, or the shop's visible ones, behind the options' filters.
+
+    Raises:
+        ValueError: ``among`` is a queryset of another model, or the filters name what can't be.
+    """
+    catalogue = get_catalogue()
+    if among is None:
+        among = catalogue.visible_products()
+    elif not issubclass(among.model, catalogue.product_model):
+        raise ValueError(f"among is a queryset of {among.model._meta.label}, not of products.")
+    return options.filters.apply(among)
+
+
+def find_similar(
+    product: models.Model, version: ModelVersion, allowed: QuerySet, options: SearchOptions
+) -> list[Found]:
+    """The result of :func:`similar_products` by key; ``allowed`` is what :func:`allowed_products` gave."""
+    options = of_products(options)
+    query = Query.of_product(version, product)
+    # Photos of one product often show it in several colours; "the same colour" means that of the one in front.
+    front = Query.of_product(version, product, photos=1) if options.lean in _OF_THE_FRONT else None
+    return _find(version, query, allowed, options, asked=[product], front=front)
+
+
+def load(found: Sequence[Found], allowed: QuerySet) -> list[models.Model]:
+    """The instances of a result, as they are in the database now; one that is no longer allowed is left out."""
+    if not found:
+        return []
+    catalogue = get_catalogue()
+    wanted = unsliced(allowed).order_by().filter(pk__in=[item.product_id for item in found])
+    by_key = {product.pk: product for product in catalogue.with_images(wanted)}
+    products = []
+    for item in found:
+        product = by_key.get(item.product_id)
+        if product is None:
+            continue
+        product.similarity = item.similarity
+        product.similar_image_id = item.image_id
+        product.pinned = item.pinned
+        product.explanation = item.explanation
+        products.append(product)
+    return products
+
+
+def of_products(options: SearchOptions) -> SearchOptions:
+    """The options as they are where products are asked with, not any vector."""
+    if options.min_similarity is None:
+        return replace(options, min_similarity=get_settings().min_similarity)
+    return options
+
+
+def _find(
+    version: ModelVersion,
+    query: Query,
+    allowed: QuerySet,
+    options: SearchOptions,
+    *,
+    asked: Sequence[models.Model] = (),
+    exclude: Collection[Any] = (),
+    front: Query | None = None,
+) -> list[Found]:
+    if options.limit == 0:
+        return []
+    keys = [product.pk for product in asked]
+    rules = rules_for(asked) if options.rules else NO_RULES
+    exclude = {*exclude, *keys, *rules.hidden_products}
+    searched = query
+    if options.lean is not None and get_settings().lean_strength and aspects.has_aspects(version):
+        vectors, parts = (front or query).fetch()
+        if front is not None and len(vectors):
+            query = front
+        elif front is not None:
+            # The first photo is not embedded yet.
+            vectors, parts = query.fetch()
+        if len(vectors):
+            leaned = aspects.lean_vectors(version, vectors, options.lean, get_settings().lean_strength)
+            searched = Query.of_vectors(leaned, parts)
+    hidden = rules.hidden()
+    scope = Scope(
+        version,
+        searched,
+        allowed,
+        exclude=exclude,
+        hidden=hidden,
+        asked=keys,
+        named=[key for key in rules.named if key not in exclude],
+        lifted=rules.lifted(),
+    )
+    ranking = Ranking(options, rules, _pinnable(rules, allowed, exclude, hidden))
+    for pool in pools(scope, options.limit):
+        ranking.extend(pool)
+        if ranking.is_complete:
+            break
+    places = ranking.page()
+    explanations = _explanations(version, query, places) if options.explain else {}
+    return [
+        Found(
+            place.product_id,
+            place.match and place.match.similarity,
+            place.match and place.match.image_id,
+            place.pinned,
+            explanations.get(place.match and place.match.image_id),
+        )
+        for place in places
+    ]
+
+
+def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden: QuerySet | None) -> set[Any]:
+    """Keys of the pinned products that may be shown, embedded or not."""
+    pinned = [pin.product_id for pin in rules.pins if pin.product_id is not None and pin.product_id not in exclude]
+    if not pinned:
+        return set()
+    products = unsliced(allowed).order_by().filter(pk__in=pinned)
+    if hidden is not None:
+        products = products.exclude(pk__in=hidden.values("pk"))
+    return set(products.values_list("pk", flat=True))
+
+
+def _explanations(version: ModelVersion, query: Query, places: Sequence[Place]) -> dict[Any, aspects.Explanation]:
+    """What the similarities are made of, by key of the photo that was found."""
+    field = Embedding._meta.get_field("image_id")
+    using = router.db_for_read(Embedding)
+    images = [place.match.image_id for place in places if place.match is not None]
+    if not images or not aspects.has_aspects(version):
+        return {}
+    with connections[using].cursor() as cursor:
+        cursor.execute(
+            f"SELECT true, NULL, halfvec_send(vector) FROM ({query.sql}) asked UNION ALL "
+            f"SELECT false, image_id, halfvec_send(vector) FROM {Embedding._meta.db_table} "
+            f"WHERE version_id = {int(version.pk)} AND image_id = ANY(%s)",
+            [*query.parameters, [field.get_db_prep_value(key, connections[using]) for key in images]],
+        )
+        rows = cursor.fetchall()
+    asked = vectors_from([row[2] for row in rows if row[0]])
+    found = [(field.to_python(row[1]), row[2]) for row in rows if not row[0]]
+    explained = aspects.explain(version, asked, vectors_from([sent for _, sent in found]))
+    return {key: explanation for (key, _), explanation in zip(found, explained, strict=True)}

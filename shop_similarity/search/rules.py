@@ -1,0 +1,141 @@
+"""The merchandiser's rules as a search applies them: what is pinned where, what is hidden, what is worth more.
+
+One query per search reads the rules that concern it, so that a change counts from the next page on, in every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db import models
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Cast
+
+from ..catalogue import get_catalogue
+from ..catalogue.field_paths import parsed, setting_path
+from ..models import MerchandisingRule
+from .candidates import Candidate
+
+# More rules for one list than anybody can mean; the most specific ones count.
+_MOST = 500
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A product, or the most similar one of a category, at a position (1 is the first) or at the first free one."""
+
+    product_id: Any
+    category: str
+    position: int | None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the rules in force say about one list.
+
+    Attributes:
+        pins: in the order in which they get their positions: those of a product before those of a category before
+            those for everything, newer ones first.
+        hidden_products, hidden_categories: what is never shown, pinned or not.
+        product_boosts, category_boosts: what is added to the similarity in the ranking; several add up.
+    """
+
+    pins: tuple[Pin, ...] = ()
+    hidden_products: frozenset[Any] = frozenset()
+    hidden_categories: frozenset[str] = frozenset()
+    product_boosts: dict[Any, float] = field(default_factory=dict)
+    category_boosts: dict[str, float] = field(default_factory=dict)
+
+    def boost(self, candidate: Candidate) -> float:
+        """What is added to a candidate's similarity."""
+        return self.product_boosts.get(candidate.product_id, 0.0) + sum(
+            self.category_boosts.get(category, 0.0) for category in candidate.categories
+        )
+
+    @property
+    def named(self) -> list[Any]:
+        """Products that have to be compared however far away they are."""
+        pinned = [pin.product_id for pin in self.pins if pin.product_id is not None]
+        return list(dict.fromkeys([*pinned, *(key for key, boost in self.product_boosts.items() if boost > 0)]))
+
+    def lifted(self) -> QuerySet | None:
+        """Products of the categories that may rise from further down."""
+        return _of_categories(
+            [pin.category for pin in self.pins if pin.category]
+            + [category for category, boost in self.category_boosts.items() if boost > 0]
+        )
+
+    def hidden(self) -> QuerySet | None:
+        """Products of the hidden categories."""
+        return _of_categories(self.hidden_categories)
+
+
+NO_RULES = Rules()
+
+
+def relevant_rules(products: Sequence[models.Model]) -> QuerySet:
+    """The rules in force for the look-alikes of these products: theirs, their categories' and those for all."""
+    place = Q(product_id__isnull=True, category="")
+    keys = [product.pk for product in products]
+    if keys:
+        place |= Q(product_id__in=keys)
+        path = setting_path("category")
+        if path is not None:
+            categories = (
+                get_catalogue()
+                .all_products()
+                .filter(pk__in=keys, **{f"{path.path}__isnull": False})
+                .order_by()
+                .annotate(shop_similarity_category=Cast(F(path.path), models.TextField()))
+                .values("shop_similarity_category")
+            )
+            place |= Q(product_id__isnull=True, category__in=categories) & ~Q(category="")
+    return MerchandisingRule.objects.in_force().filter(place)
+
+
+def rules_for(products: Sequence[models.Model]) -> Rules:
+    """The rules in force for the look-alikes of these products together; of none, those for all products."""
+    rows = list(
+        relevant_rules(products)
+        .order_by()
+        .values_list(
+            "kind", "product_id", "category", "target_product_id", "target_category", "position", "boost",
+            "updated_at", "pk",
+        )[:_MOST]
+    )  # fmt: skip
+    if not rows:
+        return NO_RULES
+    # Newest first, then, the sort being stable, the most specific first.
+    rows.sort(key=lambda row: (row[7], row[8]), reverse=True)
+    rows.sort(key=lambda row: (row[1] is None, row[2] == ""))
+    pins: dict[Any, Pin] = {}
+    hidden_products, hidden_categories = set(), set()
+    product_boosts: dict[Any, float] = {}
+    category_boosts: dict[str, float] = {}
+    kinds = MerchandisingRule.Kind
+    for kind, _product, _category, target, target_category, position, boost, _time, _pk in rows:
+        if kind == kinds.HIDE:
+            hidden_products.add(target) if target is not None else hidden_categories.add(target_category)
+        elif kind == kinds.PIN:
+            pins.setdefault((target, target_category), Pin(target, target_category, position))
+        elif boost and target is not None:
+            product_boosts[target] = product_boosts.get(target, 0.0) + boost
+        elif boost:
+            category_boosts[target_category] = category_boosts.get(target_category, 0.0) + boost
+    shown = tuple(
+        pin
+        for pin in pins.values()
+        if pin.product_id not in hidden_products and (not pin.category or pin.category not in hidden_categories)
+    )
+    return Rules(shown, frozenset(hidden_products), frozenset(hidden_categories), product_boosts, category_boosts)
+
+
+def _of_categories(texts: Sequence[str] | frozenset[str]) -> QuerySet | None:
+    path = setting_path("category")
+    # What can't be a category of this shop is one that it has no longer.
+    values = parsed(path, sorted(set(texts))) if path is not None and texts else []
+    if not values:
+        return None
+    return get_catalogue().all_products().filter(**{f"{path.path}__in": values})

@@ -1,0 +1,94 @@
+"""The widget alone, as a piece of HTML that a page loads after itself, or as a page of its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.template.loader import render_to_string
+from django.utils.cache import get_conditional_response, patch_cache_control
+from django.utils.http import quote_etag
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from ..catalogue import get_catalogue
+from ..conf import get_settings
+from .choices import choices_of
+from .context import Address, frame, widget_context
+from .experiment_arms import experiment_for
+from .options import WidgetOptions
+
+
+@require_safe
+def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
+    """Look-alikes of one product.
+
+    Parameters of the address: ``options``, as the tag signs them; ``limit``, ``layout`` and ``heading_level``, for
+    hosts that write the address themselves; the shopper's choices, see :mod:`shop_similarity.storefront.choices`; and
+    ``page=1`` for a whole page, which is where links without JavaScript lead.
+
+    404 where the shop does not show the product; 400 with a sentence where a parameter is wrong.
+    """
+    product = visible_product(pk)
+    try:
+        options = _options(request)
+    except ValueError as error:
+        return _refusal(str(error))
+    choices, errors = choices_of(request.GET, options)
+    if errors:
+        return _refusal(" ".join(f"{name}: {sentence}" for name, sentence in errors.items()))
+    address = Address.of_fragment(product, options)
+    context = widget_context(product, options, choices, request=request, address=address)
+    if request.GET.get("page"):
+        context = context or {**frame(product, options, choices, version=None, address=address), "cards": None}
+        template = "shop_similarity/similar_products_page.html"
+    else:
+        template = options.template_name if context else "shop_similarity/similar_products_none.html"
+    response = HttpResponse(render_to_string(template, context, request))
+    response.headers["X-Robots-Tag"] = "noindex"
+    return _cached(request, response, has_token=bool(context and context.get("token")))
+
+
+def _options(request: HttpRequest) -> WidgetOptions:
+    options = WidgetOptions.of_signed(request.GET.get("options", ""))
+    plain = {name: request.GET[name] for name in ("limit", "layout", "heading_level") if name in request.GET}
+    return replace(options, **plain) if plain else options
+
+
+def _refusal(sentence: str) -> HttpResponse:
+    return HttpResponseBadRequest(sentence, content_type="text/plain; charset=utf-8")
+
+
+def _cached(request: HttpRequest, response: HttpResponse, has_token: bool) -> HttpResponse:
+    if has_token:
+        # Two shoppers with one token would count as one, and so would two views of one shopper.
+        patch_cache_control(response, private=True, no_store=True)
+        return response
+    in_experiment = experiment_for(request) is not None
+    patch_cache_control(
+        response, **{"private" if in_experiment else "public": True}, max_age=get_settings().widget_cache_seconds
+    )
+    # No part of security: a short name of the content.
+    digest = hashlib.sha256(response.content).hexdigest()[:32]
+    response.headers["ETag"] = quote_etag(digest)
+    return get_conditional_response(request, etag=response.headers["ETag"], response=response)
+
+
+def visible_product(pk: Any) -> models.Model:
+    """The product with this key.
+
+    Raises:
+        Http404: there is none, or the shop does not show it.
+    """
+    visible = get_catalogue().visible_products()
+    try:
+        product = visible.filter(pk=visible.model._meta.pk.to_python(pk)).first()
+    except (ValidationError, ValueError, OverflowError):
+        product = None
+    if product is None:
+        raise Http404(_("There is no such product."))
+    return product

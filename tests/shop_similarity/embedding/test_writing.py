@@ -1,0 +1,157 @@
+"""Writing embeddings, and what may happen to a photo while it is embedded."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from django.db import connection, connections
+
+from catalog.models import ProductPhoto
+from shop_similarity.catalogue import ImageRow
+from shop_similarity.embedding import outbox
+from shop_similarity.embedding.writing import Embedded, write_embeddings
+from shop_similarity.models import Embedding, OutboxEntry
+from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version
+from tests.vectors import random_vectors
+
+DIGEST = "a" * 64
+
+
+def _item(photo: ProductPhoto, vector, digest: str = DIGEST, claim: outbox.Claim | None = None) -> Embedded:
+    row = ImageRow(photo.pk, photo.product_id, photo.file.name)
+    return Embedded(claim or outbox.Claim(photo.pk, (), 1), row, "10:1.5", digest, vector)
+
+
+@pytest.mark.django_db
+def test_vector_code_and_hash_are_stored_and_the_entry_removed():
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    outbox.enqueue(version.pk, [ImageRow(photo.pk, photo.product_id, photo.file.name)])
+    (claim,) = outbox.claim(version.pk, 1, "w")
+    vector = random_vectors(1)[0]
+    result = write_embeddings(version.pk, [_item(photo, vector, claim=claim)])
+    assert len(result.written) == 1
+    stored = Embedding.objects.defer(None).get()
+    assert np.allclose(stored.vector, vector, atol=1e-3)
+    signs = "".join("1" if value > 0 else "0" for value in np.float16(vector))
+    assert str(stored.code) == signs
+    assert (stored.content_sha256, stored.file_mark, stored.product_id) == (DIGEST, "10:1.5", photo.product_id)
+    assert not OutboxEntry.objects.exists()
+
+
+@pytest.mark.django_db
+def test_list_queries_leave_the_vectors_in_the_table(django_assert_num_queries):
+    version = make_version()
+    photos = make_photos_without_files([make_product()], 3)
+    write_embeddings(version.pk, [_item(p, v, f"{p.pk:064}") for p, v in zip(photos, random_vectors(3), strict=True)])
+    with django_assert_num_queries(1) as captured:
+        rows = list(Embedding.objects.all())
+    assert '"vector"' not in captured.captured_queries[0]["sql"]
+    assert len(rows) == 3
+
+
+@pytest.mark.django_db
+def test_writing_again_replaces():
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    first, second = random_vectors(2)
+    write_embeddings(version.pk, [_item(photo, first)])
+    write_embeddings(version.pk, [_item(photo, second, "b" * 64)])
+    stored = Embedding.objects.defer(None).get()
+    assert np.allclose(stored.vector, second, atol=1e-3)
+    assert stored.content_sha256 == "b" * 64
+
+
+@pytest.mark.django_db
+def test_same_bytes_are_copied_within_a_batch_and_from_before():
+    version, other = make_version(), make_version("other", state="candidate")
+    photos = make_photos_without_files([make_product(), make_product(), make_product()])
+    vector = random_vectors(1)[0]
+    assert len(write_embeddings(version.pk, [_item(photos[0], vector), _item(photos[1], None)]).written) == 2
+    assert len(write_embeddings(version.pk, [_item(photos[2], None)]).written) == 1
+    # A vector of another version is of no use.
+    result = write_embeddings(other.pk, [_item(photos[2], None)])
+    assert (len(result.written), len(result.again)) == (0, 1)
+    stored = {tuple(row.vector) for row in Embedding.objects.defer(None)}
+    assert len(stored) == 1
+    assert Embedding.objects.filter(version=version).count() == 3
+
+
+@pytest.mark.django_db
+def test_photo_deleted_or_changed_while_it_was_embedded():
+    version = make_version()
+    deleted, renamed, moved, kept = make_photos_without_files([make_product()], 4)
+    items = [
+        _item(p, v, f"{p.pk:064}") for p, v in zip([deleted, renamed, moved, kept], random_vectors(4), strict=True)
+    ]
+    ProductPhoto.objects.filter(pk=deleted.pk)._raw_delete("default")
+    ProductPhoto.objects.filter(pk=renamed.pk).update(file="other.jpg")
+    ProductPhoto.objects.filter(pk=moved.pk).update(product=make_product())
+    result = write_embeddings(version.pk, items)
+    assert [item.row.image_id for item in result.gone] == [deleted.pk]
+    assert [item.row.image_id for item in result.again] == [renamed.pk, moved.pk]
+    assert list(Embedding.objects.values_list("image_id", flat=True)) == [kept.pk]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("vector", [np.ones(5), np.full(4096, np.nan)], ids=["length", "not a number"])
+def test_unusable_vectors_are_refused(vector):
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    with pytest.raises(ValueError, match=r"4096 finite numbers"):
+        write_embeddings(version.pk, [_item(photo, vector)])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_photo_that_another_transaction_is_deleting_is_left_for_later():
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    results = []
+
+    def work() -> None:
+        try:
+            results.append(write_embeddings(version.pk, [_item(photo, random_vectors(1)[0])]))
+        finally:
+            connections.close_all()
+
+    connection.set_autocommit(False)
+    try:
+        ProductPhoto.objects.filter(pk=photo.pk)._raw_delete("default")
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+        assert not thread.is_alive()
+        connection.commit()
+    finally:
+        connection.set_autocommit(True)
+    assert len(results[0].again) == 1
+    assert not Embedding.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_that_write_the_same_photo_leave_one_row():
+    version = make_version()
+    photos = make_photos_without_files([make_product()], 8)
+    items = [_item(p, v, f"{p.pk:064}") for p, v in zip(photos, random_vectors(8), strict=True)]
+    barrier = threading.Barrier(4)
+    errors = []
+
+    def work(order) -> None:
+        try:
+            barrier.wait()
+            for _ in range(5):
+                write_embeddings(version.pk, order)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work, args=(order,)) for order in (items, items[::-1], items, items[::-1])]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert Embedding.objects.count() == 8

@@ -1,0 +1,372 @@
+"""train_mildnet from a CSV to a stored version, with a small network, drawn photos and a real Postgres."""
+
+import io
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+
+from shop_similarity.models import ModelVersion, OutboxEntry
+from shop_similarity.training.learning.loop import read_history
+from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.versions.loading import load_version
+from tests.shop_similarity.drawn_photos import product_photo
+from tests.shop_similarity.factories import add_photo, make_product, make_version
+from tests.training.drawn_triplets import write_photos, write_triplets
+from tests.training.small_run import figures
+from tests.training.versions.test_first_version import SmallBackbone, storages_in_tmp  # noqa: F401
+
+SMALL = ("width=0.125", "embedding_dim=4096")
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A backbone of 32 pixels and an eighth of the filters, with seeded weights."""
+    from shop_similarity.training.heads import recipe
+    from shop_similarity.training.networks.backbones import weights
+
+    monkeypatch.setattr(weights, "find_weights", lambda *args, **kwargs: SmallBackbone())
+    chosen = recipe.RECIPES["mildnet"]
+    small = recipe.Recipe(chosen.architecture, chosen.config, chosen.tap_trust, Preprocessing(size=32))
+    monkeypatch.setitem(recipe.RECIPES, "mildnet", small)
+    # Validation shows other things than training here, and is to profit all the same.
+    monkeypatch.setattr(recipe, "GUARD", 0)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn")
+    names = write_photos(folder / "photos", colours=6, kinds=4, seeds=2)
+    held = {name: names.pop(name) for name in sorted(names)[:2]}
+    write_triplets(folder / "train.csv", names, 120)
+    write_triplets(folder / "validation.csv", held, 40)
+    return folder
+
+
+@pytest.fixture
+def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
+    def run(*arguments, csv=drawn / "train.csv", images=drawn / "photos", folder=tmp_path / "run", **options):
+        call_command(
+            "train_mildnet",
+            *(["--triplets", str(csv), "--images", str(images)] if csv else []),
+            *(["--validation", str(drawn / "validation.csv")] if csv and options.pop("validate", True) else []),
+            *[part for pair in SMALL for part in ("--config", pair)],
+            *(["--run", str(folder)] if folder else []),
+            *(
+                "--batch-size",
+                "16",
+                "--learning-rate",
+                "0.003",
+                "--precision",
+                "float32",
+                "--cache",
+                str(tmp_path / "c"),
+            ),
+            "--no-aspects",
+            *arguments,
+            verbosity=options.pop("verbosity", 0),
+            **options,
+        )
+        return folder
+
+    return run
+
+
+HELP = """
+import sys
+from django.core.management import execute_from_command_line
+try:
+    execute_from_command_line(["manage.py", "train_mildnet", "--help"])
+finally:
+    print("loaded:", [name for name in ("tensorflow", "keras", "matplotlib") if name in sys.modules])
+"""
+
+
+def test_help_does_not_wait_for_tensorflow():
+    asked = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=120, check=True)
+    assert "--from-catalog" in asked.stdout
+    assert asked.stdout.endswith("loaded: []\n")
+
+
+def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train):
+    for colour in ("red", "green"):
+        add_photo(make_product(), product_photo("mug", colour))
+    out = io.StringIO()
+    folder = train("--epochs", "3", "--name", "autumn", verbosity=1, stdout=out)
+    version = ModelVersion.objects.get(name="autumn")
+    assert version.state == ModelVersion.State.CANDIDATE
+    assert version.weights_source == SmallBackbone.source
+    training = version.metrics["training"]
+    assert training["triplets"] == 120
+    assert training["recipe"]["loss"]["loss"] == "supcon"
+    assert len(training["data_sha256"]) == 64
+    assert version.metrics["calibration"]["photos"] > 10
+    assert version.metrics["evaluation"]["triplets"]["accuracy"] > 0.5
+    assert OutboxEntry.objects.filter(version=version).count() == 2
+    history = read_history(folder)
+    assert [record["epoch"] for record in history] == [0, 1, 2, 3]
+    assert history[3]["loss"] < history[1]["loss"]
+    assert history[3]["val_loss"] < history[0]["val_loss"]
+    for name in ("report.html", "best.weights.h5", "start.weights.h5", "tensorboard", "evaluation.json", "run.json"):
+        assert (folder / name).exists(), name
+    said = out.getvalue()
+    assert "Best epoch" in said
+    assert "will take" in said
+    # What is stored is what was measured.
+    model = load_version(version)
+    with np.load(folder / "embeddings.npz") as stored:
+        embeddings, paths = stored["embeddings"], stored["paths"]
+    from shop_similarity.training.versions.embedding_files import embed_files
+
+    again = embed_files(model, list(paths), Preprocessing.from_dict(version.preprocessing))
+    assert np.abs(again - embeddings).max() < 2e-3
+
+
+def test_a_run_that_was_stopped_goes_on_and_is_stored(train, monkeypatch, tmp_path):
+    from shop_similarity.training.learning.watcher import ProgressWatcher
+
+    whole = read_history(train("--epochs", "3", "--no-store", folder=tmp_path / "whole"))
+    told = ProgressWatcher.step
+
+    def interrupted(self, epoch, number, result, learning_rate):
+        told(self, epoch, number, result, learning_rate)
+        if number == 11:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressWatcher, "step", interrupted)
+    with pytest.raises(CommandError, match=r"Stopped in epoch 2 after 3 of 8 steps.*--resume") as stopped:
+        train("--epochs", "3", "--name", "went-on")
+    assert stopped.value.returncode == 130
+    monkeypatch.setattr(ProgressWatcher, "step", told)
+    assert not ModelVersion.objects.exists()
+    call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
+    assert figures(read_history(tmp_path / "run")) == figures(whole)
+    assert ModelVersion.objects.get().name == "went-on"
+    with pytest.raises(CommandError, match="holds a run already"):
+        train("--epochs", "3")
+
+
+def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatch, tmp_path):
+    from shop_similarity.training.photos.feature_cache import FeatureCache
+
+    def stopped(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureCache, "fill", stopped)
+        with pytest.raises(CommandError, match=r"What was computed is kept.*--resume") as told:
+            train("--epochs", "1", "--no-store")
+    assert told.value.returncode == 130
+    assert not (tmp_path / "run" / "start.weights.h5").exists()
+    call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
+    assert len(read_history(tmp_path / "run")) == 2
+    assert not ModelVersion.objects.exists()
+
+
+def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(train, drawn, tmp_path):
+    first = train("--epochs", "2", "--name", "first")
+    folder = train(
+        "--fine-tune",
+        "first",
+        "--mix",
+        str(drawn / "validation.csv"),
+        "--mix-share",
+        "0.25",
+        "--epochs",
+        "1",
+        "--name",
+        "second",
+        "--train",
+        "block5",
+        folder=tmp_path / "second",
+    )
+    best = min(read_history(first), key=lambda record: -record["val_accuracy"])
+    assert read_history(folder)[0]["val_accuracy"] == pytest.approx(best["val_accuracy"], abs=0.03)
+    record = json.loads((folder / "run.json").read_text())
+    assert record["started_from"] == "first"
+    assert record["data"]["old"]["triplets"] == 40
+    version = ModelVersion.objects.get(name="second")
+    assert version.config["frozen_through"] == "block4_pool"
+    assert version.metrics["training"]["fine_tuned_from"] == "first"
+    with pytest.raises(CommandError, match="no model version third"):
+        train("--fine-tune", "third", folder=tmp_path / "third")
+
+
+def test_a_head_is_guarded_unless_that_is_declined_and_can_be_fine_tuned(train, drawn, tmp_path, monkeypatch):
+    from shop_similarity.training.heads import recipe
+
+    monkeypatch.setattr(recipe, "GUARD", 6)
+    train("--config", "guard=0", "--epochs", "1", "--name", "plain")
+    seen = ["--validation", str(drawn / "train.csv"), "--fine-tune", "plain"]
+    train(*seen, "--epochs", "2", "--name", "guarded", folder=tmp_path / "guarded")
+    plain, guarded = (load_version(ModelVersion.objects.get(name=name)) for name in ("plain", "guarded"))
+    assert "change" not in [layer.name for layer in plain.layers]
+    # What the version gave is kept for unfamiliar photos; what training added stands beside it.
+    assert np.array_equal(
+        plain.get_layer("embedding").get_weights()[0], guarded.get_layer("embedding").get_weights()[0]
+    )
+    assert np.abs(guarded.get_layer("change").get_weights()[0]).max() > 0
+    train("--fine-tune", "guarded", "--train", "block5", "--epochs", "1", "--name", "again", folder=tmp_path / "again")
+    assert ModelVersion.objects.get(name="again").config["guard"] == 6
+    with pytest.raises(CommandError, match="guarded can't be fine-tuned as it is configured now"):
+        train("--fine-tune", "guarded", "--config", "guard=0", folder=tmp_path / "never")
+
+
+def test_a_backbone_s_last_block_is_trained_from_a_calibrated_head(train, tmp_path):
+    folder = train("--train", "block5", "--epochs", "2", "--views", "1", "--name", "deep")
+    version = ModelVersion.objects.get(name="deep")
+    assert version.metrics["calibration"]["photos"] > 10
+    assert version.config["frozen_through"] == "block4_pool" and not version.config["guard"]
+    assert json.loads((folder / "run.json").read_text())["setup"]["calibrated"]
+    assert read_history(folder)[2]["loss"] < read_history(folder)[1]["loss"]
+
+
+@pytest.mark.slow
+def test_views_twins_instances_and_bystanders_go_together(train, drawn, tmp_path):
+    strangers = tmp_path / "strangers"
+    write_photos(strangers, colours=2, kinds=2, seeds=1)
+    (strangers / "text.txt").write_text("no photo")
+    folder = train(
+        *("--views", "2", "--augmentation", "rotation=10", "--twins", "--per-instance", "3", "--no-store"),
+        *("--anchor", "5", "--bystanders", str(strangers), "--bystanders-per-batch", "3", "--epochs", "1"),
+        *("--loss", "infonce", "--temperature", "0.1"),
+    )
+    setup = json.loads((folder / "run.json").read_text())["setup"]
+    assert setup["sampling"]["views"] == 2
+    assert setup["augmentation"]["rotation"] == 10
+    assert setup["training"]["loss_options"] == {"temperature": 0.1}
+    assert len(read_history(folder)) == 2
+
+
+def test_photos_read_anew_are_augmented(train, tmp_path):
+    folder = train("--no-cache", "--epochs", "1", "--no-store", "--frozen-through", "block4_pool", "--no-calibrate")
+    setup = json.loads((folder / "run.json").read_text())["setup"]
+    assert setup["augmentation"] is not None
+    assert not setup["cached"] and not setup["calibrated"]
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_report_is_written_anew(train, tmp_path):
+    folder = train("--epochs", "1", "--no-store")
+    (folder / "report.html").unlink()
+    call_command("train_mildnet", "--report-only", str(folder), verbosity=0)
+    assert "validation" in (folder / "report.html").read_text().lower()
+    with pytest.raises(CommandError, match="no training run in"):
+        call_command("train_mildnet", "--report-only", str(tmp_path), verbosity=0)
+    with pytest.raises(CommandError, match="no training run in"):
+        call_command("train_mildnet", "--resume", str(tmp_path), verbosity=0)
+
+
+def test_data_that_has_changed_since_is_told(train, drawn, tmp_path):
+    shutil.copytree(drawn / "photos", tmp_path / "photos")
+    folder = train("--epochs", "1", "--no-store", images=tmp_path / "photos")
+    photo = next((tmp_path / "photos").glob("*.jpg"))
+    photo.write_bytes(product_photo("mug", "red", size=(40, 40)))
+    with pytest.raises(CommandError, match="have changed since it began"):
+        call_command("train_mildnet", "--resume", str(folder), verbosity=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("a.jpg,b.jpg\nb.jpg,a.jpg\n", "2 columns instead of 3"),
+        ("a.jpg,a.jpg,b.jpg\n", "the query is its own positive"),
+        ("a.jpg,b.jpg,gone.jpg\n", r"gone\.jpg"),
+        ("a.jpg,b.jpg,text.jpg\n", r"text\.jpg"),
+        ("a.jpg,b.jpg,cut.jpg\n", r"cut\.jpg"),
+    ],
+)
+def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, message):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, colour in (("a.jpg", "red"), ("b.jpg", "green")):
+        (photos / name).write_bytes(product_photo("mug", colour))
+    (photos / "text.jpg").write_text("this is no photo")
+    (photos / "cut.jpg").write_bytes(product_photo("mug", "black")[:300])
+    csv = tmp_path / "triplets.csv"
+    csv.write_text(content)
+    with pytest.raises(CommandError, match=message):
+        train(csv=csv, images=photos)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--loss", "hinge"], "no loss 'hinge'"),
+        (["--loss", "triplet", "--temperature", "0.1"], "triplet has no option temperature"),
+        (["--loss", "contrastive-margins", "--margin", "1"], "takes 2 numbers"),
+        (["--train", "block9"], "--train must be head, all or one of"),
+        (["--config", "embedding_dim=64"], "embeddings of 4096 numbers"),
+        (["--config", "colour=1"], "Unknown MILDNet option"),
+        (["--architecture", "resnet"], "Unknown architecture"),
+        (["--learning-rate", "0"], "learning_rate must be above 0"),
+        (["--validation", "gone.csv"], "gone.csv"),
+        (["--retrieval", "gone"], "no folder gone"),
+        (["--monitor", "recall_at_1"], "--retrieval"),
+        (["--from-catalog"], "Name one source"),
+        (["--miner", "hard"], "takes no miner"),
+        (["--twins", "--views", "0"], "two different views"),
+    ],
+)
+def test_wrong_options_are_told(train, tmp_path, arguments, message):
+    with pytest.raises(CommandError, match=message):
+        train(*arguments)
+    assert not ModelVersion.objects.exists()
+    # Before anything was computed.
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_taken_name_is_told_at_once(train):
+    make_version(name="taken")
+    with pytest.raises(CommandError, match="taken already"):
+        train("--name", "taken")
+
+
+@pytest.mark.slow
+def test_the_shop_s_own_products_can_be_trained_on(train):
+    from tests.shop_similarity.drawn_photos import products
+
+    for drawn_product in products(40):
+        product = make_product()
+        for seed in (0, 1):
+            add_photo(product, drawn_product.photo(seed=seed), f"{drawn_product.name}-{seed}.jpg")
+    folder = train("--from-catalog", "--epochs", "1", "--name", "own", csv=None)
+    assert len(read_history(folder)) == 2
+    assert ModelVersion.objects.get(name="own").metrics["training"]["triplets"] > 20
+
+
+@pytest.mark.slow
+def test_a_better_version_asks_for_its_turn(train, drawn, tmp_path):
+    names = sorted(path.name for path in (drawn / "photos").glob("*.jpg"))
+    folder = tmp_path / "retrieval"
+    folder.mkdir()
+    lines = [f"{number},{name}" for number, name in enumerate(names)]
+    (folder / "queries.csv").write_text("\n".join(["query_id,image", *lines]))
+    (folder / "gallery.csv").write_text("\n".join(["gallery_id,image", *lines]))
+    qrels = [
+        f"{one},{other},2"
+        for one, name in enumerate(names)
+        for other, found in enumerate(names)
+        if one != other and name.split("-")[0] == found.split("-")[0]
+    ]
+    (folder / "qrels.csv").write_text("\n".join(["query_id,gallery_id,relevance", *qrels]))
+    retrieval = ("--retrieval", str(folder), "--monitor", "mean_average_precision", "--activate")
+    train("--epochs", "1", *retrieval, "--learning-rate", "1e-9", "--name", "start")
+    assert ModelVersion.objects.active().name == "start"
+    train("--epochs", "4", *retrieval, "--name", "trained", folder=tmp_path / "two")
+    version = ModelVersion.objects.get(name="trained")
+    assert version.activation_requested_at is not None
+    # The same again is no better.
+    with pytest.raises(CommandError, match="not activated"):
+        train("--epochs", "1", *retrieval, "--learning-rate", "1e-9", "--name", "again", folder=tmp_path / "three")
+    assert ModelVersion.objects.get(name="again").state == ModelVersion.State.CANDIDATE

@@ -1,0 +1,177 @@
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shop_similarity.training.triplets import building
+from shop_similarity.training.triplets.building import ProductPhoto, build_triplets
+from shop_similarity.training.triplets.parting import split
+from shop_similarity.training.triplets.table import TripletError
+
+
+def photos(sizes, views=2, styles=6, seed=0):
+    """Products of categories "0", "1", ...: of each size many, ``styles`` looks to a category, each in some products.
+
+    Names are category/product/view; product p of a category has style p % styles.
+    """
+    generator = np.random.default_rng(seed)
+    made = []
+    for category, size in enumerate(sizes):
+        looks = generator.standard_normal((styles, 32))
+        for product in range(size):
+            for view in range(views):
+                vector = looks[product % styles] + 0.05 * generator.standard_normal(32)
+                made.append(
+                    ProductPhoto(
+                        f"{category}/{product}/{view}",
+                        f"{category}-{product}",
+                        str(category),
+                        vector / np.linalg.norm(vector),
+                    )
+                )
+    return made
+
+
+def parts(triplets):
+    """(rows, 3) of (category, product, view) as integers."""
+    return np.array([[triplets.images[place].split("/") for place in row] for row in triplets.rows]).astype(int)
+
+
+def test_positives_are_views_of_the_product_or_its_nearest_in_the_category():
+    triplets = build_triplets(photos([60, 60]), Path("/x"), 600)
+    assert len(triplets) == 600
+    found = parts(triplets)
+    same_product = (found[:, 0, :2] == found[:, 1, :2]).all(axis=1)
+    assert np.array_equal(same_product, triplets.positive_type == "instance_view")
+    assert 0.3 < same_product.mean() < 0.7
+    similar = found[~same_product]
+    assert (similar[:, 0, 0] == similar[:, 1, 0]).all()
+    # Ten products of a category have the same style: the four nearest are of it.
+    assert (similar[:, 0, 1] % 6 == similar[:, 1, 1] % 6).all()
+    assert (triplets.rows[:, 0] != triplets.rows[:, 1]).all()
+
+
+def test_negatives_are_of_the_kind_they_say_and_never_among_the_nearest():
+    triplets = build_triplets(photos([60, 60]), Path("/x"), 600)
+    found = parts(triplets)
+    in_class = found[:, 0, 0] == found[:, 2, 0]
+    assert np.array_equal(in_class, triplets.in_class())
+    assert np.array_equal(~in_class, triplets.out_of_class())
+    counts = Counter(triplets.negative_type.tolist())
+    assert set(counts) == {"in_class", "in_class_hard", "out_of_class"}
+    assert all(0.2 < count / 600 < 0.5 for count in counts.values())
+    # The nearest twelve are the nine others of the style and three more.
+    assert (found[in_class][:, 0, 1] % 6 != found[in_class][:, 2, 1] % 6).all()
+
+
+def test_hard_negatives_score_higher_than_the_others():
+    made = photos([80, 80])
+    vectors = {photo.name: photo.vector for photo in made}
+    triplets = build_triplets(made, Path("/x"), 1_000)
+    scores = np.array(
+        [vectors[triplets.images[query]] @ vectors[triplets.images[negative]] for query, _, negative in triplets.rows]
+    )
+    means = {kind: scores[triplets.negative_type == kind].mean() for kind in ("in_class_hard", "in_class")}
+    assert means["in_class_hard"] > means["in_class"] + 0.05
+
+
+def test_categories_are_balanced_as_far_as_they_have_photos():
+    triplets = build_triplets(photos([400, 60, 5]), Path("/x"), 1_000)
+    queries = Counter(parts(triplets)[:, 0, 0].tolist())
+    # Five products with two photos give 120 at most; the two others share the rest.
+    assert 0 < queries[2] <= 120
+    assert abs(queries[0] - queries[1]) < 30
+    assert sum(queries.values()) == len(triplets) > 950
+
+
+def test_small_categories_give_instances_only_and_single_photos_need_a_category():
+    made = photos([10, 60], views=2)
+    found = build_triplets(made, Path("/x"), 400)
+    small = parts(found)[:, 0, 0] == 0
+    assert set(found.positive_type[small]) == {"instance_view"}
+    one_photo = build_triplets(photos([10, 60], views=1), Path("/x"), 400)
+    assert set(one_photo.positive_type) == {"similar"}
+    assert set(parts(one_photo)[:, 0, 0].tolist()) == {1}
+
+
+def test_products_without_category_have_negatives_of_no_class():
+    made = photos([30, 60])
+    made = [p if p.category == "1" else ProductPhoto(p.name, p.product, "", p.vector) for p in made]
+    triplets = build_triplets(made, Path("/x"), 600)
+    found = parts(triplets)
+    nameless = (found[:, 0, 0] == 0) | (found[:, 2, 0] == 0)
+    assert nameless.any() and set(triplets.negative_type[nameless]) == {""}
+    assert set(triplets.positive_type[found[:, 0, 0] == 0]) == {"instance_view"}
+
+
+def test_a_shop_with_one_category_or_none_can_be_trained_on():
+    one = build_triplets(photos([60]), Path("/x"), 200)
+    assert set(one.negative_type) == {"in_class", "in_class_hard"}
+    none = [ProductPhoto(p.name, p.product, "", p.vector) for p in photos([60])]
+    assert set(build_triplets(none, Path("/x"), 200).negative_type) == {""}
+
+
+def test_look_alikes_in_another_category_are_no_negatives():
+    made = photos([60, 60])
+    # Category 2 is a sale of what category 0 sells.
+    sale = [ProductPhoto("2" + p.name[1:], "2" + p.product[1:], "2", p.vector) for p in made if p.category == "0"]
+    found = parts(build_triplets(made + sale, Path("/x"), 1_500))
+    crossed = found[((found[:, 0, 0] == 0) & (found[:, 2, 0] == 2)) | ((found[:, 0, 0] == 2) & (found[:, 2, 0] == 0))]
+    assert len(crossed) and (crossed[:, 0, 1] != crossed[:, 2, 1]).all()
+    assert (crossed[:, 0, 1] % 6 == crossed[:, 2, 1] % 6).mean() < 0.1
+
+
+def test_products_that_share_a_photo_are_one_product():
+    made = photos([60, 60])
+    twin = {"0-0": "0-1", "1-5": "1-6"}
+    made = [ProductPhoto(p.name, p.product, p.category, p.vector) for p in made] + [
+        ProductPhoto(p.name, twin[p.product], p.category, p.vector) for p in made if p.product in twin
+    ]
+    triplets = build_triplets(made, Path("/x"), 1_400)
+    for row, kind in zip(parts(triplets), triplets.positive_type, strict=True):
+        products = [f"{category}-{product}" for category, product, _ in row.tolist()]
+        joined = [{"0-1": "0-0", "1-6": "1-5"}.get(name, name) for name in products]
+        assert joined[0] != joined[2] and joined[1] != joined[2]
+        assert (joined[0] == joined[1]) == (kind == "instance_view")
+
+
+def test_placeholders_are_left_out():
+    made = photos([60, 60])
+    grey = ProductPhoto("placeholder", "", "", made[0].vector)
+    made += [ProductPhoto(grey.name, p.product, p.category, grey.vector) for p in made[::2]]
+    triplets = build_triplets(made, Path("/x"), 400)
+    assert "placeholder" not in triplets.images
+    assert len(set(triplets.query_group)) > 50
+
+
+def test_seed_and_groups():
+    one, again, other = (build_triplets(photos([60, 60]), Path("/x"), 300, seed) for seed in (1, 1, 2))
+    assert one.images == again.images and np.array_equal(one.rows, again.rows)
+    assert one.rows.shape != other.rows.shape or not np.array_equal(one.rows, other.rows)
+    for row, group, negative in zip(parts(one), one.query_group, one.negative_group, strict=True):
+        assert group == f"{row[0][0]}-{row[0][1]}" and negative == f"{row[2][0]}-{row[2][1]}"
+    result = split(one, 0.2, 0)
+    assert len(result.validation) and result.validation.in_class().any()
+
+
+def test_chunks_give_what_one_piece_gives(monkeypatch):
+    whole = build_triplets(photos([60, 60]), Path("/x"), 300)
+    monkeypatch.setattr(building, "_CHUNK", 7)
+    pieces = build_triplets(photos([60, 60]), Path("/x"), 300)
+    assert whole.images == pieces.images and np.array_equal(whole.rows, pieces.rows)
+
+
+def test_too_small_a_catalogue_is_said_with_numbers():
+    with pytest.raises(TripletError, match="at least 40 products with a usable photo of their own, and there are 12"):
+        build_triplets(photos([12]), Path("/x"))
+    with pytest.raises(TripletError, match="there are 0"):
+        build_triplets([], Path("/x"))
+    with pytest.raises(TripletError, match="no two photos that could be alike: none of its 45 products has a second"):
+        build_triplets(photos([15, 15, 15], views=1), Path("/x"))
+
+
+def test_progress_reaches_the_end():
+    seen = []
+    build_triplets(photos([60, 10]), Path("/x"), 100, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (140, 140)

@@ -1,0 +1,291 @@
+"""calibrate_mildnet and load_version with a small backbone, drawn photos and a real Postgres."""
+
+import hashlib
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import InMemoryStorage
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from PIL import Image
+
+from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
+from shop_similarity.training.heads import recipe
+from shop_similarity.training.networks.backbones.weights import random_weights
+from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.versions.first_version import FirstVersionError, make_first_version, reservoir_sample
+from shop_similarity.training.versions.loading import WeightsError, load_version
+from tests.shop_similarity.drawn_photos import product_photo, products
+from tests.shop_similarity.factories import add_photo, make_product, make_version
+
+CONFIG = {"width": 0.125, "embedding_dim": 4096}
+SIZE = Preprocessing(size=32)
+
+
+class SmallBackbone:
+    """Weights for a backbone too small for pretrained ones: seeded numbers, said to be nothing else."""
+
+    mean = (100.0, 110.0, 120.0)
+    std = (50.0, 51.0, 52.0)
+    source = "seeded numbers for a test"
+    sha256 = "0" * 64
+
+    def apply(self, model):
+        import keras
+
+        for number, layer in enumerate(model.layers):
+            if "_conv" in layer.name:
+                kernel, bias = layer.get_weights()
+                layer.set_weights([keras.initializers.HeNormal(seed=number)(kernel.shape), bias])
+
+
+@pytest.fixture
+def storages_in_tmp(settings, tmp_path):
+    def storage(name):
+        return {
+            "BACKEND": "django.core.files.storage.FileSystemStorage",
+            "OPTIONS": {"location": str(tmp_path / name)},
+        }
+
+    settings.STORAGES = settings.STORAGES | {"default": storage("media"), "shop_similarity": storage("weights")}
+    return tmp_path
+
+
+@pytest.fixture
+def shop(db, storages_in_tmp):
+    for drawn in products(12):
+        add_photo(make_product(), drawn.photo(), f"{drawn.name}.jpg")
+
+
+def make(**options):
+    return make_first_version(SmallBackbone(), config=CONFIG, preprocessing=SIZE, **options)
+
+
+def test_a_version_is_calibrated_on_the_shop_s_photos_and_stored(shop):
+    seen = []
+    version, skipped = make(progress=lambda what, done, total: seen.append((done, total)))
+    assert skipped == []
+    assert version.name == "mildnet-1"
+    assert version.state == ModelVersion.State.CANDIDATE
+    assert version.weights_source == SmallBackbone.source
+    assert version.preprocessing["mean"] == list(SmallBackbone.mean)
+    assert version.metrics["calibration"]["photos"] == 12
+    assert version.weights.name.endswith(".weights.h5")
+    with version.weights.open("rb") as file:
+        assert hashlib.sha256(file.read()).hexdigest() == version.weights_sha256
+    assert seen[-1] == (12, 12)
+
+
+def test_the_loaded_model_is_centred_on_the_shop_and_tells_its_products_apart(shop):
+    version, _ = make()
+    model = load_version(ModelVersion.objects.get(pk=version.pk))
+    preprocessing = Preprocessing.from_dict(version.preprocessing)
+    photos = [
+        preprocessing.prepare(Image.open(io.BytesIO(drawn.photo(seed=seed))))
+        for seed in (0, 1)
+        for drawn in products(12)
+    ]
+    embeddings = model(np.stack(photos)).numpy()
+    assert embeddings.shape == (24, 4096)
+    # Uncentred pooled features all have cosines near 1; centred on these photos they spread around 0.
+    cosines = embeddings[:12] @ embeddings[:12].T
+    assert abs(cosines[~np.eye(12, dtype=bool)].mean()) < 0.2
+
+
+def test_bad_photos_are_told_and_left_out(shop):
+    add_photo(make_product(), b"no photo", "text.jpg")
+    gone = add_photo(make_product(), product_photo("mug", "red"), "gone.jpg")
+    gone.file.storage.delete(gone.file.name)
+    version, skipped = make()
+    assert version.metrics["calibration"]["photos"] == 12
+    assert version.metrics["calibration"]["skipped"] == 2
+    assert all(photo.reason for photo in skipped)
+    assert any("text" in photo.file_name for photo in skipped)
+
+
+def test_one_photo_is_enough(db, storages_in_tmp):
+    add_photo(make_product(), product_photo("mug", "red"))
+    version, _ = make()
+    model = load_version(version)
+    embedding = model(np.zeros((1, 32, 32, 3), np.uint8)).numpy()
+    assert np.isfinite(embedding).all()
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_shop_without_photos_is_told_so(db, storages_in_tmp):
+    with pytest.raises(FirstVersionError, match="no photo yet"):
+        make()
+    add_photo(make_product(), b"no photo", "text.jpg")
+    with pytest.raises(FirstVersionError, match="cannot be used"):
+        make()
+    add_photo(make_product(), b"no photo either", "text.jpg")
+    with pytest.raises(FirstVersionError, match="None of the 2 photos"):
+        make()
+    assert not ModelVersion.objects.exists()
+
+
+def test_names_are_free_ones_and_taken_ones_are_refused(shop):
+    assert [make()[0].name, make()[0].name, make(name="autumn")[0].name] == ["mildnet-1", "mildnet-2", "autumn"]
+    with pytest.raises(FirstVersionError, match="autumn already"):
+        make(name="autumn")
+    assert len({version.weights.name for version in ModelVersion.objects.all()}) == 3
+
+
+def test_the_same_shop_and_seed_give_the_same_head(shop):
+    first, second = (load_version(make()[0]).get_layer("embedding").get_weights() for _ in range(2))
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(first, second, strict=True))
+
+
+def test_the_sample_is_bounded_seeded_and_fair(shop):
+    assert make(sample=5)[0].metrics["calibration"]["photos"] == 5
+    assert reservoir_sample(range(1000), 10, seed=1) == reservoir_sample(iter(range(1000)), 10, seed=1)
+    assert reservoir_sample(range(3), 10, seed=1) == [0, 1, 2]
+    counts = np.zeros(20)
+    for seed in range(2000):
+        counts[reservoir_sample(range(20), 5, seed)] += 1
+    # Each is drawn 500 times on average, with a standard deviation of 19.
+    assert np.abs(counts - 500).max() < 80
+
+
+def test_a_damaged_weights_file_is_never_opened(shop, storages_in_tmp, monkeypatch):
+    version, _ = make()
+    from pathlib import Path
+
+    path = Path(version.weights.path)
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 0xFF
+    path.write_bytes(content)
+    import keras
+
+    monkeypatch.setattr(keras.Model, "load_weights", lambda *args, **kwargs: pytest.fail("opened"))
+    with pytest.raises(WeightsError, match="sha256 differs"):
+        load_version(version)
+    path.unlink()
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_version(version)
+
+
+def test_weights_of_another_form_and_unknown_architectures_are_explained(shop):
+    version, _ = make()
+    version.config = version.config | {"embedding_dim": 128}
+    with pytest.raises(WeightsError, match="do not fit"):
+        load_version(version)
+    version.architecture = "resnet"
+    with pytest.raises(WeightsError, match="cannot be built"):
+        load_version(version)
+
+
+class RemoteStorage(InMemoryStorage):
+    """Has no path, as S3 has none, and counts what is fetched."""
+
+    opened = 0
+
+    def _open(self, name, mode="rb"):
+        self.opened += 1
+        return super()._open(name, mode)
+
+
+def test_weights_in_a_remote_storage_are_copied_once_and_the_copy_is_checked(shop, tmp_path, monkeypatch):
+    version, _ = make()
+    with version.weights.open("rb") as file:
+        content = file.read()
+    remote = RemoteStorage()
+    # Some storages rename what they store.
+    version.weights.name = remote.save("weights_x7", ContentFile(content))
+    monkeypatch.setattr(version.weights, "storage", remote)
+    expected = load_version(version).get_layer("embedding").get_weights()[0]
+    assert remote.opened == 1
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        loaded = load_version(version, cache_dir=cache)
+        assert np.array_equal(loaded.get_layer("embedding").get_weights()[0], expected)
+    assert remote.opened == 2
+    (copy,) = cache.iterdir()
+    copy.write_bytes(copy.read_bytes()[:1000])
+    load_version(version, cache_dir=cache)
+    assert remote.opened == 3
+    remote.delete(version.weights.name)
+    remote.save(version.weights.name, ContentFile(b"something else"))
+    with pytest.raises(WeightsError, match="sha256 differs"):
+        load_version(version)
+    assert [path.name for path in cache.iterdir()] == [copy.name]
+
+
+@pytest.fixture
+def small_recipe(monkeypatch):
+    """The command's own way, with the small backbone in the place of the pretrained one."""
+    for name, known in recipe.RECIPES.items():
+        monkeypatch.setitem(recipe.RECIPES, name, replace(known, config=CONFIG, preprocessing=SIZE))
+    monkeypatch.setattr(
+        "shop_similarity.training.networks.backbones.weights.find_weights",
+        lambda backbone, *others: SmallBackbone() if backbone == "vgg16" else random_weights(backbone),
+    )
+
+
+def test_the_command_makes_and_activates_a_version(shop, small_recipe):
+    add_photo(make_product(), b"no photo", "text.jpg")
+    out, err = io.StringIO(), io.StringIO()
+    call_command("calibrate_mildnet", activate=True, sample=50, stdout=out, stderr=err)
+    version = ModelVersion.objects.active()
+    assert version.name == "mildnet-1"
+    assert SmallBackbone.source in out.getvalue()
+    assert "ImageNet's terms" in out.getvalue()
+    assert "12 photos" in out.getvalue()
+    assert "text" in err.getvalue()
+    version = ModelVersion.objects.get(name="mildnet-1")
+    # The bad one too: the worker says on it what is wrong.
+    assert version.outbox.count() == 13
+    assert set(version.outbox.values_list("priority", flat=True)) == {OutboxEntry.Priority.BACKFILL}
+    # The second one has to prove itself, or pages would lose their look-alikes to something worse.
+    with pytest.raises(CommandError, match=r"candidate, but not activated.*evaluate_mildnet --model next"):
+        call_command("calibrate_mildnet", "--activate", "--name", "next", stdout=out, stderr=err)
+    assert ModelVersion.objects.active().name == "mildnet-1"
+    assert ModelVersion.objects.get(name="next").state == ModelVersion.State.CANDIDATE
+
+
+def test_the_lite_model_is_calibrated_stored_and_loaded_with_its_own_normalisation(shop, small_recipe):
+    out = io.StringIO()
+    call_command("calibrate_mildnet", architecture="mildnet-lite", stdout=out, stderr=io.StringIO())
+    version = ModelVersion.objects.get(name="mildnet-lite-1")
+    assert version.architecture == "mildnet-lite"
+    assert version.config["backbone"] == "efficientnet_lite0"
+    assert version.config["taps"] == ["block2", "block3", "block5", "block7", "top"]
+    assert (version.preprocessing["mean"], version.preprocessing["std"]) == ([127.0] * 3, [128.0] * 3)
+    assert version.metrics["calibration"]["photos"] == 12
+    model = load_version(version)
+    photos = np.stack([SIZE.prepare(Image.open(io.BytesIO(drawn.photo()))) for drawn in products(12)])
+    embeddings = model(photos).numpy()
+    assert embeddings.shape == (12, 4096)
+    cosines = embeddings @ embeddings.T
+    assert abs(cosines[~np.eye(12, dtype=bool)].mean()) < 0.2
+
+
+def test_architectures_without_a_recipe_are_not_calibrated(shop):
+    with pytest.raises(ValueError, match=r"ranknet.* cannot be calibrated"):
+        make(architecture="ranknet")
+
+
+def test_the_command_leaves_a_candidate_and_says_nothing_if_asked(shop, small_recipe):
+    make_version("before")
+    out, err = io.StringIO(), io.StringIO()
+    call_command("calibrate_mildnet", name="next", verbosity=0, stdout=out, stderr=err)
+    assert ModelVersion.objects.active().name == "before"
+    assert ModelVersion.objects.get(name="next").state == ModelVersion.State.CANDIDATE
+    assert out.getvalue() == err.getvalue() == ""
+
+
+def test_the_command_s_mistakes_are_sentences(db, storages_in_tmp, small_recipe):
+    with pytest.raises(CommandError, match="no photo yet"):
+        call_command("calibrate_mildnet", stdout=io.StringIO(), stderr=io.StringIO())
+    with pytest.raises(CommandError, match="1 or more"):
+        call_command("calibrate_mildnet", sample=0, stdout=io.StringIO(), stderr=io.StringIO())
+
+
+def test_a_weights_file_that_is_missing_stops_the_command(shop, tmp_path):
+    with pytest.raises(CommandError, match="There is no file"):
+        call_command("calibrate_mildnet", weights=tmp_path / "none.h5", stdout=io.StringIO(), stderr=io.StringIO())
+    assert not ModelVersion.objects.exists()
+    assert not weights_storage().exists("shop_similarity")

@@ -1,0 +1,288 @@
+"""Draining the outbox in this process, with a real network and a real Postgres."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from django.core.files.base import ContentFile
+from PIL import Image
+
+from catalog.models import ProductPhoto
+from shop_similarity.embedding import outbox
+from shop_similarity.embedding.sweep import sweep
+from shop_similarity.models import Embedding, OutboxEntry
+from shop_similarity.workers import embedder
+from shop_similarity.workers.drain import drain
+from tests.shop_similarity.factories import add_photo, make_product
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _small_batches(settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "BATCH_SIZE": 4}
+    embedder.release_embedder()
+    yield
+    embedder.release_embedder()
+
+
+def _jpeg(seed: int, size: tuple[int, int] = (48, 48), **options) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    image.save(buffer, options.pop("format", "JPEG"), **options)
+    return buffer.getvalue()
+
+
+def _encoded(image: Image.Image, form: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def test_everything_that_waits_is_embedded_once(tiny_version):
+    version = tiny_version()
+    product = make_product()
+    photos = [add_photo(product, _jpeg(seed), f"{seed}.jpg") for seed in range(11)]
+    drained = drain()
+    assert (drained.embedded, drained.failed) == (11, 0)
+    rows = Embedding.objects.defer(None).filter(version=version)
+    assert {row.image_id for row in rows} == {photo.pk for photo in photos}
+    lengths = np.linalg.norm([row.vector for row in rows], axis=1)
+    assert np.allclose(lengths, 1, atol=1e-2)
+    assert not OutboxEntry.objects.exists()
+    assert drain().settled == 0
+
+
+def test_a_partial_batch_is_embedded_like_a_full_one(tiny_version):
+    version = tiny_version()
+    product = make_product()
+    lone = add_photo(product, _jpeg(1), "lone.jpg")
+    drain()
+    alone = np.array(Embedding.objects.defer(None).get(image_id=lone.pk).vector)
+    Embedding.objects.all().delete()
+    for seed in range(2, 5):
+        add_photo(product, _jpeg(seed), f"{seed}.jpg")
+    sweep(files=False)
+    drain()
+    together = np.array(Embedding.objects.defer(None).get(image_id=lone.pk, version=version).vector)
+    assert float(alone @ together) == pytest.approx(1, abs=1e-3)
+
+
+def test_same_bytes_are_computed_once(tiny_version, monkeypatch):
+    tiny_version()
+    computed = []
+    inner = embedder.Embedder.embed
+    monkeypatch.setattr(
+        embedder.Embedder, "embed", lambda self, photos: computed.append(len(photos)) or inner(self, photos)
+    )
+    for number in range(6):
+        add_photo(make_product(), _jpeg(1), f"{number}.jpg")
+    drained = drain()
+    assert sum(computed) == 1
+    assert (drained.embedded, drained.copied) == (1, 5)
+    assert len({tuple(row.vector) for row in Embedding.objects.defer(None)}) == 1
+    photo = ProductPhoto.objects.first()
+    photo.file.save("written-again.jpg", ContentFile(_jpeg(1)))
+    assert drain().unchanged == 1
+    assert sum(computed) == 1
+    assert Embedding.objects.get(image_id=photo.pk).file_name == photo.file.name
+
+
+def test_replaced_photo_gets_a_new_vector(tiny_version):
+    tiny_version()
+    photo = add_photo(make_product(), _jpeg(1))
+    drain()
+    before = Embedding.objects.defer(None).get().vector
+    photo.file.save("new.jpg", ContentFile(_jpeg(2)))
+    drain()
+    row = Embedding.objects.defer(None).get()
+    assert row.vector != before
+    assert row.file_name == photo.file.name
+
+
+def test_photo_moved_to_another_product_is_found_there(tiny_version):
+    tiny_version()
+    photo = add_photo(make_product(), _jpeg(1))
+    drain()
+    photo.product = make_product()
+    photo.save()
+    assert drain().unchanged == 1
+    assert Embedding.objects.get().product_id == photo.product_id
+
+
+BAD = {
+    "truncated": (_jpeg(3, (400, 400))[:-4000], "t.jpg", "cut off|damaged|incomplete|ends"),
+    "text": (
+        b"This is a letter and not a picture.\n" * 50,
+        "letter.jpg",
+        "not (a picture|an image)|no (image|picture)",
+    ),
+    "empty": (b"", "empty.jpg", "empty"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "drawing.jpg", "SVG"),
+    "bomb": (_encoded(Image.new("1", (12_000, 12_000)), "PNG"), "bomb.png", "pixels"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_photo_fails_at_once_with_a_sentence_and_holds_nobody_up(tiny_version, case):
+    tiny_version()
+    content, name, sentence = BAD[case]
+    product = make_product()
+    bad = add_photo(product, content, name)
+    good = [add_photo(product, _jpeg(seed), f"{seed}.jpg") for seed in range(3)]
+    drained = drain()
+    assert (drained.embedded, drained.failed) == (3, 1)
+    entry = OutboxEntry.objects.get()
+    assert (entry.image_id, entry.attempts) == (bad.pk, 1)
+    assert re.search(sentence, entry.last_error), entry.last_error
+    assert set(Embedding.objects.values_list("image_id", flat=True)) == {photo.pk for photo in good}
+    # The sweep leaves it alone until it has changed.
+    assert sweep(files=True).enqueued == 0
+    bad.file.save("better.jpg", ContentFile(_jpeg(9)))
+    drain()
+    assert not OutboxEntry.objects.exists()
+    assert Embedding.objects.count() == 4
+
+
+def _rotated() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.open(io.BytesIO(_jpeg(5, (60, 30))))
+    return _encoded(image, "JPEG", exif=exif, quality=95)
+
+
+GOOD = {
+    "cmyk.jpg": lambda image: _encoded(image.convert("CMYK"), "JPEG"),
+    "palette.png": lambda image: _encoded(image.convert("P"), "PNG", transparency=0),
+    "grey16.png": lambda image: _encoded(
+        Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16)) * 257), "PNG"
+    ),
+    "alpha.webp": lambda image: _encoded(image.convert("RGBA"), "WEBP"),
+    "animated.gif": lambda image: _encoded(
+        image, "GIF", save_all=True, append_images=[Image.new("RGB", image.size, "red")] * 5
+    ),
+    "rotated.jpg": lambda image: _rotated(),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_unusual_photos_are_embedded(tiny_version, name):
+    tiny_version()
+    image = Image.open(io.BytesIO(_jpeg(4)))
+    add_photo(make_product(), GOOD[name](image), name)
+    drained = drain()
+    assert (drained.embedded, drained.failed) == (1, 0), OutboxEntry.objects.values_list("last_error")
+
+
+def test_rotated_photo_is_embedded_upright(tiny_version):
+    tiny_version()
+    upright = Image.open(io.BytesIO(_jpeg(5, (60, 30)))).transpose(Image.Transpose.ROTATE_270)
+    first = add_photo(make_product(), _rotated(), "rotated.jpg")
+    second = add_photo(make_product(), _encoded(upright, "JPEG", quality=95), "upright.jpg")
+    third = add_photo(make_product(), _jpeg(5, (60, 30)), "lying.jpg")
+    drain()
+    vectors = {row.image_id: np.array(row.vector) for row in Embedding.objects.defer(None)}
+    assert vectors[first.pk] @ vectors[second.pk] > 0.999
+    assert vectors[first.pk] @ vectors[second.pk] > vectors[first.pk] @ vectors[third.pk]
+
+
+def test_missing_file_fails_with_a_sentence_and_is_taken_up_when_it_appears(tiny_version):
+    tiny_version()
+    photo = add_photo(make_product(), _jpeg(1))
+    content = photo.file.read()
+    photo.file.close()
+    photo.file.storage.delete(photo.file.name)
+    assert drain().failed == 1
+    assert "is not in the storage" in OutboxEntry.objects.get().last_error
+    assert photo.file.storage.save(photo.file.name, ContentFile(content)) == photo.file.name
+    assert sweep(files=True).enqueued == 1
+    assert drain().embedded == 1
+    assert not OutboxEntry.objects.exists()
+
+
+def test_passing_fault_of_the_storage_is_tried_again(tiny_version, monkeypatch):
+    tiny_version()
+    add_photo(make_product(), _jpeg(1))
+    from django.core.files.storage import FileSystemStorage
+
+    with monkeypatch.context() as patched:
+
+        def broken(self, name, mode="rb"):
+            raise ConnectionResetError("the storage hung up")
+
+        patched.setattr(FileSystemStorage, "_open", broken)
+        drained = drain()
+    assert (drained.retried, drained.failed) == (1, 0)
+    assert "the storage hung up" in OutboxEntry.objects.get().last_error
+    OutboxEntry.objects.update(due_at=None)
+    assert drain().embedded == 1
+
+
+def test_photo_that_the_network_chokes_on_does_not_take_its_batch_along(tiny_version, monkeypatch):
+    tiny_version()
+    photos = [add_photo(make_product(), _jpeg(seed), f"{seed}.jpg") for seed in range(4)]
+    inner = embedder.Embedder.embed
+    poison = embedder.Preprocessing(size=32).prepare(Image.open(io.BytesIO(_jpeg(2))))
+
+    def choking(self, pixels):
+        if any(np.array_equal(item, poison) for item in pixels):
+            raise RuntimeError("out of memory")
+        return inner(self, pixels)
+
+    monkeypatch.setattr(embedder.Embedder, "embed", choking)
+    drained = drain()
+    assert (drained.embedded, drained.retried) == (3, 1)
+    entry = OutboxEntry.objects.get()
+    assert entry.image_id == photos[2].pk
+    assert "out of memory" in entry.last_error
+
+
+def test_photo_deleted_while_it_waits_is_forgotten(tiny_version):
+    tiny_version()
+    photo = add_photo(make_product(), _jpeg(1))
+    ProductPhoto.objects.filter(pk=photo.pk)._raw_delete("default")
+    assert drain().gone == 1
+    assert not OutboxEntry.objects.exists()
+
+
+def test_every_live_version_gets_its_embedding_and_the_active_one_first(tiny_version):
+    candidate = tiny_version("candidate", state="candidate")
+    active = tiny_version("active")
+    for seed in range(5):
+        add_photo(make_product(), _jpeg(seed), f"{seed}.jpg")
+    order = []
+    drain(progress=lambda _drained: order.append(Embedding.objects.order_by("-pk")[0].version_id))
+    assert order == sorted(order, key=[active.pk, candidate.pk].index)
+    assert Embedding.objects.filter(version=active).count() == 5
+    assert Embedding.objects.filter(version=candidate).count() == 5
+
+
+def test_stop_ends_after_the_batch_and_gives_claims_back(tiny_version):
+    tiny_version()
+    for seed in range(12):
+        add_photo(make_product(), _jpeg(seed), f"{seed}.jpg")
+    stop = threading.Event()
+    drained = drain(progress=lambda _drained: stop.set(), stop=stop)
+    assert drained.embedded == 4
+    assert OutboxEntry.objects.filter(leased_until__isnull=True, attempts=0).count() == 8
+    assert outbox.has_due()
+
+
+def test_weights_that_were_exchanged_are_not_loaded_and_cost_no_photo_a_try(tiny_version):
+    version = tiny_version()
+    weights = Path(version.weights.path)
+    content = weights.read_bytes()
+    weights.write_bytes(content + b"!")
+    add_photo(make_product(), _jpeg(1))
+    drained = drain()
+    assert "sha256" in drained.unusable["tiny"]
+    assert OutboxEntry.objects.get().attempts == 0
+    assert not Embedding.objects.exists()
+    weights.write_bytes(content)
+    assert drain().embedded == 1

@@ -1,0 +1,1 @@
+"""What splits a model's similarities into colour, pattern and shape. No Django."""

@@ -1,0 +1,285 @@
+"""From the options of the command to the setup of a run, and to the weights that it starts from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+
+from shop_similarity.models import EMBEDDING_DIM, ModelVersion
+from shop_similarity.training.commands.console import Console
+from shop_similarity.training.commands.folders import weights_cache
+from shop_similarity.training.heads import recipe
+from shop_similarity.training.learning.options import TrainingOptions
+from shop_similarity.training.networks.precision import fast_policy
+from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.photos.augmentation import Augmentation
+
+if TYPE_CHECKING:
+    from shop_similarity.training.learning.data import SamplingOptions
+    from shop_similarity.training.learning.run import Setup
+    from shop_similarity.training.networks.backbones import BackboneWeights
+
+# Augmented views of each photo in the cache: each costs a pass of all photos through the network, once.
+VIEWS = 2
+# Options of the command that are those of the training loop, under the same names.
+_OF_THE_LOOP = (
+    "loss",
+    "miner",
+    "epochs",
+    "patience",
+    "monitor",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "momentum",
+    "weight_decay",
+    "clip",
+    "accumulate",
+    "backbone_rate",
+    "anchor",
+    "l2_start",
+    "average",
+    "blend",
+    "seed",
+    "checkpoint_seconds",
+    "keep_checkpoints",
+)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What training begins with.
+
+    Attributes:
+        weights: a stored version, or a backbone's.
+        architecture: a key of :data:`shop_similarity.training.networks.architectures.ARCHITECTURES`.
+        config: its options.
+        preprocessing: of the photos.
+        source: where the weights come from, for people.
+    """
+
+    weights: ModelVersion | BackboneWeights
+    architecture: str
+    config: dict[str, Any]
+    preprocessing: Preprocessing
+    source: str
+
+
+def choose_setup(
+    options: Mapping[str, Any], record: Mapping[str, Any] | None, console: Console
+) -> tuple[Setup, ModelVersion | BackboneWeights | None]:
+    """What the run is, and the weights it starts from.
+
+    Args:
+        options: of the command.
+        record: of the run that goes on; None for a new one.
+        console: of the command.
+
+    Returns:
+        The setup; and a version, a backbone's weights, or None for a run that has its starting weights already.
+
+    Raises:
+        CommandError: an option is wrong.
+        WeightsUnavailable: pretrained weights can't be had.
+    """
+    from shop_similarity.training.learning.run import START_WEIGHTS, Setup
+
+    if record and (options["resume"] / START_WEIGHTS).exists():
+        return Setup.from_dict(record["setup"]), None
+    try:
+        setup, weights = _new_setup(options, console)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    return (Setup.from_dict(record["setup"]) if record else setup), weights
+
+
+def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, ModelVersion | BackboneWeights]:
+    from shop_similarity.training.learning.run import Setup
+    from shop_similarity.training.networks.architectures import backbone_of, full_config
+
+    values = _key_values(options["config"], "--config")
+    start = _from_version(options, values) if options["fine_tune"] else _from_backbone(options, values, console)
+    backbone = backbone_of(start.architecture, start.config)
+    config = full_config(start.architecture, _config(start, values, options, backbone))
+    if config.embedding_dim != EMBEDDING_DIM and not options["no_store"]:
+        raise ValueError(
+            f"The shop stores embeddings of {EMBEDDING_DIM} numbers, this model gives {config.embedding_dim}. "
+            f"Leave embedding_dim at {EMBEDDING_DIM}, or train with --no-store."
+        )
+    training = _training_options(options)
+    cached = not options["no_cache"] and config.frozen_through is not None
+    augment = options["views"] != 0 if options["augment"] is None else options["augment"]
+    changes = _key_values(options["augmentation"], "--augmentation")
+    setup = Setup(
+        start.architecture,
+        config.to_dict(),
+        start.preprocessing,
+        start.source,
+        training,
+        _sampling_options(options, keeps_views=augment and cached),
+        Augmentation.from_dict(changes) if augment else None,
+        fast_policy(backbone) if options["precision"] == "auto" else options["precision"],
+        cached,
+        _is_calibrated(start, config, options),
+    )
+    return setup, start.weights
+
+
+def _from_version(options: Mapping[str, Any], values: Mapping[str, Any]) -> _Start:
+    version = ModelVersion.objects.filter(name=options["fine_tune"]).first()
+    if version is None:
+        known = ", ".join(ModelVersion.objects.order_by("name").values_list("name", flat=True)) or _("none")
+        raise CommandError(
+            _("There is no model version %(name)s to fine-tune. There are: %(known)s.")
+            % {"name": options["fine_tune"], "known": known}
+        )
+    if options["architecture"] not in (None, version.architecture):
+        raise ValueError(
+            f"{version.name} is a {version.architecture}: it can't be fine-tuned as {options['architecture']}."
+        )
+    return _Start(
+        version,
+        version.architecture,
+        {**version.config, **values},
+        Preprocessing.from_dict(version.preprocessing),
+        version.weights_source,
+    )
+
+
+def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], console: Console) -> _Start:
+    from shop_similarity.training.networks.architectures import backbone_of, full_config
+    from shop_similarity.training.networks.backbones.weights import find_weights
+
+    architecture = options["architecture"] or "mildnet"
+    chosen = recipe.RECIPES.get(architecture)
+    config = {**(chosen.config if chosen else {}), **values}
+    # A wrong option is told before weights are fetched.
+    full_config(architecture, config)
+    weights = find_weights(
+        backbone_of(architecture, config), weights_cache(options), options["weights"], console.bars.bytes
+    )
+    console.bars.close()
+    console.say(_("Weights: %(source)s.") % {"source": weights.source})
+    console.say(_("ImageNet's terms are for research and teaching: read docs/model.md before a shop uses it."))
+    preprocessing = chosen.preprocessing if chosen else Preprocessing()
+    return _Start(
+        weights,
+        architecture,
+        config,
+        replace(preprocessing, mean=weights.mean, std=weights.std),
+        weights.source,
+    )
+
+
+def _config(start: _Start, values: Mapping[str, Any], options: Mapping[str, Any], backbone: str) -> dict[str, Any]:
+    """The options of the architecture, with what is trained and the guard, unless ``--config`` says otherwise."""
+    config = start.config
+    if options["train"] or options["frozen_through"] or "frozen_through" not in values:
+        config = {**config, "frozen_through": _frozen_through(options, backbone)}
+    if "guard" not in values:
+        config = {**config, **_guard(start.architecture, config, backbone)}
+    return config
+
+
+def _frozen_through(options: Mapping[str, Any], backbone: str) -> str | None:
+    """The last layer or tap that is not trained."""
+    from shop_similarity.training.networks.backbones import get_backbone
+
+    if options["frozen_through"]:
+        return options["frozen_through"]
+    part = options["train"] or "head"
+    spec = get_backbone(backbone)
+    if part == "all":
+        return None
+    if part == "head":
+        return spec.taps[-1]
+    names = [tap.removesuffix("_pool") for tap in spec.taps]
+    if part not in names:
+        raise ValueError(f"--train must be head, all or one of {', '.join(names)}, not {part!r}.")
+    place = names.index(part)
+    return spec.taps[place - 1] if place else None
+
+
+def _guard(architecture: str, config: Mapping[str, Any], backbone: str) -> dict[str, int]:
+    """A guard against forgetting wherever there can be one: for a linear head on a backbone that stays as it is."""
+    from shop_similarity.training.networks.architectures import full_config
+    from shop_similarity.training.networks.backbones import get_backbone
+
+    # A version that has one is fine-tuned with it, whatever is trained.
+    if config.get("guard") or not getattr(full_config(architecture, config), "is_linear", False):
+        return {}
+    return {"guard": recipe.GUARD} if get_backbone(backbone).taps[-1] == config.get("frozen_through") else {}
+
+
+def _is_calibrated(start: _Start, config: Any, options: Mapping[str, Any]) -> bool:
+    return (
+        options["calibrate"]
+        and getattr(config, "is_linear", False)
+        and start.architecture in recipe.RECIPES
+        and not isinstance(start.weights, ModelVersion)
+    )
+
+
+def _training_options(options: Mapping[str, Any]) -> TrainingOptions:
+    from shop_similarity.training.learning.step import chosen_loss
+
+    given = {name: options[name] for name in _OF_THE_LOOP if options[name] is not None}
+    loss = given.get("loss", TrainingOptions().loss)
+    chosen = TrainingOptions(
+        **given,
+        loss_options=_loss_options(loss, options["margin"], options["temperature"]),
+        nonzero=options["nonzero"],
+        twins=options["twins"],
+    )
+    # What is wrong is told before anything is computed.
+    chosen_loss(chosen)
+    return chosen
+
+
+def _loss_options(loss: str, margins: Sequence[float] | None, temperature: float | None) -> dict[str, float]:
+    values: dict[str, float] = {}
+    if margins:
+        names = {"contrastive-margins": ("positive_margin", "negative_margin"), "angular": ("angle",)}
+        wanted = names.get(loss, ("margin",))
+        if len(margins) != len(wanted):
+            raise ValueError(f"The loss {loss} takes {len(wanted)} numbers as --margin, not {len(margins)}.")
+        values |= dict(zip(wanted, margins, strict=True))
+    if temperature is not None:
+        values["temperature"] = temperature
+    return values
+
+
+def _sampling_options(options: Mapping[str, Any], keeps_views: bool) -> SamplingOptions:
+    from shop_similarity.training.learning.data import SamplingOptions
+
+    views = VIEWS if options["views"] is None else options["views"]
+    given = {
+        "batch_size": options["batch_size"],
+        "per_instance": options["per_instance"],
+        "by_category": options["by_category"],
+        "negatives": options["negatives"],
+        "twins": options["twins"],
+        "mix_share": options["mix_share"],
+        "bystanders": options["bystanders_per_batch"],
+        "views": views if keeps_views else 0,
+    }
+    return SamplingOptions.from_dict({name: value for name, value in given.items() if value is not None})
+
+
+def _key_values(pairs: Sequence[str], option: str) -> dict[str, Any]:
+    values = {}
+    for pair in pairs:
+        key, separator, text = pair.partition("=")
+        if not separator or not key.strip():
+            raise ValueError(f"{option} takes KEY=VALUE, not {pair!r}.")
+        try:
+            values[key.strip()] = json.loads(text)
+        except ValueError:
+            values[key.strip()] = text
+    return values

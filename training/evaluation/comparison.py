@@ -1,0 +1,80 @@
+"""Several models and baselines, measured on the same photos."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shop_similarity.training.evaluation.metrics import Estimate
+from shop_similarity.training.evaluation.results import Evaluation, Validation
+
+
+class Comparison:
+    """What one run has measured.
+
+    Args:
+        validation: what everything was measured on.
+
+    Attributes:
+        models: evaluations of model versions by name.
+        baselines: evaluations of baselines by name.
+        titles: of the baselines, for people.
+        reference: name of the model that the others are compared with: the active one, or else the first.
+    """
+
+    def __init__(self, validation: Validation) -> None:
+        self.validation = validation
+        self.models: dict[str, Evaluation] = {}
+        self.baselines: dict[str, Evaluation] = {}
+        self.titles: dict[str, str] = {}
+        self.reference: str | None = None
+        self._seconds: dict[Evaluation, float] = {}
+
+    def add_model(self, name: str, found: Evaluation, seconds: float, active: bool = False) -> None:
+        """Add a model version; ``seconds`` is how long it took to embed the photos, loading included."""
+        self.models[name] = found
+        self._seconds[found] = seconds
+        if active or self.reference is None:
+            self.reference = name
+
+    def add_baseline(self, name: str, title: str, found: Evaluation, seconds: float) -> None:
+        """Add a baseline."""
+        self.baselines[name] = found
+        self.titles[name] = title
+        self._seconds[found] = seconds
+
+    def rows(self) -> list[tuple[str, Evaluation]]:
+        """Everything that was measured, by its title for people: the models, then the baselines."""
+        return [*self.models.items(), *((self.titles[name], found) for name, found in self.baselines.items())]
+
+    def difference(self, found: Evaluation) -> dict[str, Estimate] | None:
+        """By how much it is better than the reference, paired; ``None`` for the reference itself or without one."""
+        if self.reference is None or found is self.models[self.reference]:
+            return None
+        return found.difference(self.models[self.reference])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: ``set``, ``photos``, ``reference``, ``models`` and ``baselines``.
+
+        The last two hold, by name, what :meth:`shop_similarity.training.evaluation.results.Evaluation.to_dict` gives,
+        ``seconds``, and, but for the reference, ``difference``: per metric ``value`` and ``interval``.
+        """
+        return {
+            "set": self.validation.sha256,
+            "photos": len(self.validation.paths),
+            "reference": self.reference,
+            "models": {name: self._figures(found) for name, found in self.models.items()},
+            "baselines": {name: self._figures(found) for name, found in self.baselines.items()},
+        }
+
+    def _figures(self, found: Evaluation) -> dict[str, Any]:
+        figures = found.to_dict() | {"seconds": round(self._seconds[found], 2)}
+        difference = self.difference(found)
+        if difference is not None:
+            figures["difference"] = {
+                metric: {
+                    "value": round(estimate.value, 4),
+                    "interval": [round(estimate.low, 4), round(estimate.high, 4)],
+                }
+                for metric, estimate in difference.items()
+            }
+        return figures

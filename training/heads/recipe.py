@@ -1,0 +1,52 @@
+"""The recipes of the first models, one for each architecture that can be calibrated; ``docs/model.md`` tells how they
+were chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shop_similarity.training.networks.preprocessing import Preprocessing
+
+# Photos to calibrate on at most.
+SAMPLE = 4_000
+SEED = 20190304
+# Directions by which a model that was fine-tuned tells familiar photos from others.
+GUARD = 24
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a first version is made.
+
+    Attributes:
+        architecture: a key of :data:`shop_similarity.training.networks.architectures.ARCHITECTURES`.
+        config: its options, as far as they differ from the defaults.
+        tap_trust: how far each tap is trusted where there are too few photos to learn it from.
+        preprocessing: geometry of the input; the normalisation comes with the weights.
+        whitening: exponent of whitening, 0 centres only, 1 whitens.
+    """
+
+    architecture: str
+    config: Mapping[str, Any]
+    tap_trust: Mapping[str, float]
+    preprocessing: Preprocessing = field(default_factory=lambda: Preprocessing(size=224, resize="squash"))
+    whitening: float = 0.5
+
+
+RECIPES: dict[str, Recipe] = {
+    recipe.architecture: recipe
+    for recipe in (
+        Recipe(
+            "mildnet",
+            {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096},
+            {"block1_pool": 0.54, "block2_pool": 0.59, "block3_pool": 0.67, "block4_pool": 0.8, "block5_pool": 1.0},
+        ),
+        Recipe(
+            "mildnet-lite",
+            {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096},
+            {"block2": 0.3, "block3": 0.4, "block5": 0.6, "block7": 0.8, "top": 1.0},
+        ),
+    )
+}

@@ -1,0 +1,131 @@
+"""States of a training run on disk, each of them whole or not there at all.
+
+A checkpoint is a folder: ``state.json`` with what a run has to know, ``arrays.npz`` with its variables. It is written
+beside its place, brought to the disk and renamed, so that a process that is killed at any moment leaves the one before.
+Nothing in it is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shop_similarity.training.files import sync, sync_folder
+
+_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
+_PART = ".part-"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that can't be read or written; the sentence says what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was read back.
+
+    Attributes:
+        path: its folder.
+        arrays: variables by name.
+        state: plain JSON values.
+    """
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    state: dict[str, Any]
+
+
+def name_of(epoch: int, step: int = 0) -> str:
+    """Name of the checkpoint after ``epoch`` whole epochs and ``step`` steps of the next one."""
+    return f"epoch-{epoch:03d}" + (f"-step-{step:06d}" if step else "")
+
+
+def save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> Path:
+    """Write a checkpoint; one of the same name is replaced.
+
+    Raises:
+        CheckpointError: if the disk has no room or the folder can't be written.
+    """
+    part = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder))
+        part.chmod(0o755)
+        with (part / "arrays.npz").open("wb") as file:
+            np.savez(file, **arrays)
+            sync(file)
+        with (part / "state.json").open("w", encoding="utf-8") as file:
+            json.dump(dict(state), file, allow_nan=False)
+            sync(file)
+        target = folder / name
+        # No rename replaces a folder that holds something. Killed in between, the run goes on from the one before.
+        if target.exists():
+            shutil.rmtree(target)
+        part.replace(target)
+        sync_folder(folder)
+        return target
+    except OSError as error:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+        raise CheckpointError(
+            f"The checkpoint {name} can't be written to {folder}: {error.strerror or error}. Make room or make the "
+            "folder writable, then go on with --resume."
+        ) from error
+
+
+def latest(folder: Path) -> Checkpoint | None:
+    """The newest checkpoint that can be read, or None if there is none. Damaged ones are passed over."""
+    for path in sorted(_checkpoints(folder), key=_place, reverse=True):
+        try:
+            return load(path)
+        except CheckpointError:
+            continue
+    return None
+
+
+def load(path: Path) -> Checkpoint:
+    """Read one checkpoint.
+
+    Raises:
+        CheckpointError: if it is not whole.
+    """
+    try:
+        with (path / "state.json").open(encoding="utf-8") as file:
+            state = json.load(file)
+        # The archive's checksums are compared as each array is read.
+        with np.load(path / "arrays.npz", allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"The checkpoint {path} can't be read: {error}.") from error
+    return Checkpoint(path, arrays, state)
+
+
+def prune(folder: Path, keep: int, also: Iterable[str] = ()) -> None:
+    """Delete all but the ``keep`` newest checkpoints and those named; 0 keeps all. What killed writers left goes."""
+    for part in folder.glob(f"{_PART}*"):
+        shutil.rmtree(part, ignore_errors=True)
+    if not keep:
+        return
+    paths = sorted(_checkpoints(folder), key=_place, reverse=True)
+    named = set(also)
+    for path in paths[keep:]:
+        if path.name not in named:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("epoch-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+
+
+def _place(path: Path) -> tuple[int, int]:
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]), int(match[2] or 0)

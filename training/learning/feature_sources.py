@@ -1,0 +1,110 @@
+"""Where the trainer takes the inputs of a step from: cached features, or photos that are read anew each time."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from shop_similarity.training.learning.sampling import Batch
+from shop_similarity.training.photos.feature_cache import CachedFeatures
+
+Item = TypeVar("Item")
+BATCHES_AHEAD = 2
+
+# Called as read(batches, epoch, first, augment): the pixels of each array of places from batch number ``first`` on.
+ReadPhotos = Callable[[Sequence[np.ndarray], int, int, bool], Iterable[np.ndarray]]
+
+
+class FeatureSource(Protocol):
+    """What the trainer asks for inputs.
+
+    Attributes:
+        from_photos: whether the inputs are photos and not boundary tensors.
+    """
+
+    from_photos: bool
+
+    def training(self, batches: Sequence[Batch], epoch: int, first: int) -> Iterator[list[np.ndarray]]:
+        """Inputs of the batches of an epoch from number ``first`` on."""
+
+    def plain(self, batches: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        """Inputs of photos as they are, by their places."""
+
+
+class CachedSource:
+    """Boundary tensors out of a :class:`~shop_similarity.training.photos.feature_cache.FeatureCache`."""
+
+    from_photos = False
+
+    def __init__(self, features: CachedFeatures) -> None:
+        self._features = features
+
+    def training(self, batches: Sequence[Batch], epoch: int, first: int) -> Iterator[list[np.ndarray]]:
+        return (self._features.batch(batch.photos, batch.views) for batch in batches[first:])
+
+    def plain(self, batches: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        return (self._features.batch(places) for places in batches)
+
+
+class PhotoSource:
+    """Photos, decoded and augmented in every epoch.
+
+    Args:
+        read: gives their pixels, in order.
+        augment: whether photos are changed in training.
+    """
+
+    from_photos = True
+
+    def __init__(self, read: ReadPhotos, augment: bool = False) -> None:
+        self._read = read
+        self._augment = augment
+
+    def training(self, batches: Sequence[Batch], epoch: int, first: int) -> Iterator[list[np.ndarray]]:
+        return ([photos] for photos in self._read([batch.photos for batch in batches], epoch, first, self._augment))
+
+    def plain(self, batches: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
+        return ([photos] for photos in self._read(batches, 0, 0, False))
+
+
+def ahead(items: Iterable[Item], count: int = BATCHES_AHEAD) -> Iterator[Item]:
+    """The same items, made by a thread that runs some of them ahead; its exceptions are raised here."""
+    results: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(count)
+    stopped = threading.Event()
+
+    def put(result: tuple[bool, Item | BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                results.put(result, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not put((True, item)):
+                    return
+            put((False, None))
+        except BaseException as error:
+            put((False, error))
+
+    thread = threading.Thread(target=make, name="features-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            more, value = results.get()
+            if more:
+                yield value
+            elif value is not None:
+                raise value
+            else:
+                return
+    finally:
+        stopped.set()
+        thread.join()

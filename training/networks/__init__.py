@@ -1,0 +1,1 @@
+"""Networks as Keras models: architectures, backbones and their weights, preprocessing, running them. No Django."""

@@ -1,0 +1,232 @@
+"""MILDNet (Vishvakarma, arXiv 1903.00905): one backbone whose blocks are all listened to.
+
+The paper pools VGG16's block5, block1, block2, block3 and block4 (in that order, 1472 numbers), joins them, and maps
+them by Dense 2048 ReLU, Dropout 0.6, Dense 2048 ReLU to an embedding of length 1. Ours differs where the paper's form
+would not serve:
+
+- 4096 dimensions, and the last layer is linear. A ReLU end leaves no negative coordinate, so that the sign codes that
+  search candidates come from would say nothing.
+- Each tap is brought to length 1 before joining. Joined raw, the middle blocks, whose numbers are largest, drown the
+  others.
+- The inputs are normalised as the pretrained weights expect it, inside the model.
+- Without a hidden layer, the head is one linear map. Calibration can then set it so that the untrained model is as good
+  as its features are (:mod:`shop_similarity.training.heads.calibration`).
+
+The paper's own form is :data:`PAPER`, its ablations and small forms are :data:`PUBLISHED`. On EfficientNet-Lite0 the
+same idea is :data:`LITE`, for shops without a GPU: about a twelfth of VGG16's arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import keras
+
+from shop_similarity.training.networks.architectures.parts import (
+    DEFAULT,
+    FEATURES,
+    HEAD,
+    Config,
+    GeneralizedMeanPooling2D,
+    PowerNormalization,
+    dense_layers,
+    embedding,
+    feature_model,
+    freeze,
+    guarded_embedding,
+    joined,
+    photos_and_pixels,
+    unit,
+)
+from shop_similarity.training.networks.architectures.shallow import ranknet_branches
+from shop_similarity.training.networks.backbones.registry import Backbone, get_backbone
+from shop_similarity.training.networks.preprocessing import Preprocessing
+
+__all__ = [
+    "FEATURES",
+    "HEAD",
+    "LITE",
+    "PAPER",
+    "PUBLISHED",
+    "GeneralizedMeanPooling2D",
+    "MildnetConfig",
+    "PowerNormalization",
+    "build",
+    "feature_model",
+]
+
+POOLINGS = ("avg", "max", "gem")
+LITE_BACKBONE = "efficientnet_lite0"
+LITE_TAPS = ("block2", "block3", "block5", "block7", "top")
+
+
+@dataclass(frozen=True, slots=True)
+class MildnetConfig(Config):
+    """Options of MILDNet.
+
+    Attributes:
+        backbone: a key of :data:`~shop_similarity.training.networks.backbones.registry.BACKBONES`.
+        taps: the blocks that are pooled, in the order in which they are joined; ``None`` for all of the backbone's
+            (for EfficientNet-Lite0, :data:`LITE_TAPS`).
+        pooling: ``"avg"``, ``"max"``, or ``"gem"`` (generalised mean, :class:`GeneralizedMeanPooling2D`; only for
+            taps that are never negative).
+        gem_power: exponent of ``"gem"``.
+        tap_power: every pooled number is raised to this power before it is joined; 1 leaves it alone.
+        normalise_taps: whether each pooled tap is brought to length 1 before joining.
+        hidden: widths of the ReLU layers before the last one.
+        dropout: rate after each hidden layer.
+        shallow: whether RankNet's two shallow branches are joined to what the hidden layers give. The features are
+            then that join, and no longer the taps alone.
+        embedding_dim: length of the embedding.
+        activation: of the last layer.
+        frozen_through: the last layer of the backbone, or the tap, that training leaves alone; ``None`` for nothing,
+            ``"default"`` for the backbone's own choice (block3_conv3 of VGG, as in the paper; all of
+            EfficientNet-Lite0).
+        frozen_batch_norm: whether batch normalisations keep ImageNet's statistics wherever training reaches.
+        width: share of the backbone's filters; below 1 only for tests.
+        guard: 0 for none, else the number of directions by which a photo is judged to be like those that the model was
+            trained on. A guarded model's last Dense layer stays as it was before training; what training adds to it
+            holds only for familiar photos
+            (:class:`~shop_similarity.training.networks.architectures.parts.FamiliarityGate`), so that other goods are
+            embedded as before. Only where the embedding is one linear map.
+
+    Raises:
+        ValueError: for a value that cannot be built.
+    """
+
+    title: ClassVar[str] = "MILDNet"
+
+    taps: tuple[str, ...] | None = None
+    pooling: str = "avg"
+    gem_power: float = 3.0
+    tap_power: float = 1.0
+    normalise_taps: bool = True
+    hidden: tuple[int, ...] = ()
+    dropout: float = 0.6
+    embedding_dim: int = 4096
+    activation: str = "linear"
+    frozen_through: str | None = DEFAULT
+    width: float = 1.0
+    backbone: str = "vgg16"
+    shallow: bool = False
+    frozen_batch_norm: bool = True
+    guard: int = 0
+
+    def __post_init__(self) -> None:
+        known = get_backbone(self.backbone).taps
+        if self.taps is None:
+            object.__setattr__(self, "taps", LITE_TAPS if self.backbone == LITE_BACKBONE else known)
+        object.__setattr__(self, "taps", tuple(self.taps))
+        unknown = sorted(set(self.taps) - set(known))
+        if unknown or not self.taps or len(set(self.taps)) != len(self.taps):
+            raise ValueError(f"taps must be different ones of {', '.join(known)}, not {list(self.taps)!r}.")
+        if self.pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, not {self.pooling!r}.")
+        if self.pooling == "gem" and (signed := self.spec.signed_taps & set(self.taps)):
+            raise ValueError(f"pooling by gem needs taps that are never negative; {', '.join(sorted(signed))} can be.")
+        for name in ("gem_power", "tap_power"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)!r}.")
+        self._check_head()
+        if self.guard < 0 or (self.guard and not self.is_linear):
+            raise ValueError(
+                "guard must be 0 or, for a model whose embedding is one linear map, a number of directions."
+            )
+
+    @property
+    def spec(self) -> Backbone:
+        """The backbone."""
+        return get_backbone(self.backbone)
+
+    @property
+    def tap_lengths(self) -> dict[str, int]:
+        """Numbers of each pooled tap, in the order in which they are joined."""
+        return {tap: self.spec.filters(tap, self.width) for tap in self.taps}
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of the joined taps."""
+        return sum(self.tap_lengths.values())
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the embedding is one linear map of the joined taps, which calibration can set."""
+        return not self.hidden and not self.shallow and self.activation == "linear"
+
+
+# The paper's form (section 4 and the authors' code): 21,927,744 parameters.
+PAPER = MildnetConfig(
+    taps=("block5_pool", "block1_pool", "block2_pool", "block3_pool", "block4_pool"),
+    normalise_taps=False,
+    hidden=(2048,),
+    embedding_dim=2048,
+    activation="relu",
+)
+
+# The forms that the paper and its authors' code compare. What they tell of the MobileNet form is its size alone, 5.33
+# million; the last 1024 numbers, mapped twice to 1024, have 5,328,064.
+PUBLISHED = {
+    "paper": PAPER,
+    "without-block1": replace(PAPER, taps=("block5_pool", "block2_pool", "block3_pool", "block4_pool")),
+    "without-blocks-1-2": replace(PAPER, taps=("block5_pool", "block3_pool", "block4_pool")),
+    "without-blocks-1-3": replace(PAPER, taps=("block5_pool", "block4_pool")),
+    "block5-alone": replace(PAPER, taps=("block5_pool",)),
+    "head-1024-512": replace(PAPER, hidden=(1024,), embedding_dim=512, dropout=0.0),
+    "head-512-512": replace(PAPER, hidden=(512,), embedding_dim=512, dropout=0.0),
+    "block5-512-512": replace(PAPER, taps=("block5_pool",), hidden=(512,), embedding_dim=512, dropout=0.0),
+    "vgg19": replace(PAPER, backbone="vgg19"),
+    "nothing-frozen": replace(PAPER, frozen_through=None),
+    "shallow": replace(PAPER, hidden=(2048, 2048), shallow=True, embedding_dim=4096, activation="linear"),
+    "mobilenet": replace(
+        PAPER, backbone="mobilenet", taps=("pair13",), hidden=(1024,), embedding_dim=1024, frozen_through=None
+    ),
+}
+
+# The same idea on EfficientNet-Lite0: 24 + 40 + 112 + 320 + 1280 = 1776 numbers.
+LITE = MildnetConfig(backbone=LITE_BACKBONE)
+
+
+def build(config: Mapping[str, Any] | MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
+    """Build MILDNet with fresh weights.
+
+    Photos ``(B, size, size, 3)`` become ``(B, embedding_dim)`` of length 1. The backbone follows Keras's global dtype
+    policy (``mixed_bfloat16`` doubles VGG's speed where the CPU can); pooling and the head always compute in
+    ``float32``. The joined taps (1472 of VGG16's) are the output of the layer :data:`FEATURES`, the last Dense layer
+    is :data:`HEAD`.
+
+    Raises:
+        ValueError: for an unknown option or a wrong value.
+    """
+    if not isinstance(config, MildnetConfig):
+        config = MildnetConfig.from_dict(config)
+    photos, pixels = photos_and_pixels(preprocessing)
+    blocks = config.spec.apply(pixels, config.width)
+    pooled = [_pool(blocks[tap], tap, config) for tap in config.taps]
+    x = joined(pooled, "taps" if config.shallow else FEATURES)
+    x = dense_layers(x, config.hidden, config.dropout)
+    if config.shallow:
+        branches = joined(ranknet_branches(pixels, config.width), "shallow")
+        x = joined([unit(branches, "shallow_unit"), unit(x, "deep_unit")])
+    if config.guard:
+        x = guarded_embedding(x, config.embedding_dim, config.guard)
+    else:
+        x = embedding(x, config.embedding_dim, config.activation)
+    model = keras.Model(photos, x, name="mildnet_lite" if config.backbone == LITE_BACKBONE else "mildnet")
+    freeze(model, config.spec, config.frozen_through, config.frozen_batch_norm)
+    return model
+
+
+def _pool(block: keras.KerasTensor, tap: str, config: MildnetConfig) -> keras.KerasTensor:
+    if config.pooling == "gem":
+        x = GeneralizedMeanPooling2D(config.gem_power, dtype="float32", name=f"{tap}_gem")(block)
+    elif config.pooling == "max":
+        x = keras.layers.GlobalMaxPooling2D(dtype="float32", name=f"{tap}_max")(block)
+    else:
+        x = keras.layers.GlobalAveragePooling2D(dtype="float32", name=f"{tap}_avg")(block)
+    if config.tap_power != 1:
+        x = PowerNormalization(config.tap_power, dtype="float32", name=f"{tap}_power")(x)
+    if config.normalise_taps:
+        x = unit(x, f"{tap}_unit")
+    return x

@@ -1,0 +1,257 @@
+"""Where a backbone's ImageNet weights come from: found once, converted once, checked at every use.
+
+The converted file is an ordinary Keras ``.weights.h5`` that carries its normalisation and its source as an
+attribute, so it can be handed to another machine by itself. Its name holds the beginning of its own sha256: a damaged
+file is noticed, and two processes that convert at the same time cannot disturb each other.
+
+ImageNet's terms allow research and teaching; whoever uses weights trained on it in a shop has to judge that alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import keras
+
+from shop_similarity.training.networks.backbones.registry import Backbone, get_backbone
+from shop_similarity.training.networks.backbones.sources import Pretrained, Progress, SourceError
+from shop_similarity.training.networks.backbones.vgg19_sources import deepen_vgg16
+
+_ATTRIBUTE = "shop_similarity"
+_SUFFIX = ".weights.h5"
+_IMAGENET = "imagenet"
+_DEEPENED = "from-vgg16"
+
+Remote = Sequence[Callable[[Progress], Pretrained]]
+
+
+class WeightsUnavailable(Exception):
+    """No pretrained weights could be had; the text says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class BackboneWeights:
+    """A backbone's converted weights in a local file.
+
+    Attributes:
+        path: the ``.weights.h5`` file; ``None`` for :func:`random_weights`.
+        sha256: of that file.
+        mean: RGB mean (0..255) that belongs to them.
+        std: RGB standard deviation (0..255) that belongs to them.
+        source: where they came from, for people.
+        backbone: whose they are, a key of :data:`~shop_similarity.training.networks.backbones.registry.BACKBONES`.
+    """
+
+    path: Path | None
+    sha256: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    source: str
+    backbone: str = "vgg16"
+
+    def apply(self, model: keras.Model) -> None:
+        """Put the numbers into every layer of ``model`` that bears their layer's name.
+
+        Raises:
+            ValueError: if the model lacks one of them or has it in another shape.
+        """
+        if self.path is None:
+            return
+        pretrained = get_backbone(self.backbone).model()
+        pretrained.load_weights(self.path)
+        for layer in pretrained.layers:
+            if layer.weights:
+                model.get_layer(layer.name).set_weights(layer.get_weights())
+
+
+def find_weights(
+    backbone: str,
+    cache_dir: Path,
+    file: Path | None = None,
+    progress: Progress | None = None,
+    remote: Remote | None = None,
+) -> BackboneWeights:
+    """Find a backbone's ImageNet weights.
+
+    The order: ``file``, if one is named (and nothing else then); a converted file in ``cache_dir``; the backbone's
+    sources in turn, Keras's own download first where there is one. VGG19 falls back on VGG16's, found in the same way
+    and deepened to the same features (:mod:`shop_similarity.training.networks.backbones.vgg19_sources`); its ``source``
+    says so, and Keras's are asked for again the next time.
+
+    Args:
+        backbone: a key of :data:`~shop_similarity.training.networks.backbones.registry.BACKBONES`.
+        cache_dir: folder of the converted file; made if missing.
+        file: a file that the user names: one converted earlier, or one of those that the sources publish.
+        progress: called as ``progress(what, done, total)`` with bytes, ``total`` 0 while unknown.
+        remote: the sources to try in turn, exchangeable for closed networks.
+
+    Raises:
+        ValueError: for an unknown backbone.
+        WeightsUnavailable: if there are none. Random weights are never a substitute.
+    """
+    spec = get_backbone(backbone)
+    progress = progress or _silent
+    cache_dir = Path(cache_dir)
+    if file is not None:
+        return _from_user_file(spec, Path(file), cache_dir, progress)
+    if found := _in_cache(spec, cache_dir, progress):
+        return found
+    reasons = []
+    for source in spec.sources.REMOTE if remote is None else remote:
+        try:
+            return _convert(spec, source(progress), cache_dir, progress)
+        except SourceError as error:
+            reasons.append(str(error))
+    if backbone == "vgg19":
+        try:
+            deepened = _in_cache(spec, cache_dir, progress, _DEEPENED)
+            return deepened or _deepen(find_weights("vgg16", cache_dir, progress=progress), cache_dir, progress)
+        except WeightsUnavailable as error:
+            reasons.append(str(error))
+    raise WeightsUnavailable(
+        f"No pretrained {spec.title} weights could be had, and random ones would only give random look-alikes. "
+        + " ".join(reasons)
+        + f" {spec.sources.ADVICE} and name it with --weights FILE."
+    )
+
+
+def find_vgg16_weights(
+    cache_dir: Path,
+    file: Path | None = None,
+    progress: Progress | None = None,
+    remote: Remote | None = None,
+) -> BackboneWeights:
+    """:func:`find_weights` of VGG16."""
+    return find_weights("vgg16", cache_dir, file, progress, remote)
+
+
+def random_weights(backbone: str) -> BackboneWeights:
+    """What stands for pretrained weights where somebody asks in so many words for none: :meth:`BackboneWeights.apply`
+    leaves the model's fresh numbers alone, and the normalisation is the backbone's own.
+
+    Look-alikes found by such a model are random. It is for shrunk models (``width`` below 1) and for training from
+    nothing.
+
+    Raises:
+        ValueError: for an unknown backbone.
+    """
+    sources = get_backbone(backbone).sources
+    return BackboneWeights(None, "", sources.MEAN, sources.STD, "random numbers, not pretrained", backbone)
+
+
+def _in_cache(spec: Backbone, cache_dir: Path, progress: Progress, kind: str = _IMAGENET) -> BackboneWeights | None:
+    for path in sorted(cache_dir.glob(f"{_prefix(spec, kind)}*{_SUFFIX}")):
+        progress(f"Checking the {spec.title} weights", 0, 0)
+        sha256 = _sha256(path)
+        if path.name == _name(spec, sha256, kind):
+            return _describe(path, sha256)
+        # A damaged copy is of no use to anybody, and its name would keep it looked at for ever.
+        path.unlink(missing_ok=True)
+    return None
+
+
+def _deepen(vgg16: BackboneWeights, cache_dir: Path, progress: Progress) -> BackboneWeights:
+    """VGG19 that starts as VGG16."""
+    model = get_backbone("vgg16").model()
+    model.load_weights(vgg16.path)
+    layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
+    pretrained = deepen_vgg16(Pretrained(layers, vgg16.mean, vgg16.std, vgg16.source))
+    return _convert(get_backbone("vgg19"), pretrained, cache_dir, progress, _DEEPENED)
+
+
+def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progress) -> BackboneWeights:
+    if not file.is_file():
+        raise WeightsUnavailable(f"There is no file {file}. Name an existing file of {spec.title} weights.")
+    try:
+        if h5py.is_hdf5(file):
+            with h5py.File(file, "r") as content:
+                converted = _ATTRIBUTE in content.attrs
+            if not converted:
+                return _convert(spec, spec.sources.from_keras_file(file), cache_dir, progress)
+            weights = _describe(file, _sha256(file))
+            if (spec.name, weights.backbone) == ("vgg19", "vgg16"):
+                return _deepen(weights, cache_dir, progress)
+            if weights.backbone != spec.name:
+                raise SourceError(f"it holds the weights of {weights.backbone}, not of {spec.name}.")
+            return weights
+        pretrained = spec.sources.from_file(file)
+    except (SourceError, OSError) as error:
+        raise WeightsUnavailable(f"{file} cannot be used: {error}") from error
+    if pretrained is None:
+        raise WeightsUnavailable(
+            f"{file} is of no known kind. Name {spec.sources.FILES}, or a {_SUFFIX} file that this program converted "
+            "earlier."
+        )
+    try:
+        return _convert(spec, pretrained, cache_dir, progress)
+    except SourceError as error:
+        raise WeightsUnavailable(f"{file} cannot be used: {error}") from error
+
+
+def _convert(
+    spec: Backbone, pretrained: Pretrained, cache_dir: Path, progress: Progress, kind: str = _IMAGENET
+) -> BackboneWeights:
+    progress(f"Converting the {spec.title} weights", 0, 0)
+    model = spec.model()
+    layers = [layer for layer in model.layers if layer.weights]
+    pretrained.check(spec.title, {layer.name: [tuple(weight.shape) for weight in layer.weights] for layer in layers})
+    for layer in layers:
+        layer.set_weights(pretrained.layers[layer.name])
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        # Keras insists on the suffix, and only a file of the same folder can be renamed atomically.
+        handle, temporary = tempfile.mkstemp(dir=cache_dir, prefix=".part-", suffix=_SUFFIX)
+        os.close(handle)
+        path = Path(temporary)
+        try:
+            model.save_weights(path)
+            with h5py.File(path, "r+") as file:
+                about = {
+                    "mean": pretrained.mean,
+                    "std": pretrained.std,
+                    "source": pretrained.source,
+                    "backbone": spec.name,
+                }
+                file.attrs[_ATTRIBUTE] = json.dumps(about)
+            path.chmod(0o644)
+            sha256 = _sha256(path)
+            path = path.replace(cache_dir / _name(spec, sha256, kind))
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    except OSError as error:
+        raise WeightsUnavailable(
+            f"The {spec.title} weights could not be written to {cache_dir}: {error}. Make the folder writable."
+        ) from error
+    return _describe(path, sha256)
+
+
+def _describe(path: Path, sha256: str) -> BackboneWeights:
+    with h5py.File(path, "r") as file:
+        about = json.loads(file.attrs[_ATTRIBUTE])
+    # Files converted by the first releases name no backbone: there was only this one.
+    backbone = about.get("backbone", "vgg16")
+    return BackboneWeights(path, sha256, tuple(about["mean"]), tuple(about["std"]), about["source"], backbone)
+
+
+def _prefix(spec: Backbone, kind: str) -> str:
+    return f"{spec.name}-{kind}-"
+
+
+def _name(spec: Backbone, sha256: str, kind: str) -> str:
+    return f"{_prefix(spec, kind)}{sha256[:16]}{_SUFFIX}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    pass

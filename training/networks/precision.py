@@ -1,0 +1,52 @@
+"""Which precision the backbone computes in on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def cpu_multiplies_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether this CPU has instructions for bfloat16; without them it is slower than ``float32``."""
+    try:
+        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def fast_policy(backbone: str = "vgg16") -> str:
+    """The Keras dtype policy that is fastest here and still exact enough to embed with.
+
+    Args:
+        backbone: a key of :data:`shop_similarity.training.networks.backbones.BACKBONES`; bfloat16 makes depthwise
+            convolutions slower on a CPU.
+
+    Raises:
+        ValueError: for an unknown backbone.
+    """
+    import tensorflow as tf
+
+    from shop_similarity.training.networks.backbones.registry import get_backbone
+
+    if tf.config.list_physical_devices("GPU"):
+        return "mixed_float16"
+    if get_backbone(backbone).depthwise:
+        return "float32"
+    return "mixed_bfloat16" if cpu_multiplies_bfloat16() else "float32"
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Build models under a Keras dtype policy, and put the former one back."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

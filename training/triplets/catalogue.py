@@ -1,0 +1,293 @@
+"""Triplets from the shop's own catalogue.
+
+The photos are fetched once from whatever storage the shop keeps them in, into a local folder where training can read
+them as often as it likes. What is made of them: :mod:`shop_similarity.training.triplets.building`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from django.core.files.storage import Storage
+from django.utils.translation import gettext as _
+
+from shop_similarity.catalogue import ImageRow, get_catalogue
+from shop_similarity.conf import get_settings
+from shop_similarity.photos.decoding import ImageError, ImageLimits, content_sha256, open_image, read_bytes
+from shop_similarity.photos.file_marks import file_mark
+from shop_similarity.training.triplets.building import MIN_PRODUCTS, ProductPhoto, build_triplets
+from shop_similarity.training.triplets.scorers import SIDE, describe
+from shop_similarity.training.triplets.table import TripletError, Triplets
+
+MAX_PHOTOS = 20_000
+MAX_TRIPLETS = 20_000
+PHOTOS_PER_PRODUCT = 8
+ATTEMPTS = 3
+"""Tries to read a photo from a storage that fails."""
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)``."""
+
+
+@dataclass(frozen=True)
+class CatalogueTriplets:
+    """What the catalogue gave.
+
+    Attributes:
+        triplets: their root is the folder that the photos were fetched to.
+        products: with a usable photo.
+        photos: usable ones.
+        without_category: products without one; they have no in-class negatives.
+        skipped: (file name, why) of photos that can't be used.
+    """
+
+    triplets: Triplets
+    products: int
+    photos: int
+    without_category: int
+    skipped: tuple[tuple[str, str], ...]
+
+
+def catalogue_triplets(
+    folder: Path,
+    count: int = MAX_TRIPLETS,
+    seed: int = 0,
+    *,
+    max_photos: int = MAX_PHOTOS,
+    min_products: int = MIN_PRODUCTS,
+    progress: Progress | None = None,
+) -> CatalogueTriplets:
+    """Make triplets of the shop's products.
+
+    Args:
+        folder: where the photos are kept, each under the SHA-256 of its bytes; what lies there already is not fetched
+            again unless the shop replaced it. A run that was broken off goes on where it stopped.
+        count: triplets at most.
+        seed: of the sample and of the triplets.
+        max_photos: of a larger catalogue a sample is taken, from all categories alike and with all photos of a product
+            (the first ``PHOTOS_PER_PRODUCT`` of them).
+        min_products: with a usable photo; fewer are refused.
+        progress: called as ``progress(what, done, total)``.
+
+    Raises:
+        TripletError: the catalogue is too small, or its storage can't be read; the sentence says what to do.
+    """
+    rows, categories = _sample(max_photos, seed)
+    if not rows:
+        raise TripletError(
+            f"The catalogue is too small to train on: it takes at least {min_products} products with a usable photo, "
+            f"and no product has any. Add products with photos, or train on a CSV of triplets."
+        )
+    store = PhotoStore(folder, get_catalogue().storage)
+    photos: list[ProductPhoto] = []
+    skipped: list[tuple[str, str]] = []
+    what = _("Fetching the shop's photos")
+    for done, (row, found) in enumerate(store.fetch(rows), start=1):
+        if isinstance(found, str):
+            skipped.append((row.file_name, found))
+        else:
+            name, vector = found
+            photos.append(ProductPhoto(name, str(row.product_id), categories.get(row.product_id, ""), vector))
+        if progress:
+            progress(what, done, len(rows))
+    products = {photo.product: photo.category for photo in photos}
+    if not photos:
+        raise TripletError(
+            f"None of the {len(rows):,} photos of the catalogue can be used. The first one, {skipped[0][0]}: "
+            f"{skipped[0][1]}"
+        )
+    what = _("Choosing triplets")
+    triplets = build_triplets(
+        photos,
+        folder,
+        count,
+        seed,
+        min_products=min_products,
+        progress=progress and (lambda done, total: progress(what, done, total)),
+    )
+    return CatalogueTriplets(
+        triplets,
+        products=len(products),
+        photos=len(photos),
+        without_category=sum(not category for category in products.values()),
+        skipped=tuple(skipped),
+    )
+
+
+def _sample(max_photos: int, seed: int) -> tuple[list[ImageRow], dict[Any, str]]:
+    """Photos of products drawn from all categories in turn, and the category of each product that has one."""
+    catalogue = get_catalogue()
+    of_product: dict[Any, list[ImageRow]] = {}
+    for row in catalogue.rows(catalogue.images()):
+        of_product.setdefault(row.product_id, []).append(row)
+    categories = _categories()
+    of_category: dict[str, list[Any]] = {}
+    for product in of_product:
+        of_category.setdefault(categories.get(product, ""), []).append(product)
+    generator = random.Random(seed)  # noqa: S311
+    queues = []
+    for name in sorted(of_category):
+        generator.shuffle(of_category[name])
+        queues.append(of_category[name])
+    rows: list[ImageRow] = []
+    while queues and len(rows) < max_photos:
+        for queue in queues:
+            rows += of_product[queue.pop()][:PHOTOS_PER_PRODUCT]
+        queues = [queue for queue in queues if queue]
+    return rows[:max_photos], categories
+
+
+def _categories() -> dict[Any, str]:
+    path = get_settings().category
+    if path is None:
+        return {}
+    found: dict[Any, str] = {}
+    rows = get_catalogue().all_products().order_by("pk").values_list("pk", path)
+    for product, category in rows.iterator(chunk_size=2_000):
+        # A product may be in several; the lowest key is as good as another, and the same in every run.
+        if category is not None and (product not in found or str(category) < found[product]):
+            found[product] = str(category)
+    return found
+
+
+class PhotoStore:
+    """Local copies of photos of a storage, each under the SHA-256 of its bytes.
+
+    Args:
+        folder: where they are kept. ``index.jsonl`` there says which file of the storage, of what size and time, was
+            found to be which copy.
+        storage: where they come from.
+    """
+
+    def __init__(self, folder: Path, storage: Storage) -> None:
+        self.folder = Path(folder)
+        self.storage = storage
+        settings = get_settings()
+        self.limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, tuple(settings.image_formats))
+        self.threads = settings.decode_threads
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.index = self.folder / "index.jsonl"
+        self.known = self._read_index()
+
+    def _read_index(self) -> dict[str, tuple[str, str]]:
+        known = {}
+        try:
+            lines = self.index.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return {}
+        for line in lines:
+            try:
+                entry = json.loads(line)
+                known[entry["name"]] = (entry["mark"], entry["copy"])
+            # The last line of a run that was killed may be half a line; that photo is fetched again.
+            except (ValueError, KeyError, TypeError):
+                continue
+        return known
+
+    def fetch(self, rows: Sequence[ImageRow]) -> Iterator[tuple[ImageRow, tuple[str, np.ndarray] | str]]:
+        """Make sure that the photos are here.
+
+        Yields:
+            In the order of ``rows``: the row, and either the copy's path below the folder with its vector
+            (:func:`shop_similarity.training.triplets.scorers.describe`), or a sentence that says why the photo can't be
+            used.
+
+        Raises:
+            TripletError: the storage fails again and again.
+        """
+        failures = 0
+        with self.index.open("a+", encoding="utf-8") as index:
+            _end_last_line(index)
+            with ThreadPoolExecutor(self.threads, thread_name_prefix="catalogue-fetch") as pool:
+                ahead = 8 * self.threads
+                for start in range(0, len(rows), ahead):
+                    chunk = rows[start : start + ahead]
+                    for row, found in zip(chunk, pool.map(self._one, chunk), strict=True):
+                        if isinstance(found, Exception):
+                            failures += 1
+                            if failures >= ahead:
+                                raise TripletError(
+                                    f"The storage of the photos fails again and again ({type(found).__name__}: "
+                                    f"{found}). Try again when it is back; what was fetched is kept in {self.folder}."
+                                ) from found
+                            yield row, f"The storage could not be read: {type(found).__name__}: {found}"
+                            continue
+                        if isinstance(found, str):
+                            yield row, found
+                            continue
+                        failures = 0
+                        name, mark, vector = found
+                        if self.known.get(row.file_name) != (mark, name):
+                            self.known[row.file_name] = (mark, name)
+                            index.write(json.dumps({"name": row.file_name, "mark": mark, "copy": name}) + "\n")
+                            index.flush()
+                        yield row, (name, vector)
+
+    def _one(self, row: ImageRow) -> tuple[str, str, np.ndarray] | str | Exception:
+        """Copy, mark and vector of a photo; or why it can't be used, as a sentence; or the storage's exception."""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(0.2 * 4**attempt)
+            try:
+                mark = file_mark(self.storage, row.file_name)
+                held = self.known.get(row.file_name)
+                data = self._held(held[1]) if held is not None and held[0] == mark else None
+                name = held[1] if data is not None else ""
+                if data is None:
+                    with self.storage.open(row.file_name, "rb") as file:
+                        data = read_bytes(file, self.limits.max_bytes)
+                image = open_image(data, self.limits, target_size=SIDE)
+                return name or self._keep(data), mark, describe(image)
+            except ImageError as error:
+                return str(error)
+            except FileNotFoundError:
+                return f"The file {row.file_name} is not in the storage."
+            except Exception as error:
+                failure = error
+        return failure
+
+    def _held(self, name: str) -> bytes | None:
+        try:
+            data = (self.folder / name).read_bytes()
+        except OSError:
+            return None
+        # A disk that was full or lost power may have kept less than was written.
+        return data if content_sha256(data) == Path(name).name else None
+
+    def _keep(self, data: bytes) -> str:
+        digest = content_sha256(data)
+        name = f"{digest[:2]}/{digest}"
+        path = self.folder / name
+        if self._held(name) is not None:
+            return name
+        path.parent.mkdir(exist_ok=True)
+        # Written aside and moved, so that a file under its hash is always whole.
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="part-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return name
+
+
+def _end_last_line(index: Any) -> None:
+    """A half line that a killed run left must not swallow the next one."""
+    end = index.seek(0, os.SEEK_END)
+    if end:
+        with Path(index.name).open("rb") as raw:
+            raw.seek(-1, os.SEEK_END)
+            if raw.read(1) != b"\n":
+                index.write("\n")

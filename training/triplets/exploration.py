@@ -1,0 +1,441 @@
+"""A data set looked at before training: what is in it, what is wrong with it, what leaks.
+
+Nothing here stops at a bad row or photo: it is counted and told, and the rest is looked at. What may not be wrong
+before a training starts is :mod:`shop_similarity.training.triplets.checks`' business.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from shop_similarity.photos.decoding import (
+    DEFAULT_LIMITS,
+    ImageError,
+    ImageLimits,
+    content_sha256,
+    open_image,
+    read_bytes,
+)
+from shop_similarity.training.triplets.checks import ImageReport, Leakage, TripletCounts, check_leakage, count_triplets
+from shop_similarity.training.triplets.photo_hashes import colour_fields, difference_hash, near_pairs
+from shop_similarity.training.triplets.table import EXAMPLES, Problem, TripletError, Triplets, parse_triplets
+
+_HASHED_AT = 64
+_SMALL = 224
+"""Photos with a shorter side below this are enlarged by most models."""
+
+ExploreProgress = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One photo of a data set.
+
+    Attributes:
+        sha256: of its bytes; "" if it can't be read.
+        size: width and height in pixels as stored.
+        file_bytes: of the file.
+        hash, colours: see :mod:`shop_similarity.training.triplets.photo_hashes`; None if it can't be read.
+        trouble: why it can't be read, or "".
+    """
+
+    sha256: str = ""
+    size: tuple[int, int] = (0, 0)
+    file_bytes: int = 0
+    hash: np.ndarray | None = None
+    colours: np.ndarray | None = None
+    trouble: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Products:
+    """What a CSV of products says of photos: ``image``, and any of ``category`` and ``group_id``.
+
+    Attributes:
+        category, group: by image path; without what the file leaves empty.
+    """
+
+    category: Mapping[str, str]
+    group: Mapping[str, str]
+
+    @classmethod
+    def read(cls, path: Path) -> Products:
+        """Read the file.
+
+        Raises:
+            TripletError: it can't be read, or has no column ``image``, or neither of the others.
+        """
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.DictReader(file)
+                columns = set(reader.fieldnames or ())
+                if "image" not in columns or not columns & {"category", "group_id"}:
+                    raise TripletError(
+                        f"{path} must have a first line that names the columns image and category (or group_id)."
+                    )
+                rows = list(reader)
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise TripletError(f"{path} can't be read as a CSV file in UTF-8: {error}.") from error
+
+        def by_image(column: str) -> dict[str, str]:
+            return {row["image"]: row[column] for row in rows if row.get("image") and row.get(column)}
+
+        return cls(by_image("category"), by_image("group_id"))
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """What was found in one set of triplets.
+
+    Attributes:
+        name: of the set.
+        triplets: the rows that can be read.
+        photos: in the order of ``triplets.images``.
+        problems: rows that can't be used, and photos that are missing or can't be read.
+        counts: of the triplets.
+        categories: photos by category, the most frequent first; empty where no products are given.
+        query_categories: triplets by the category of their query.
+        groups: photos by group.
+        same_bytes: places of photos with equal bytes, one tuple for each picture.
+        near: ``(p, 2)`` places of photos that show the same picture in different bytes.
+    """
+
+    name: str
+    triplets: Triplets
+    photos: tuple[Photo, ...]
+    problems: tuple[Problem, ...]
+    counts: TripletCounts
+    categories: Mapping[str, int] = field(default_factory=dict)
+    query_categories: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+    same_bytes: tuple[tuple[int, ...], ...] = ()
+    near: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), dtype=np.intp))
+
+    def readable(self) -> np.ndarray:
+        """``(len(photos),)`` bool."""
+        return np.array([not photo.trouble for photo in self.photos], dtype=bool)
+
+    def sizes(self) -> np.ndarray:
+        """``(r, 2)`` width and height of the readable photos."""
+        return np.array([photo.size for photo in self.photos if not photo.trouble], dtype=np.int64).reshape(-1, 2)
+
+    def per_query(self) -> dict[str, np.ndarray]:
+        """For each query photo how many triplets, different positives and different negatives it has."""
+        rows = self.triplets.rows
+        queries = np.unique(rows[:, 0])
+        found = {"triplets": np.bincount(rows[:, 0])[queries]}
+        for name, column in (("positives", 1), ("negatives", 2)):
+            pairs = np.unique(rows[:, [0, column]], axis=0)
+            found[name] = np.bincount(pairs[:, 0])[queries]
+        return found
+
+    def contradictions(self) -> int:
+        """Triplets whose positive or negative is, by bytes or by hash, the same picture as the query or each other."""
+        pairs = {tuple(sorted(pair)) for pair in self.near.tolist()}
+        for places in self.same_bytes:
+            pairs |= {(one, other) for one in places for other in places if one < other}
+        return sum(
+            any(tuple(sorted(pair)) in pairs for pair in ((query, positive), (query, negative), (positive, negative)))
+            for query, positive, negative in self.triplets.rows.tolist()
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Counts as plain JSON values."""
+        sizes = self.sizes()
+        return self.counts.to_dict() | {
+            "problems": {problem.what: problem.count for problem in self.problems},
+            "unreadable_photos": int((~self.readable()).sum()),
+            "categories": dict(self.categories),
+            "query_categories": dict(self.query_categories),
+            "groups": len(self.groups),
+            "per_query": {name: _spread(values) for name, values in self.per_query().items()},
+            "shorter_side": _spread(sizes.min(axis=1)) if len(sizes) else None,
+            "aspect_ratios": _aspects(sizes),
+            "small_photos": int((sizes.min(axis=1) < _SMALL).sum()) if len(sizes) else 0,
+            "megabytes": round(sum(photo.file_bytes for photo in self.photos) / 1e6, 1),
+            "duplicates": {
+                "same_bytes": sum(len(places) - 1 for places in self.same_bytes),
+                "near": len(self.near),
+                "triplets_with_one_picture_twice": self.contradictions(),
+            },
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Overlap:
+    """What a training and a validation set share.
+
+    Attributes:
+        leakage: equal files, equal bytes and equal groups, as
+            :func:`shop_similarity.training.triplets.checks.check_leakage` finds them.
+        near: (train, validation) names of photos that show the same picture in different bytes.
+        product_groups: groups of the products' file on both sides.
+        near_triplets: triplets of the validation set that one of the near photos is in.
+    """
+
+    leakage: Leakage
+    near: tuple[tuple[str, str], ...]
+    product_groups: tuple[str, ...]
+    near_triplets: int
+
+    def __bool__(self) -> bool:
+        return bool(self.leakage or self.near or self.product_groups)
+
+    def to_dict(self) -> dict[str, int]:
+        return self.leakage.to_dict() | {
+            "near_duplicates": len(self.near),
+            "product_groups": len(self.product_groups),
+            "near_triplets": self.near_triplets,
+        }
+
+    def lines(self) -> list[str]:
+        """What leaks, in sentences."""
+        found = str(self.leakage).splitlines()
+        if self.near:
+            shown = ", ".join(f"“{one}” ~ “{other}”" for one, other in self.near[:EXAMPLES])
+            more = ", ..." if len(self.near) > EXAMPLES else ""
+            found.append(
+                f"{len(self.near):,} pairs of photos show the same picture in different bytes (or nearly so), in "
+                f"{self.near_triplets:,} validation triplets: {shown}{more}."
+            )
+        if self.product_groups:
+            shown = ", ".join(f"“{name}”" for name in self.product_groups[:EXAMPLES])
+            more = ", ..." if len(self.product_groups) > EXAMPLES else ""
+            found.append(f"{len(self.product_groups):,} groups of products are on both sides: {shown}{more}.")
+        return found
+
+
+def explore(
+    path: Path,
+    root: Path | None = None,
+    products: Products | None = None,
+    progress: ExploreProgress | None = None,
+    name: str = "train",
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> Exploration:
+    """Look at a set of triplets and open all its photos.
+
+    Args:
+        path: CSV of triplets.
+        root: the folder that its paths are relative to; the file's own by default.
+        products: categories and groups of the photos.
+        progress: see :data:`ExploreProgress`.
+        name: of the set.
+        limits: what a photo may be.
+
+    Raises:
+        TripletError: the file as a whole can't be read, or no row of it can be used.
+    """
+    parsed = parse_triplets(path, root)
+    triplets = parsed.triplets
+    if not len(triplets):
+        raise TripletError("\n".join([parsed.heading, *(f"- {problem}" for problem in parsed.problems)]))
+    photos = _look_at(triplets.paths(), name, progress, limits)
+    unreadable: dict[str, Problem] = {}
+    for image, photo in zip(triplets.images, photos, strict=True):
+        if photo.trouble:
+            problem = Problem("photo that can't be used", "Replace these files, or take their rows out.")
+            unreadable.setdefault("photo", problem).add(f"“{image}” ({photo.trouble.rstrip('.')})")
+    products = products or Products({}, {})
+    readable = np.array([place for place, photo in enumerate(photos) if not photo.trouble], dtype=np.intp)
+    by_bytes: dict[str, list[int]] = {}
+    for place in readable.tolist():
+        by_bytes.setdefault(photos[place].sha256, []).append(place)
+    # Copies would be told again as near duplicates of each other and of everything that is near to one of them.
+    first = np.array(sorted(places[0] for places in by_bytes.values()), dtype=np.intp)
+    near = first[near_pairs(*_hashes(photos, first))].reshape(-1, 2)
+    category = products.category.get
+    return Exploration(
+        name=name,
+        triplets=triplets,
+        photos=tuple(photos),
+        problems=(*parsed.problems, *unreadable.values()),
+        counts=count_triplets(triplets),
+        categories=_counted(category(image, "") for image in triplets.images) if products.category else {},
+        query_categories=(
+            _counted(category(triplets.images[place], "") for place in triplets.rows[:, 0].tolist())
+            if products.category
+            else {}
+        ),
+        groups=_counted(_groups(triplets, products)),
+        same_bytes=tuple(tuple(places) for places in by_bytes.values() if len(places) > 1),
+        near=near,
+    )
+
+
+def overlap(train: Exploration, validation: Exploration, products: Products | None = None) -> Overlap:
+    """What two sets share: files, bytes, pictures, groups."""
+    left, right = _usable(train), _usable(validation)
+    leakage = check_leakage(left.triplets, right.triplets, _image_report(left), _image_report(right))
+    known = {photo.sha256 for photo in left.photos}
+    new = np.array([place for place, photo in enumerate(right.photos) if photo.sha256 not in known], dtype=np.intp)
+    everything = np.arange(len(left.photos))
+    pairs = near_pairs(*_hashes(left.photos, everything), *_hashes(right.photos, new))
+    pairs[:, 1] = new[pairs[:, 1]]
+    near = tuple((left.triplets.images[one], right.triplets.images[other]) for one, other in pairs.tolist())
+    leaked = np.zeros(len(right.photos), dtype=bool)
+    leaked[pairs[:, 1]] = True
+    groups: tuple[str, ...] = ()
+    if products and products.group:
+        sides = [{products.group.get(image) for image in side.triplets.images} for side in (train, validation)]
+        groups = tuple(sorted(name for name in sides[0] & sides[1] if name))
+    return Overlap(leakage, near, groups, int(leaked[right.triplets.rows].any(axis=1).sum()))
+
+
+def tell(found: Exploration) -> list[str]:
+    """What was found, in lines for the console."""
+    lines = str(found.counts).splitlines()
+    lines += [f"- {problem}" for problem in found.problems]
+    lines += found.triplets.notices
+    for name, values in found.per_query().items():
+        spread = _spread(values)
+        lines.append(
+            f"{name.capitalize()} of a query: {spread['median']:g} in the middle, from {spread['smallest']} to "
+            f"{spread['largest']}."
+        )
+    sizes = found.sizes()
+    if len(sizes):
+        shorter = sizes.min(axis=1)
+        small = int((shorter < _SMALL).sum())
+        lines.append(
+            f"Shorter sides from {shorter.min():,} to {shorter.max():,} pixels, {np.median(shorter):,.0f} in the "
+            f"middle; {small:,} photos below {_SMALL}."
+        )
+        lines.append(
+            "Shapes: " + ", ".join(f"{count:,} {shape}" for shape, count in _aspects(sizes).items() if count) + "."
+        )
+    for what, counted in (("Photos by category", found.categories), ("Queries' categories", found.query_categories)):
+        if counted:
+            lines.append(f"{what}: {_most(counted)}.")
+    if found.groups:
+        spread = _spread(np.array(list(found.groups.values())))
+        lines.append(
+            f"{len(found.groups):,} groups; photos of a group: {spread['median']:g} in the middle, from "
+            f"{spread['smallest']} to {spread['largest']}."
+        )
+    lines.append(_duplicates(found))
+    return lines
+
+
+def _duplicates(found: Exploration) -> str:
+    copies = sum(len(places) - 1 for places in found.same_bytes)
+    if not copies and not len(found.near):
+        return "No photo stands there twice, as far as bytes and hashes tell."
+    images = found.triplets.images
+    examples = [f"“{images[places[0]]}” = “{images[places[1]]}”" for places in found.same_bytes[:2]]
+    examples += [f"“{images[one]}” ~ “{images[other]}”" for one, other in found.near[:2].tolist()]
+    triplets = found.contradictions()
+    return (
+        f"{copies:,} copies of the same bytes, {len(found.near):,} pairs that show nearly the same picture, such as "
+        f"{', '.join(examples)}; {triplets:,} triplets have one picture twice."
+    )
+
+
+def _look_at(paths: Sequence[Path], name: str, progress: ExploreProgress | None, limits: ImageLimits) -> list[Photo]:
+    photos: list[Photo] = []
+    pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="exploration")
+    try:
+        for photo in pool.map(lambda path: _look(path, limits), paths):
+            photos.append(photo)
+            if progress:
+                progress(name, len(photos), len(paths))
+    finally:
+        # Without this, Ctrl-C would wait until the last photo has been opened.
+        pool.shutdown(cancel_futures=True)
+    return photos
+
+
+def _look(path: Path, limits: ImageLimits) -> Photo:
+    try:
+        data = read_bytes(path, limits.max_bytes)
+        small = open_image(data, limits, target_size=_HASHED_AT)
+        with Image.open(io.BytesIO(data), formats=[name for name in limits.formats if name in Image.OPEN]) as image:
+            size = image.size
+    except ImageError as error:
+        return Photo(trouble=str(error))
+    except (OSError, ValueError) as error:
+        return Photo(trouble=getattr(error, "strerror", None) or str(error))
+    return Photo(content_sha256(data), size, len(data), difference_hash(small), colour_fields(small))
+
+
+def _hashes(photos: Sequence[Photo], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    chosen = [photos[place] for place in places.tolist()]
+    if not chosen:
+        return np.zeros((0, 512), dtype=bool), np.zeros((0, 192), dtype=np.uint8)
+    return np.array([photo.hash for photo in chosen]), np.array([photo.colours for photo in chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class _Usable:
+    triplets: Triplets
+    photos: tuple[Photo, ...]
+
+
+def _usable(found: Exploration) -> _Usable:
+    """The triplets whose three photos can be read."""
+    readable = found.readable()
+    triplets = found.triplets.select(readable[found.triplets.rows].all(axis=1))
+    places = {image: place for place, image in enumerate(found.triplets.images)}
+    return _Usable(triplets, tuple(found.photos[places[image]] for image in triplets.images))
+
+
+def _image_report(side: _Usable) -> ImageReport:
+    return ImageReport(
+        counts=count_triplets(side.triplets),
+        sha256=tuple(photo.sha256 for photo in side.photos),
+        sizes=np.array([photo.size for photo in side.photos], dtype=np.int32).reshape(-1, 2),
+        file_bytes=np.array([photo.file_bytes for photo in side.photos], dtype=np.int64),
+        sound=np.ones(len(side.triplets), dtype=bool),
+    )
+
+
+def _groups(triplets: Triplets, products: Products) -> list[str]:
+    """The group of each photo that has one, by the products' file or else by the triplets' own columns."""
+    if products.group:
+        return [products.group[image] for image in triplets.images if image in products.group]
+    known: dict[int, str] = {}
+    for row, query, negative in zip(
+        triplets.rows.tolist(), triplets.query_group.tolist(), triplets.negative_group.tolist(), strict=True
+    ):
+        for place, name in ((row[0], query), (row[2], negative)):
+            if name:
+                known[place] = name
+    return list(known.values())
+
+
+def _counted(names: Any) -> dict[str, int]:
+    counted = Counter(name or "(none)" for name in names)
+    return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _most(counted: Mapping[str, int], shown: int = 12) -> str:
+    total = sum(counted.values())
+    parts = [f"{count:,} {name} ({count / total:.0%})" for name, count in list(counted.items())[:shown]]
+    rest = list(counted.values())[shown:]
+    return ", ".join(parts) + (f", {sum(rest):,} in {len(rest)} more" if rest else "")
+
+
+def _spread(values: np.ndarray) -> dict[str, float]:
+    return {"smallest": int(values.min()), "median": float(np.median(values)), "largest": int(values.max())}
+
+
+def _aspects(sizes: np.ndarray) -> dict[str, int]:
+    ratio = sizes[:, 0] / np.maximum(sizes[:, 1], 1)
+    return {
+        "upright": int((ratio < 0.8).sum()),
+        "about square": int(((ratio >= 0.8) & (ratio <= 1.25)).sum()),
+        "wide": int((ratio > 1.25).sum()),
+        "very narrow or wide": int(((ratio < 0.4) | (ratio > 2.5)).sum()),
+    }

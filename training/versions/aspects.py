@@ -1,0 +1,98 @@
+"""From a version's model to the stored matrices that explain its similarities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from django.utils.translation import gettext as _
+
+from shop_similarity.conf import get_settings
+from shop_similarity.models import EMBEDDING_DIM, AspectBasis, ModelVersion
+from shop_similarity.search.aspects import Basis, store_basis
+from shop_similarity.training.aspects.drawings import MEMBERS, families
+from shop_similarity.training.aspects.forms import FAMILIES, PHOTOS, AspectsError, LinearHead, fit_aspects
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["PHOTOS", "AspectsError", "explain_version"]
+
+_SEED = 20190304
+_AT_ONCE = 512
+# Called as progress(what, done, total).
+Progress = Callable[[str, int, int], None]
+
+
+def explain_version(
+    version: ModelVersion, model: keras.Model, features: np.ndarray, progress: Progress | None = None
+) -> AspectBasis:
+    """Find what splits a version's similarities into aspects, and store it in place of what was there.
+
+    It costs one pass of 500 drawings through the model and a few seconds.
+
+    Args:
+        version: a stored version.
+        model: the version's, with its weights.
+        features: ``(n, d)`` of the shop's photos, what
+            :func:`shop_similarity.training.networks.architectures.feature_model` gives; at most
+            :data:`~shop_similarity.training.aspects.forms.PHOTOS` of them are looked at.
+        progress: called as ``progress(what, done, total)``.
+
+    Raises:
+        AspectsError: the version can't explain its similarities.
+    """
+    import keras
+
+    from shop_similarity.training.networks.architectures import FEATURES
+    from shop_similarity.training.networks.runner import extract
+
+    if model.output_shape[-1] != EMBEDDING_DIM:
+        raise AspectsError(f"Embeddings of {model.output_shape[-1]} numbers can't be explained, only {EMBEDDING_DIM}.")
+    if len(features) > PHOTOS:
+        features = features[np.sort(np.random.default_rng(_SEED).choice(len(features), PHOTOS, replace=False))]
+    above = keras.Model(model.get_layer(FEATURES).output, model.output)
+    parts = [features[start : start + _AT_ONCE] for start in range(0, len(features), _AT_ONCE)]
+    embeddings = np.concatenate([above(part, training=False).numpy() for part in parts]) if parts else features
+    what = _("Looking at drawn goods")
+    total = FAMILIES * len(MEMBERS)
+    drawn = extract(
+        model,
+        _pictures(model.input_shape[1]),
+        get_settings().batch_size,
+        progress and (lambda done: progress(what, done, total)),
+    )
+    found = fit_aspects(_unit(embeddings), _unit(drawn), _linear_head(version, model, features), seed=_SEED)
+    basis = Basis(found.directions, found.forms, found.outside, found.typical, found.own)
+    return store_basis(version, basis, found.metrics)
+
+
+def _pictures(size: int) -> Iterator[np.ndarray]:
+    for pictures in families(FAMILIES, size, _SEED):
+        yield from (np.asarray(picture) for picture in pictures)
+
+
+def _linear_head(version: ModelVersion, model: keras.Model, features: np.ndarray) -> LinearHead | None:
+    """The head as one linear map of joined taps; None for a model that has no such head."""
+    from shop_similarity.training.networks.architectures import HEAD, full_config
+    from shop_similarity.training.networks.architectures.parts import CHANGE
+
+    config = full_config(version.architecture, version.config)
+    if not getattr(config, "is_linear", False):
+        return None
+    lengths = config.tap_lengths
+    in_depth = [tap for tap in config.spec.taps if tap in lengths]
+    # Of fewer than three depths no aspect's could be told from another's.
+    if len(in_depth) < 3 or list(lengths) != in_depth:
+        return None
+    kernel, bias = model.get_layer(HEAD).get_weights()
+    if config.guard:
+        # For photos like those that it was trained on, which the shop's are.
+        change, moved = model.get_layer(CHANGE).get_weights()
+        kernel, bias = kernel + change, bias + moved
+    return LinearHead(features, kernel, bias, list(lengths.values()))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12) if len(rows) else rows

@@ -1,0 +1,189 @@
+"""The first model version of a shop: ImageNet weights, calibrated on the shop's own unlabelled photos.
+
+No training and no label is needed. A seeded sample of the photos is pushed through the pretrained backbone, the linear
+head is set from what comes out (:mod:`shop_similarity.training.heads.calibration`), and the whole model is stored as a
+:class:`~shop_similarity.models.ModelVersion`. Recipe and reasons: ``docs/model.md``.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from shop_similarity.catalogue import ImageRow, get_catalogue
+from shop_similarity.conf import get_settings
+from shop_similarity.models import ModelVersion
+from shop_similarity.photos.decoding import ImageError, ImageLimits, open_image
+from shop_similarity.training.heads import recipe
+from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.versions.storing import NameTaken, free_name, store_version
+
+if TYPE_CHECKING:
+    import keras
+
+    from shop_similarity.training.networks.backbones.weights import BackboneWeights
+
+Item = TypeVar("Item")
+# Called as progress(what, done, total); total is 0 while unknown.
+Progress = Callable[[str, int, int], None]
+
+
+class FirstVersionError(Exception):
+    """No version could be made; the sentence says what to do."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A photo of the sample that could not be used."""
+
+    file_name: str
+    reason: str
+
+
+def make_first_version(
+    weights: BackboneWeights,
+    name: str | None = None,
+    sample: int = recipe.SAMPLE,
+    config: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    seed: int = recipe.SEED,
+    progress: Progress | None = None,
+    architecture: str = "mildnet",
+    then: Callable[[keras.Model, np.ndarray], None] | None = None,
+) -> tuple[ModelVersion, list[Skipped]]:
+    """Calibrate on the shop's photos and store the model as a candidate.
+
+    Args:
+        weights: pretrained weights of the architecture's backbone; their normalisation becomes the version's.
+        name: of the version; a free one by default.
+        sample: photos to calibrate on at most.
+        config: options of the architecture; the measured recipe by default.
+        preprocessing: geometry of the input; the measured one by default.
+        seed: of the sample and of the lift.
+        progress: called as ``progress(what, done, total)``.
+        architecture: a key of :data:`shop_similarity.training.heads.recipe.RECIPES`.
+        then: called with the stored version's model and the features ``(n, d)`` that it was calibrated on, for what
+            else can be made of them.
+
+    Returns:
+        The stored version and the photos of the sample that could not be used.
+
+    Raises:
+        FirstVersionError: the name is taken, or no photo could be used.
+        ValueError: for an architecture without a recipe, or options that it does not have.
+    """
+    if architecture not in recipe.RECIPES:
+        raise ValueError(f"{architecture!r} cannot be calibrated. Known: {', '.join(recipe.RECIPES)}.")
+    chosen = recipe.RECIPES[architecture]
+    try:
+        name = free_name(name, prefix=architecture)
+    except NameTaken as error:
+        raise FirstVersionError(str(error)) from error
+    rows = sample_rows(sample, seed)
+    if not rows:
+        raise FirstVersionError(
+            _("The shop has no photo yet, so there is nothing to calibrate on. Add products with photos and try again.")
+        )
+    from shop_similarity.training.heads.calibration import calibrate_head
+    from shop_similarity.training.networks.architectures import build, feature_model, full_config
+    from shop_similarity.training.networks.precision import dtype_policy, fast_policy
+    from shop_similarity.training.networks.runner import extract
+
+    config = full_config(architecture, chosen.config if config is None else config)
+    preprocessing = replace(preprocessing or chosen.preprocessing, mean=weights.mean, std=weights.std)
+    skipped: list[Skipped] = []
+    policy = fast_policy(config.backbone)
+    with dtype_policy(policy):
+        model = build(architecture, config.to_dict(), preprocessing)
+    weights.apply(model)
+    what = _("Looking at the shop's photos")
+    features = extract(
+        feature_model(model),
+        prepared_photos(rows, preprocessing, skipped),
+        get_settings().batch_size,
+        progress and (lambda done: progress(what, done + len(skipped), len(rows))),
+    )
+    if not len(features):
+        raise FirstVersionError(
+            ngettext(
+                "The one photo that was tried cannot be used, so there is nothing to calibrate on: %(reason)s",
+                "None of the %(count)d photos that were tried can be used, so there is nothing to calibrate on. "
+                "The first one: %(reason)s",
+                len(skipped),
+            )
+            % {"count": len(skipped), "reason": skipped[0].reason}
+        )
+    head = calibrate_head(model, features, config, strength=chosen.whitening, seed=seed, tap_trust=chosen.tap_trust)
+    version = store_version(
+        model,
+        name=name,
+        architecture=architecture,
+        config=config.to_dict(),
+        preprocessing=preprocessing,
+        weights_source=weights.source,
+        metrics={
+            "calibration": {
+                "photos": head.photos,
+                "skipped": len(skipped),
+                "seed": seed,
+                "strength": chosen.whitening,
+                "shrinkage": round(head.shrinkage, 4),
+                "effective_rank": round(head.effective_rank, 1),
+                "effective_rank_after": round(head.effective_rank_after, 1),
+                "precision": policy,
+                "backbone_sha256": weights.sha256,
+            }
+        },
+    )
+    if then:
+        then(model, features)
+    return version, skipped
+
+
+def sample_rows(count: int, seed: int = recipe.SEED) -> list[ImageRow]:
+    """At most ``count`` photos of the shop, each as likely as any other, read in one pass (reservoir sampling)."""
+    catalogue = get_catalogue()
+    return reservoir_sample(catalogue.rows(catalogue.images()), count, seed)
+
+
+def reservoir_sample(items: Iterable[Item], count: int, seed: int) -> list[Item]:
+    """At most ``count`` of ``items``, each as likely as any other; the same for the same seed."""
+    generator = random.Random(seed)  # noqa: S311
+    iterator = iter(items)
+    kept = list(islice(iterator, count))
+    for seen, item in enumerate(iterator, start=len(kept) + 1):
+        place = generator.randrange(seen)
+        if place < count:
+            kept[place] = item
+    return kept
+
+
+def prepared_photos(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped]) -> Iterator[np.ndarray]:
+    """The rows' photos, ready for the model, in their order; decoded in threads ahead of the model."""
+    settings = get_settings()
+    storage = get_catalogue().storage
+    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, tuple(settings.image_formats))
+
+    def prepare(row: ImageRow) -> np.ndarray | Skipped:
+        try:
+            with storage.open(row.file_name, "rb") as file:
+                return preprocessing.prepare(open_image(file, limits, target_size=preprocessing.size))
+        except (ImageError, OSError) as error:
+            return Skipped(row.file_name, str(error))
+
+    ahead = 4 * settings.batch_size
+    with ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="calibrate-decode") as pool:
+        for start in range(0, len(rows), ahead):
+            for result in pool.map(prepare, rows[start : start + ahead]):
+                if isinstance(result, Skipped):
+                    skipped.append(result)
+                else:
+                    yield result

@@ -1,0 +1,140 @@
+"""From a stored model version back to the model: rebuilt by its code, its weights checked before they are opened."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+    from shop_similarity.models import ModelVersion
+
+_PIECE = 1 << 20
+_SUFFIX = ".weights.h5"
+
+
+class WeightsError(Exception):
+    """The weights of a model version are missing, damaged or of another model; the sentence says what to do."""
+
+
+def load_version(version: ModelVersion, cache_dir: str | Path | None = None) -> keras.Model:
+    """Build a version's model and load its weights.
+
+    The file's sha256 is compared before anything interprets it. Weights in a remote storage are copied to
+    ``cache_dir`` once, under their sha256, and only the copy is read later. The backbone follows Keras's dtype policy.
+
+    Args:
+        version: a stored version.
+        cache_dir: folder that keeps copies of remote weights; without one, a copy lives no longer than this call.
+
+    Raises:
+        WeightsError: if the weights cannot be used.
+    """
+    from shop_similarity.training.networks.architectures import build
+    from shop_similarity.training.networks.preprocessing import Preprocessing
+
+    try:
+        model = build(version.architecture, version.config, Preprocessing.from_dict(version.preprocessing))
+    except ValueError as error:
+        raise WeightsError(f"Model version {version.name} cannot be built: {error}") from error
+    with _checked_file(version, Path(cache_dir) if cache_dir else None) as path:
+        try:
+            model.load_weights(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise WeightsError(
+                f"The weights of model version {version.name} do not fit its architecture: {error} "
+                "Make a new version with calibrate_mildnet."
+            ) from error
+    return model
+
+
+def fast_policy_of(version: ModelVersion) -> str:
+    """The Keras dtype policy that a version's model computes fastest in on this machine.
+
+    Raises:
+        WeightsError: for an architecture or options that are not known here.
+    """
+    from shop_similarity.training.networks.architectures import backbone_of
+    from shop_similarity.training.networks.precision import fast_policy
+
+    try:
+        return fast_policy(backbone_of(version.architecture, version.config))
+    except ValueError as error:
+        raise WeightsError(f"Model version {version.name} cannot be built: {error}") from error
+
+
+@contextmanager
+def _checked_file(version: ModelVersion, cache_dir: Path | None) -> Iterator[Path]:
+    """A local file with the version's weights, whose sha256 is right."""
+    try:
+        local = Path(version.weights.path)
+    except NotImplementedError:
+        local = None
+    # Keras tells formats apart by suffix; a storage that renamed the file may have broken it.
+    if local is not None and local.name.endswith(_SUFFIX):
+        try:
+            with local.open("rb") as file:
+                _compare(hashlib.file_digest(file, "sha256").hexdigest(), version)
+        except OSError as error:
+            raise _missing(version, error) from error
+        yield local
+        return
+    if cache_dir is None:
+        with tempfile.TemporaryDirectory(prefix="shop-similarity-") as folder:
+            yield _fetch(version, Path(folder))
+        return
+    cached = cache_dir / f"{version.weights_sha256}{_SUFFIX}"
+    if cached.is_file():
+        with cached.open("rb") as file:
+            intact = hashlib.file_digest(file, "sha256").hexdigest() == version.weights_sha256
+        if intact:
+            yield cached
+            return
+    yield _fetch(version, cache_dir)
+
+
+def _fetch(version: ModelVersion, folder: Path) -> Path:
+    """Copy the weights out of the storage; the copy appears under its name only when it is whole and right."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=".part-", suffix=_SUFFIX)
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as copy:
+            sha256 = _copy(version, copy)
+        _compare(sha256, version)
+        return part.replace(folder / f"{version.weights_sha256}{_SUFFIX}")
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy(version: ModelVersion, copy: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    try:
+        with version.weights.storage.open(version.weights.name, "rb") as file:
+            while piece := file.read(_PIECE):
+                digest.update(piece)
+                copy.write(piece)
+    except OSError as error:
+        raise _missing(version, error) from error
+    return digest.hexdigest()
+
+
+def _compare(sha256: str, version: ModelVersion) -> None:
+    if sha256 != version.weights_sha256:
+        raise WeightsError(
+            f"The weights file {version.weights.name} of model version {version.name} is not the one that was stored "
+            "(its sha256 differs). Restore it from a backup or make a new version with calibrate_mildnet."
+        )
+
+
+def _missing(version: ModelVersion, error: Exception) -> WeightsError:
+    return WeightsError(
+        f"The weights file {version.weights.name} of model version {version.name} cannot be read: {error}. "
+        "Restore it from a backup or make a new version with calibrate_mildnet."
+    )

@@ -1,0 +1,109 @@
+"""From a model in memory to a stored version: its weights in the storage, its row, and what was measured of it."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from django.core.files import File
+from django.db import transaction
+from django.utils.text import slugify
+from django.utils.translation import gettext as _
+
+from shop_similarity.models import ModelVersion
+
+if TYPE_CHECKING:
+    import keras
+
+    from shop_similarity.training.evaluation.results import Evaluation
+    from shop_similarity.training.networks.preprocessing import Preprocessing
+
+
+class NameTaken(Exception):
+    """There is a version of that name already; the sentence says what to do."""
+
+
+def store_version(
+    model: keras.Model,
+    *,
+    name: str,
+    architecture: str,
+    config: Mapping[str, Any],
+    preprocessing: Preprocessing,
+    weights_source: str,
+    metrics: Mapping[str, Any],
+) -> ModelVersion:
+    """Store a model as a candidate version.
+
+    Args:
+        model: what :func:`shop_similarity.training.networks.architectures.build` made of the three that follow, with
+            its final weights.
+        name: a free name, see :func:`free_name`.
+        architecture: a key of :data:`shop_similarity.training.networks.architectures.ARCHITECTURES`.
+        config: the architecture's options, plain JSON values.
+        preprocessing: what the photos went through.
+        weights_source: where the weights come from, for people.
+        metrics: what is known of the version, plain JSON values.
+
+    Raises:
+        NameTaken: if the name is not free.
+    """
+    free_name(name)
+    version = ModelVersion(
+        name=name,
+        architecture=architecture,
+        config=dict(config),
+        preprocessing=preprocessing.to_dict(),
+        weights_source=weights_source,
+        metrics=dict(metrics),
+    )
+    with tempfile.TemporaryDirectory(prefix="shop-similarity-") as folder:
+        path = Path(folder) / "model.weights.h5"
+        model.save_weights(path)
+        store_weights(version, path)
+    return version
+
+
+def store_weights(version: ModelVersion, path: Path) -> None:
+    """Put a ``.weights.h5`` file into the weights storage and save the unsaved ``version`` that names it."""
+    with path.open("rb") as file:
+        version.weights_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        stem = slugify(version.name) or version.architecture
+        version.weights.save(f"{stem}-{version.weights_sha256[:16]}.weights.h5", File(file), save=False)
+    try:
+        version.save()
+    except Exception:
+        # A file that no row knows of would lie in the storage for ever.
+        version.weights.storage.delete(version.weights.name)
+        raise
+
+
+def store_evaluation(version: ModelVersion, found: Evaluation) -> None:
+    """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before."""
+    with transaction.atomic():
+        row = ModelVersion.objects.select_for_update().get(pk=version.pk)
+        row.metrics = {**row.metrics, "evaluation": found.to_dict()}
+        row.save(update_fields=["metrics"])
+
+
+def free_name(name: str | None = None, prefix: str = "mildnet") -> str:
+    """``name`` if it is free, or without one the first free of ``prefix-1``, ``prefix-2`` and so on.
+
+    Raises:
+        NameTaken: if a given name is not free.
+    """
+    if name is not None:
+        if ModelVersion.objects.filter(name=name).exists():
+            raise NameTaken(
+                _("There is a model version %(name)s already. Choose another name with --name.") % {"name": name}
+            )
+        return name
+    number = 1
+    taken = set(ModelVersion.objects.filter(name__startswith=f"{prefix}-").values_list("name", flat=True))
+    while f"{prefix}-{number}" in taken:
+        number += 1
+    return f"{prefix}-{number}"

@@ -1,0 +1,99 @@
+"""What a worker does by the clock: look into the outbox in case a bell was lost, sweep, and roll up events.
+
+It needs neither the broker nor a beat process, so a shop whose Redis is away goes on embedding.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
+from django.db import close_old_connections, connections
+
+from shop_similarity import rollout
+from shop_similarity.conf import get_settings
+from shop_similarity.embedding import bell, outbox
+from shop_similarity.embedding.sweep import due_sweep, sweep
+from shop_similarity.feedback import roll_up
+from shop_similarity.rollout.retirement import clear_retired
+from shop_similarity.workers import visual_queries
+from shop_similarity.workers.drain import drain_unless_running, stopping
+from shop_similarity.workers.identity import free_claims_of_the_dead
+
+logger = logging.getLogger(__name__)
+
+# New photos wait no longer than this for the tidying.
+_CLEARING_SECONDS = 1.0
+
+_threads: list[threading.Thread] = []
+
+
+def look_round(*, embed_here: bool) -> None:
+    """Sweep if it is time to, tidy up, and see to it that what waits in the outbox is embedded.
+
+    Args:
+        embed_here: whether this process may hold the model; otherwise its pool is asked by a ring of the bell.
+    """
+    freed = free_claims_of_the_dead()
+    if freed:
+        logger.info("Freed %d claims of workers that were killed on this machine.", freed)
+    kind = due_sweep()
+    if kind is not None:
+        swept = sweep(files=kind == "files")
+        if swept.enqueued or swept.removed:
+            logger.info("The sweep queued %d photos and removed %d embeddings.", swept.enqueued, swept.removed)
+    cleared = clear_retired(seconds=_CLEARING_SECONDS, stopped=stopping.is_set)
+    if cleared:
+        logger.info("Removed %d embeddings of retired versions.", cleared)
+    if not outbox.has_due() and not rollout.is_wanted():
+        return
+    if embed_here:
+        drain_unless_running()
+    else:
+        bell.ring()
+
+
+def _run(embed_here: bool) -> None:
+    complained = ""
+    while not stopping.wait(get_settings().poll_seconds):
+        close_old_connections()
+        try:
+            look_round(embed_here=embed_here)
+            # After the photos, so that whatever is wrong with events, photos are embedded.
+            if roll_up.is_due():
+                roll_up.roll_up(stopped=stopping.is_set)
+            complained = ""
+        except Exception as error:
+            # The database may be away for a while; the next look finds it again. Say each trouble once.
+            if str(error) != complained:
+                complained = str(error)
+                logger.exception("The worker could not look into the outbox; it goes on trying.")
+    connections.close_all()
+
+
+@worker_ready.connect
+def _start(sender: Any = None, **kwargs: Any) -> None:
+    pool = getattr(sender, "pool", None)
+    # A pool of processes forks its workers from this one, which therefore must stay free of TensorFlow.
+    embed_here = not type(pool).__module__.startswith("celery.concurrency.prefork")
+    stopping.clear()
+    thread = threading.Thread(target=_run, args=(embed_here,), name="shop-similarity-timekeeper", daemon=True)
+    _threads.append(thread)
+    thread.start()
+    if embed_here:
+        visual_queries.start()
+
+
+@worker_shutting_down.connect
+def _stop(**kwargs: Any) -> None:
+    stopping.set()
+
+
+@worker_shutdown.connect
+def _wait(**kwargs: Any) -> None:
+    stopping.set()
+    while _threads:
+        _threads.pop().join(timeout=60)
+    visual_queries.join()
