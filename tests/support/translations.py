@@ -47,7 +47,8 @@ def messages_in_source(app: Path, folder: Path, monkeypatch: pytest.MonkeyPatch)
     if not shutil.which("xgettext"):
         pytest.skip("xgettext is not installed (Debian: gettext), so the source's messages can't be collected")
     copy = folder / app.name
-    shutil.copytree(app, copy, ignore=shutil.ignore_patterns("locale", "__pycache__"))
+    # Links stay links, which makemessages does not follow: the rooms behind them have no catalogues.
+    shutil.copytree(app, copy, symlinks=True, ignore=shutil.ignore_patterns("locale", "__pycache__"))
     (copy / "locale").mkdir()
     monkeypatch.chdir(copy)
     call_command("makemessages", locale=["de"], no_location=True, stdout=io.StringIO())

@@ -193,7 +193,7 @@ def test_worker_without_settings_says_what_to_set(tmp_path):
     # A shop may have an app called catalog of its own.
     (tmp_path / "catalog").mkdir()
     (tmp_path / "catalog" / "__init__.py").touch()
-    (tmp_path / "workers").symlink_to(settings.BASE_DIR / "workers")
+    (tmp_path / "shop_similarity").symlink_to(settings.BASE_DIR / "shop_similarity")
     environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
     run = subprocess.run(
         [sys.executable, "-m", "celery", "-A", "shop_similarity.workers", "worker"],

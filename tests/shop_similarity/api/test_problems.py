@@ -18,7 +18,7 @@ from tests.shop_similarity.factories import make_photos_without_files, make_prod
 from tests.vectors import random_vectors
 
 API = "/api/similarity/v1/"
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from shop_similarity.training.evaluation.results import Validation
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
 
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos" / "retrieval_val"
+FOLDER = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos" / "retrieval_val"
 
 pytestmark = [
     pytest.mark.slow,

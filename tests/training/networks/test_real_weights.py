@@ -17,7 +17,7 @@ from shop_similarity.training.networks.precision import dtype_policy, fast_polic
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.networks.runner import extract
 
-PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
+PHOTOS = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos"
 
 # Of the picture in test_colours_reach_the_first_layer_in_the_right_order: the strongest channel of each block, and the
 # first eight features. With blue and red swapped the first is 0.0235.

@@ -11,7 +11,7 @@ from shop_similarity.training.triplets.checks import check_images, check_leakage
 from shop_similarity.training.triplets.table import TripletError, Triplets, read_triplets
 from tests.shop_similarity.drawn_photos import products
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos"
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from shop_similarity.training.triplets.table import TripletError
 from tests.shop_similarity.drawn_photos import products
 from tests.training.report_runs import HOSTILE
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos"
 HEADER = ("query", "positive", "negative", "positive_type", "negative_type", "query_group", "negative_group")
 
 

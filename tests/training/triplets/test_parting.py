@@ -8,7 +8,7 @@ import pytest
 from shop_similarity.training.triplets.parting import mix, split, split_by_query
 from shop_similarity.training.triplets.table import TripletError, Triplets, read_triplets
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos"
 CATEGORIES, PRODUCTS, VIEWS = 4, 20, 3
 
 
