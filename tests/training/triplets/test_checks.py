@@ -141,6 +141,7 @@ def test_sets_without_a_common_photo_do_not_leak(triplets):
     assert str(found) == "No photo stands in both the training and the validation set."
 
 
+@pytest.mark.long
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared photos are not here")
 def test_thousands_of_real_photos_take_seconds():
