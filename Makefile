@@ -8,14 +8,20 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c '$(SUITABLE)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 
-.PHONY: help setup demo test lint clean
+# Test processes at a time; each has servers of its own.
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+.PHONY: help setup demo test test-long test-all lint clean
 
 help:
-	@echo 'make demo    start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
-	@echo 'make test    run all tests (ARGS="-m '"'not slow'"'": the quick ones)'
-	@echo 'make lint    check the style and that the rooms of the house are kept apart'
-	@echo 'make setup   make $(VENV) and install what the shop needs'
-	@echo 'make clean   stop the servers and delete $(VENV) and .data, the data of the shop included'
+	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
+	@echo 'make test       run the tests (ARGS="tests/workers", ARGS="-k widget", JOBS=1)'
+	@echo 'make test-long  run the tests that take long: loads, kills again and again, full-size networks, real weights'
+	@echo 'make test-all   run both'
+	@echo 'make lint       check the style and that the rooms of the house are kept apart'
+	@echo 'make setup      make $(VENV) and install what the shop needs'
+	@echo 'make clean      stop the servers and delete $(VENV) and .data, the data of the shop included'
 
 setup: $(VENV)/installed
 
@@ -23,7 +29,12 @@ demo: $(VENV)/installed
 	@$(BIN)/python manage.py demo $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(VENV)/installed-dev
+	$(PYTEST) -m long $(ARGS)
+
+test-all: test test-long
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -25,6 +25,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     sweep_dead_runs(RUN_FOLDER)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Files go to the processes of pytest-xdist whole and in this order: a long one that began last would be waited for.
+    lengths = {}
+    for item in items:
+        weight = 10 if item.get_closest_marker("slow") or item.get_closest_marker("long") else 1
+        lengths[item.path] = lengths.get(item.path, 0) + weight * (5 if item.get_closest_marker("browser") else 1)
+    items.sort(key=lambda item: -lengths[item.path])
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[TestServers]:
     """Postgres and Valkey of this run: the developer's, where DATABASE_URL or REDIS_URL say so, else our own."""

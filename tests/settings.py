@@ -12,8 +12,12 @@ import tempfile
 from pathlib import Path
 
 FOLDER = "SHOP_TEST_FOLDER"
+# Which process of pytest-xdist the folder belongs to; what a test starts inherits both.
+OWNER = "SHOP_TEST_PROCESS"
+_process = os.environ.get("PYTEST_XDIST_WORKER", "")
 
-if FOLDER not in os.environ:
+if FOLDER not in os.environ or os.environ.get(OWNER, "") != _process:
+    os.environ[OWNER] = _process
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="shop-similarity-tests-")
     # A server that runs as another user has to come through.
     Path(os.environ[FOLDER]).chmod(0o711)

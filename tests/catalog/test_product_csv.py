@@ -218,6 +218,7 @@ def test_what_is_no_stock(text):
         parse_stock(text)
 
 
+@pytest.mark.long
 @pytest.mark.shared
 @pytest.mark.parametrize(("name", "products", "photos"), [("shops/luma", 181, 458), ("photos", 3751, 4312)])
 def test_the_shared_catalogues(shared_folder, name, products, photos):

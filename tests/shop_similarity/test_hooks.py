@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 import pytest
 from django.core.files.base import ContentFile
@@ -182,10 +181,10 @@ def test_ringing_costs_no_time_when_the_broker_is_away(answer, settings):
         settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{port}/0"
         bell._app.cache_clear()
         try:
-            started = time.perf_counter()
             for _ in range(20):
                 bell.ring()
-            assert time.perf_counter() - started < 0.05
+            if answer == "silent":
+                assert not bell.flush(0), "the rings waited for the broker"
         finally:
             assert bell.flush(30)
             bell._app.cache_clear()

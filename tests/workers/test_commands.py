@@ -134,6 +134,7 @@ def test_similar_products_says_what_is_wrong(shop, tmp_path):
         _say("similar_products", str(shop[0].pk))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_first_embed_products_makes_the_first_version_from_imagenet_weights(tmp_path):
     drawn = [item for item in products(40) if item.kind in ("mug", "shoe")][:8]

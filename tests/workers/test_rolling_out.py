@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import pytest
 from django.core.management import call_command
@@ -192,9 +191,7 @@ def test_a_wished_version_that_cannot_be_loaded_holds_nobody_up(shop):
     new.weights.storage.delete(new.weights.name)
     rollout.request_activation(new)
     photo = add_photo(make_product(), products(11)[10].photo(), "saved.jpg")
-    started = time.monotonic()
     drained = drain()
     assert "cannot be read" in drained.unusable["new"]
     assert Embedding.objects.filter(version=old, image_id=photo.pk).exists()
     assert ModelVersion.objects.active() == old
-    assert time.monotonic() - started < 30

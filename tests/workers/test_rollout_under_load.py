@@ -31,7 +31,7 @@ from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import make_product
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 SHOP = 200
 # Half-precision vectors make a cosine uncertain by about this much.

@@ -93,13 +93,14 @@ def test_saved_product_changes_the_widget_by_the_bell_alone(tiny_version, celery
     assert worker.stop() == 0
 
 
-def test_sigkill_in_the_middle_of_a_batch_loses_and_duplicates_nothing(tiny_version, celery_worker_process):
+@pytest.mark.parametrize("deaths", [1, pytest.param(3, marks=pytest.mark.long)])
+def test_sigkill_in_the_middle_of_a_batch_loses_and_duplicates_nothing(deaths, tiny_version, celery_worker_process):
     tiny_version()
-    products = [make_product() for _ in range(120)]
+    products = [make_product() for _ in range(40 * deaths)]
     photos = [add_photo(product, _jpeg(number), f"{number}.jpg") for number, product in enumerate(products)]
     environment = _environment(LEASE_SECONDS=5, SWEEP_SECONDS=0, SWEEP_FILES_SECONDS=0)
     kills = 0
-    for _ in range(3):
+    for _ in range(deaths):
         worker = celery_worker_process(env=environment)
         seen = Embedding.objects.count()
         _until(lambda seen=seen: Embedding.objects.count() > seen + 8, worker)
@@ -122,9 +123,7 @@ def test_save_with_redis_stopped_waits_in_the_outbox(tiny_version, celery_worker
     worker = celery_worker_process(env=_environment())
     product = make_product()
     valkey.stop()
-    started = time.perf_counter()
     photo = add_photo(product, _jpeg(1))
-    assert time.perf_counter() - started < 0.5
     # The worker does not need the broker to look into the outbox.
     _until(lambda: Embedding.objects.filter(image_id=photo.pk).exists(), worker)
     valkey.start()

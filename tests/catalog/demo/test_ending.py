@@ -21,11 +21,18 @@ def products_on_sale(shop: str) -> set[str]:
     return {address for page in pages for address in re.findall(r'href="(/product/[^"]+)"', page)}
 
 
-EARLY = ["• Postgres and Valkey", "on port", "• Tables", "• Catalogue", "• Web server", "• Model"]
-NAMES = ["before the servers", "servers", "tables", "catalogue", "web server", "model"]
+LONG = pytest.mark.long
+EARLY = [
+    pytest.param("• Postgres and Valkey", id="before the servers", marks=LONG),
+    pytest.param("on port", id="servers"),
+    pytest.param("• Tables", id="tables", marks=LONG),
+    pytest.param("• Catalogue", id="catalogue", marks=LONG),
+    pytest.param("• Web server", id="web server", marks=LONG),
+    pytest.param("• Model", id="model"),
+]
 
 
-@pytest.mark.parametrize("where", EARLY, ids=NAMES)
+@pytest.mark.parametrize("where", EARLY)
 def test_ctrl_c_in_the_early_steps(demo, data, drawn_catalogue, where):
     process = demo("--folder", str(drawn_catalogue), "--port", "0")
     process.wait_for(where)
@@ -36,7 +43,7 @@ def test_ctrl_c_in_the_early_steps(demo, data, drawn_catalogue, where):
     assert left_behind(data) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=LONG)])
 def test_other_signals_end_it_too(demo, data, drawn_catalogue, number):
     process = demo("--folder", str(drawn_catalogue), "--port", "0")
     process.wait_for("• Catalogue")
@@ -71,7 +78,7 @@ def test_a_second_demo_on_the_same_data_is_refused(demo, data, drawn_catalogue):
     assert left_behind(data) == []
 
 
-@pytest.mark.parametrize("where", ["on port", "• Catalogue", "• Model"], ids=["servers", "catalogue", "model"])
+@pytest.mark.parametrize("where", [EARLY[1], EARLY[3], EARLY[5]])
 def test_the_next_demo_recovers_from_one_that_was_killed(demo, data, drawn_catalogue, where):
     killed = demo("--folder", str(drawn_catalogue), "--port", "0")
     killed.wait_for(where)

@@ -54,9 +54,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, d
         check=True,
     ).stdout
     for name in filter(None, files.decode().split("\0")):
-        if (PROJECT / name).is_file():
+        if (PROJECT / name).is_symlink() or (PROJECT / name).is_file():
             (project / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(PROJECT / name, project / name)
+            shutil.copy(PROJECT / name, project / name, follow_symlinks=False)
     data = project / ".data"
     try:
         process = DemoProcess("--check", "--folder", str(draw_catalogue(folder)), log=folder / "log", project=project)
@@ -116,7 +116,7 @@ def test_the_second_start_embeds_nothing_again(template, tmp_path):
     assert len(before) == PRODUCTS
     assert second["embedded"] == PRODUCTS
     assert second["similar"] == first["similar"]
-    assert second["seconds"]["model"] < 1
+    assert second["seconds"]["model"] < first["seconds"]["model"] / 4
     assert second["seconds"]["total"] < first["seconds"]["total"]
     assert left_behind(project / ".data") == []
 
@@ -144,6 +144,7 @@ def embed_more(project: Path, tmp_path: Path, first: int) -> DemoProcess:
     return process
 
 
+@pytest.mark.long
 def test_ctrl_c_while_the_worker_computes(template, tmp_path):
     project, _first = template
     process = embed_more(project, tmp_path, PRODUCTS)
@@ -153,6 +154,7 @@ def test_ctrl_c_while_the_worker_computes(template, tmp_path):
     assert left_behind(project / ".data") == []
 
 
+@pytest.mark.long
 def test_a_demo_killed_while_embedding_goes_on_where_it_was(template, tmp_path):
     project, _first = template
     process = embed_more(project, tmp_path, 2 * PRODUCTS)

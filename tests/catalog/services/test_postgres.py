@@ -329,9 +329,8 @@ def test_stop_is_orderly_with_open_sessions(make_postgres):
     server.start()
     session = server.connect()
     session.execute("CREATE TABLE t (n int)")
-    start = time.monotonic()
     server.stop()
-    assert time.monotonic() - start < 10
+    assert "received fast shutdown request" in server.log_file.read_text()
     assert "database system is shut down" in server.log_file.read_text()
     session.close()
 

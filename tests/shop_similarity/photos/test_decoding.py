@@ -984,7 +984,7 @@ def test_random_damage_gives_a_picture_or_an_image_error(name):
     outcomes = set()
     for number in range(60):
         data = damaged(SEEDS[name], dice)
-        started = time.perf_counter()
+        started = time.thread_time()
         try:
             result = open_image(data, SMALL, target_size=dice.choice((None, 8)))
         except ImageError as error:
@@ -995,7 +995,7 @@ def test_random_damage_gives_a_picture_or_an_image_error(name):
             outcomes.add("image")
             assert result.mode == "RGB"
             assert len(result.tobytes()) == 3 * result.width * result.height <= 3 * SMALL.max_pixels
-        assert time.perf_counter() - started < 5, (number, "too slow")
+        assert time.thread_time() - started < 5, (number, "too slow")
     assert "error" in outcomes
 
 

@@ -12,7 +12,7 @@ from shop_similarity.training.networks.backbones.weights import WeightsUnavailab
 FOLDER = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos" / "retrieval_val"
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.shared,
     pytest.mark.skipif(not FOLDER.is_dir(), reason="the photos of ../shared/data are not here"),
 ]

@@ -55,6 +55,7 @@ def test_the_same_seed_gives_the_same_history(tmp_path):
     assert figures(other.history) != figures(first.history)
 
 
+@pytest.mark.long
 def test_kill_9_in_the_middle_of_an_epoch_changes_nothing(tmp_path):
     options = {**DROPOUT, "average": 0.9, "anchor": 1.0, "blend": 0.9}
     whole = make_trainer(tmp_path / "whole", **options).fit()
@@ -70,6 +71,7 @@ def test_kill_9_in_the_middle_of_an_epoch_changes_nothing(tmp_path):
     assert [record["epoch"] for record in read_history(folder)] == [0, 1, 2, 3]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_without_checkpoints_within_an_epoch_the_epoch_is_begun_again(tmp_path):
     options = {**DROPOUT, "checkpoint_seconds": 3600}

@@ -29,7 +29,7 @@ RECORDED_FIRST = [0.05673, 0.01997, 0.0431, 0.18086, 0.07756, 0.13209, 0.2115, 0
 LITE_STRONGEST = [15, 34, 15, 136, 7]
 LITE_FIRST = [-0.30601, 0.2711, 0.23982, 0.02607, -0.01799, 0.10287, 0.18284, -0.10825]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photos of ../shared/data are not here")
 
 

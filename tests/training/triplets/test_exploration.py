@@ -169,6 +169,7 @@ def test_the_page_opens_from_a_file(folder, chromium, tmp_path):
     tab.close()
 
 
+@pytest.mark.long
 @pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared photos are not here")
