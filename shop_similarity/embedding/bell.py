@@ -12,9 +12,12 @@ import logging
 import os
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..conf import get_settings
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +31,25 @@ _EXPIRES_SECONDS = 300
 
 @functools.lru_cache(maxsize=1)
 def _app() -> Any:
-    from celery import Celery
+    from .celery_app import make_app
 
-    # An app of our own, so that ringing works in shops that have no Celery app, and in those whose app talks to
-    # another broker only if they say so by Django's CELERY_ settings.
-    app = Celery("shop_similarity.bell", set_as_current=False)
-    app.config_from_object("django.conf:settings", namespace="CELERY")
-    return app
+    # An app of our own, so that ringing works in shops that have no Celery app.
+    return make_app("shop_similarity.bell", set_as_current=False)
 
 
-def send() -> bool:
+def send(listener: Celery | None = None) -> bool:
     """Ring the broker's queue now, in this thread. Returns False when enough rings wait there already.
+
+    Args:
+        listener: the app whose broker is rung, where it is known who listens; by default the broker that Django's
+            ``CELERY_`` settings name.
 
     Raises:
         Exception: whatever the transport raises when the broker cannot be reached.
     """
     queue = get_settings().queue
     app = _app()
-    with app.connection_for_write(connect_timeout=2) as connection:
+    with (listener or app).connection_for_write(connect_timeout=2) as connection:
         connection.ensure_connection(max_retries=1, timeout=2)
         channel = connection.default_channel
         waiting = app.amqp.queues[queue](channel).queue_declare().message_count
