@@ -102,7 +102,7 @@ class InstalledShop:
             self.folder,
             arguments,
             self.env | _settings(celery, similarity),
-            self.data / f"worker-{len(self.workers)}.log",
+            self.data / f"worker-{len(list(self.data.glob('worker-*')))}.log",
             app=app,
             program=[str(self.python), *(("-c", absent) if without_tensorflow else ("-m", "celery"))],
         )

@@ -1,6 +1,7 @@
 """``add_product NAME...``: products with a photo each, as the shop's staff saves them, or in bulk past all signals."""
 
 import io
+import time
 
 import numpy as np
 from django.core.files.base import ContentFile
@@ -30,4 +31,4 @@ class Command(BaseCommand):
                 Photo.objects.bulk_create([photo])
             else:
                 photo.save()
-            self.stdout.write(f"{name}: /products/{photo.product_id}/")
+            self.stdout.write(f"{name}: /products/{photo.product_id}/ at {time.time()}")
