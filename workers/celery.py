@@ -28,5 +28,8 @@ app = make_app(
         # One thread drains the outbox, one answers what comes in meanwhile.
         "worker_concurrency": 2,
         "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
     },
 )

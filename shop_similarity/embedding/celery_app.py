@@ -45,16 +45,11 @@ def make_app(name: str = NAME, own: dict[str, Any] | None = None, **options: Any
     app = Celery(name, **options)
     app.config_from_object("django.conf:settings", namespace="CELERY")
 
-    # Runs once, right after the settings were read. Celery's signal for that would swallow a mistake in them.
+    # What Celery calls defaults comes before the settings of the shop.
     @app.add_defaults
     def keep_to_one_queue() -> dict[str, Any]:
         # As the shop's own worker declares the queue, for a broker takes no second declaration that differs.
         queue = app.amqp.Queues(app.conf.task_queues, create_missing=True)[get_settings().queue]
-        app.conf.update(_NOT_THE_SHOPS, task_queues=[queue], task_default_queue=queue.name, **(own or {}))
-        return {
-            "worker_hijack_root_logger": False,
-            "broker_connection_retry_on_startup": True,
-            "broker_connection_max_retries": None,
-        }
+        return {**_NOT_THE_SHOPS, "task_queues": [queue], "task_default_queue": queue.name, **(own or {})}
 
     return app

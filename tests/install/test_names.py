@@ -23,7 +23,9 @@ def show_doubles():
             names[os.path.realpath(file)].add(name)
     ours = {file: names[file] for file in names if file.startswith(os.getcwd()) and "site-packages" not in file}
     assert any("/workers/" in file for file in ours), "Nothing was looked at."
-    print("doubles:", sorted(sorted(found) for found in ours.values() if len(found) > 1))
+    doubles = sorted(sorted(found) for found in ours.values() if len(found) > 1)
+    # Celery takes sys.stdout for its log.
+    print("doubles:", doubles, file=sys.__stdout__, flush=True)
 """
 WORKER = """
 from celery.signals import worker_ready

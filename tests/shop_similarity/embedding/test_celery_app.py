@@ -50,11 +50,9 @@ def test_what_is_about_broker_messages_and_logs_stays_the_shops(settings):
     kept = {
         "broker_url": "redis://elsewhere:1/2",
         "broker_transport_options": {"global_keyprefix": "shop:"},
-        "broker_connection_max_retries": 7,
         "accept_content": ["yaml"],
         "task_serializer": "yaml",
         "result_backend": "cache+memory://",
-        "worker_hijack_root_logger": True,
         "worker_log_format": "%(message)s",
     }
     for name, value in kept.items():
