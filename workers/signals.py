@@ -47,7 +47,7 @@ def _start(sender: Any, **kwargs: Any) -> None:
         return
     # A pool of processes forks its workers from this one, which therefore must stay free of TensorFlow.
     if type(sender.pool).__module__.startswith("celery.concurrency.prefork"):
-        clock.start(lambda: bell.send(sender.app))
+        clock.start(lambda: bell.ring(sender.app))
     else:
         clock.start()
         visual_queries.start()

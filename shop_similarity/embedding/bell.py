@@ -70,8 +70,10 @@ class _Ringer:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._warned_at = 0.0
+        self._listener: Celery | None = None
 
-    def ring(self) -> None:
+    def ring(self, listener: Celery | None) -> None:
+        self._listener = listener or self._listener
         self._idle.clear()
         self._wanted.set()
         # Threads do not survive a fork: a web worker that was forked off starts its own at its first ring.
@@ -87,7 +89,7 @@ class _Ringer:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                send()
+                send(self._listener)
             except Exception as error:
                 if time.monotonic() - self._warned_at > 60:
                     self._warned_at = time.monotonic()
@@ -107,9 +109,13 @@ class _Ringer:
 _ringer = _Ringer()
 
 
-def ring() -> None:
-    """Wake the workers soon. Returns at once and never raises."""
-    _ringer.ring()
+def ring(listener: Celery | None = None) -> None:
+    """Wake the workers soon. Returns at once and never raises.
+
+    Args:
+        listener: as of :func:`send`, for all rings of this process from now on.
+    """
+    _ringer.ring(listener)
 
 
 def flush(timeout: float = 1.0) -> bool:
