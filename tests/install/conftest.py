@@ -20,7 +20,6 @@ import pytest
 import redis
 from django.conf import settings
 
-from tests.conftest import RUN_FOLDER
 from tests.support.celery_worker import CeleryWorker
 
 HOST = Path(__file__).parent / "host"
@@ -134,9 +133,9 @@ def _settings(celery: dict[str, Any] | None, similarity: dict[str, Any]) -> dict
     return {"HOST_CELERY": json.dumps(celery or {}), "HOST_SIMILARITY": json.dumps(similarity)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def installed_shop(wheel: Path, servers, tmp_path_factory) -> Iterator[InstalledShop]:
-    """The shop with its tables, five products, a tiny model and their embeddings."""
+    """The shop with its tables, five products, a tiny model and their embeddings; its log is kept in pytest's folder."""
     name = f"host_{os.getpid()}"
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
@@ -154,7 +153,6 @@ def installed_shop(wheel: Path, servers, tmp_path_factory) -> Iterator[Installed
             worker.reap()
         with psycopg.connect(servers.database_url, autocommit=True) as connection:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        shutil.copy(shop.log_file, RUN_FOLDER)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def test_a_shop_with_packages_of_the_same_names_is_served(shop):
     # Nothing of the clone can have been imported instead.
     folders = {Path(place) for name, place in lines if name == "path"}
     assert {folder for folder in folders if (folder / "shop_similarity").exists()} == {shop.site}
-    assert shop.count("embedding") == 5
+    assert shop.count("embedding") >= 5
     page = shop.manage("show_page", "/products/1/")
     assert "red</h1>" in page
     assert page.count('href="/products/') == 4
