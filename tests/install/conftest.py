@@ -135,7 +135,7 @@ def _settings(celery: dict[str, Any] | None, similarity: dict[str, Any]) -> dict
 
 @pytest.fixture(scope="session")
 def installed_shop(wheel: Path, servers, tmp_path_factory) -> Iterator[InstalledShop]:
-    """The shop with its tables, five products, a tiny model and their embeddings; its log is kept in pytest's folder."""
+    """The shop with its tables, five products, a tiny model and their embeddings; host.log is kept."""
     name = f"host_{os.getpid()}"
     with psycopg.connect(servers.database_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
