@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
+from collections.abc import Callable
 
-from celery.signals import worker_ready, worker_shutdown, worker_shutting_down
 from django.db import close_old_connections, connections
 
 from shop_similarity import rollout
 from shop_similarity.conf import get_settings
-from shop_similarity.embedding import bell, outbox
+from shop_similarity.embedding import outbox
 from shop_similarity.embedding.sweep import due_sweep, sweep
 from shop_similarity.feedback import roll_up
 from shop_similarity.rollout.retirement import clear_retired
-from shop_similarity.workers import visual_queries
 from shop_similarity.workers.drain import drain_unless_running, stopping
 from shop_similarity.workers.identity import free_claims_of_the_dead
 
@@ -30,11 +28,11 @@ _CLEARING_SECONDS = 1.0
 _threads: list[threading.Thread] = []
 
 
-def look_round(*, embed_here: bool) -> None:
+def look_round(embed: Callable[[], object] = drain_unless_running) -> None:
     """Sweep if it is time to, tidy up, and see to it that what waits in the outbox is embedded.
 
     Args:
-        embed_here: whether this process may hold the model; otherwise its pool is asked by a ring of the bell.
+        embed: does it. A process that must not hold the model asks its pool.
     """
     freed = free_claims_of_the_dead()
     if freed:
@@ -47,20 +45,16 @@ def look_round(*, embed_here: bool) -> None:
     cleared = clear_retired(seconds=_CLEARING_SECONDS, stopped=stopping.is_set)
     if cleared:
         logger.info("Removed %d embeddings of retired versions.", cleared)
-    if not outbox.has_due() and not rollout.is_wanted():
-        return
-    if embed_here:
-        drain_unless_running()
-    else:
-        bell.ring()
+    if outbox.has_due() or rollout.is_wanted():
+        embed()
 
 
-def _run(embed_here: bool) -> None:
+def _run(embed: Callable[[], object]) -> None:
     complained = ""
     while not stopping.wait(get_settings().poll_seconds):
         close_old_connections()
         try:
-            look_round(embed_here=embed_here)
+            look_round(embed)
             # After the photos, so that whatever is wrong with events, photos are embedded.
             if roll_up.is_due():
                 roll_up.roll_up(stopped=stopping.is_set)
@@ -73,27 +67,15 @@ def _run(embed_here: bool) -> None:
     connections.close_all()
 
 
-@worker_ready.connect
-def _start(sender: Any = None, **kwargs: Any) -> None:
-    pool = getattr(sender, "pool", None)
-    # A pool of processes forks its workers from this one, which therefore must stay free of TensorFlow.
-    embed_here = not type(pool).__module__.startswith("celery.concurrency.prefork")
+def start(embed: Callable[[], object] = drain_unless_running) -> None:
+    """Start the thread that looks round; ``embed`` sees to it that what waits is embedded."""
     stopping.clear()
-    thread = threading.Thread(target=_run, args=(embed_here,), name="shop-similarity-timekeeper", daemon=True)
+    thread = threading.Thread(target=_run, args=(embed,), name="shop-similarity-timekeeper", daemon=True)
     _threads.append(thread)
     thread.start()
-    if embed_here:
-        visual_queries.start()
 
 
-@worker_shutting_down.connect
-def _stop(**kwargs: Any) -> None:
-    stopping.set()
-
-
-@worker_shutdown.connect
-def _wait(**kwargs: Any) -> None:
-    stopping.set()
+def join(timeout: float = 60) -> None:
+    """Wait until the thread has come to its end, after ``stopping`` was set."""
     while _threads:
-        _threads.pop().join(timeout=60)
-    visual_queries.join()
+        _threads.pop().join(timeout)

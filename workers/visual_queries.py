@@ -18,8 +18,6 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from billiard import current_process
-from celery.signals import worker_process_init
 from django.db import connections, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.utils import timezone
@@ -233,14 +231,3 @@ def join(timeout: float = 60) -> None:
         if pid == os.getpid():
             thread.join(timeout)
     _threads.clear()
-
-
-@worker_process_init.connect
-def _start_in_first_child(**kwargs: Any) -> None:
-    """In a pool of processes, where the parent must stay free of TensorFlow, the child in the first slot answers.
-
-    One is enough, and each more would keep the networks in memory once more. A child that dies leaves its slot to the
-    one that is forked for it.
-    """
-    if getattr(current_process(), "index", None) == 0:
-        start()

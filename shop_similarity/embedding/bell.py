@@ -12,9 +12,12 @@ import logging
 import os
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..conf import get_settings
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +31,25 @@ _EXPIRES_SECONDS = 300
 
 @functools.lru_cache(maxsize=1)
 def _app() -> Any:
-    from celery import Celery
+    from .celery_app import make_app
 
-    # An app of our own, so that ringing works in shops that have no Celery app, and in those whose app talks to
-    # another broker only if they say so by Django's CELERY_ settings.
-    app = Celery("shop_similarity.bell", set_as_current=False)
-    app.config_from_object("django.conf:settings", namespace="CELERY")
-    return app
+    # An app of our own, so that ringing works in shops that have no Celery app.
+    return make_app("shop_similarity.bell", set_as_current=False)
 
 
-def send() -> bool:
+def send(listener: Celery | None = None) -> bool:
     """Ring the broker's queue now, in this thread. Returns False when enough rings wait there already.
+
+    Args:
+        listener: the app whose broker is rung, where it is known who listens; by default the broker that Django's
+            ``CELERY_`` settings name.
 
     Raises:
         Exception: whatever the transport raises when the broker cannot be reached.
     """
     queue = get_settings().queue
     app = _app()
-    with app.connection_for_write(connect_timeout=2) as connection:
+    with (listener or app).connection_for_write(connect_timeout=2) as connection:
         connection.ensure_connection(max_retries=1, timeout=2)
         channel = connection.default_channel
         waiting = app.amqp.queues[queue](channel).queue_declare().message_count
@@ -66,8 +70,10 @@ class _Ringer:
         self._thread: threading.Thread | None = None
         self._pid = 0
         self._warned_at = 0.0
+        self._listener: Celery | None = None
 
-    def ring(self) -> None:
+    def ring(self, listener: Celery | None) -> None:
+        self._listener = listener or self._listener
         self._idle.clear()
         self._wanted.set()
         # Threads do not survive a fork: a web worker that was forked off starts its own at its first ring.
@@ -83,7 +89,7 @@ class _Ringer:
             self._wanted.wait()
             self._wanted.clear()
             try:
-                send()
+                send(self._listener)
             except Exception as error:
                 if time.monotonic() - self._warned_at > 60:
                     self._warned_at = time.monotonic()
@@ -103,9 +109,13 @@ class _Ringer:
 _ringer = _Ringer()
 
 
-def ring() -> None:
-    """Wake the workers soon. Returns at once and never raises."""
-    _ringer.ring()
+def ring(listener: Celery | None = None) -> None:
+    """Wake the workers soon. Returns at once and never raises.
+
+    Args:
+        listener: as of :func:`send`, for all rings of this process from now on.
+    """
+    _ringer.ring(listener)
 
 
 def flush(timeout: float = 1.0) -> bool:

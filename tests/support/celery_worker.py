@@ -17,20 +17,21 @@ READY = " ready."
 class CeleryWorker:
     """`celery -A shop_similarity.workers worker` in a session of its own, its output in a log file."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], env: dict[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        env: dict[str, str],
+        log: Path,
+        *,
+        app: str = "shop_similarity.workers",
+        program: Sequence[str] = (sys.executable, "-m", "celery"),
+    ) -> None:
         self.log_file = log
+        self.command = " ".join(["celery", "-A", app, "worker", *arguments])
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "celery",
-                    "-A",
-                    "shop_similarity.workers",
-                    "worker",
-                    "--loglevel=INFO",
-                    *arguments,
-                ],
+                [*program, "-A", app, "worker", "--loglevel=INFO", *arguments],
                 cwd=folder,
                 env=os.environ | {"PYTHONUNBUFFERED": "1", "NO_COLOR": "1"} | env,
                 stdin=subprocess.DEVNULL,

@@ -78,7 +78,7 @@ def test_the_timekeeper_fulfils_a_wish_that_needs_no_photo(shop):
     drain()
     rollout.request_activation(new)
     assert not outbox.has_due()
-    look_round(embed_here=True)
+    look_round()
     assert ModelVersion.objects.active() == new
 
 
@@ -160,7 +160,7 @@ def test_models_of_retired_versions_are_freed(shop):
     rollout.retire(new)
     drain()
     assert set(embedder._loaded) == {_old.pk}
-    look_round(embed_here=True)
+    look_round()
     assert not new.embeddings.exists()
 
 

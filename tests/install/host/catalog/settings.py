@@ -1,0 +1,1 @@
+raise ImportError("These are the shop's preferences for its catalogue, and no settings of Django.")

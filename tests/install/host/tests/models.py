@@ -1,0 +1,1 @@
+"""One more of the shop's apps, whose name the plugin uses, too."""

@@ -1,0 +1,76 @@
+"""What a worker process starts and ends, in the plugin's own Celery app as in the shop's.
+
+Only in workers that take messages from the plugin's queue: the shop may have others, on machines without TensorFlow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from billiard import current_process
+from celery import Celery, current_app
+from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
+
+from shop_similarity.conf import get_settings
+from shop_similarity.embedding import bell
+from shop_similarity.embedding.celery_app import NAME
+from shop_similarity.training.extras import ExtraMissing, require
+from shop_similarity.workers import clock, visual_queries
+from shop_similarity.workers.drain import stopping
+
+# Kept in the app's settings, which a pool hands to its processes however it starts them.
+_SERVES = "shop_similarity_serves"
+
+
+def _serves(app: Celery) -> bool:
+    return bool(app.conf.get(_SERVES))
+
+
+@worker_init.connect
+def _look_at_queues(sender: Any, **kwargs: Any) -> None:
+    """Find out whether this worker is one of ours, and refuse to start it where it could embed nothing."""
+    app, queue = sender.app, get_settings().queue
+    app.conf[_SERVES] = app.main == NAME or queue in app.amqp.queues.consume_from
+    if not _serves(app):
+        return
+    try:
+        require("tensorflow")
+    except ExtraMissing as error:
+        # It would hear the bell in place of a worker that can embed.
+        advice = "" if app.main == NAME else f' Or leave the queue "{queue}" to other workers.'
+        raise SystemExit(f"{error}{advice}") from error
+
+
+@worker_ready.connect
+def _start(sender: Any, **kwargs: Any) -> None:
+    if not _serves(sender.app):
+        return
+    # A pool of processes forks its workers from this one, which therefore must stay free of TensorFlow.
+    if type(sender.pool).__module__.startswith("celery.concurrency.prefork"):
+        clock.start(lambda: bell.ring(sender.app))
+    else:
+        clock.start()
+        visual_queries.start()
+
+
+@worker_process_init.connect
+def _start_in_first_child(**kwargs: Any) -> None:
+    """In a pool of processes, where the parent must stay free of TensorFlow, the child in the first slot answers.
+
+    One is enough, and each more would keep the networks in memory once more. A child that dies leaves its slot to the
+    one that is forked for it.
+    """
+    if _serves(current_app) and getattr(current_process(), "index", None) == 0:
+        visual_queries.start()
+
+
+@worker_shutting_down.connect
+def _stop(**kwargs: Any) -> None:
+    stopping.set()
+
+
+@worker_shutdown.connect
+def _wait(**kwargs: Any) -> None:
+    stopping.set()
+    clock.join()
+    visual_queries.join()
