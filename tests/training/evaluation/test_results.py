@@ -81,6 +81,15 @@ def test_vectors_are_measured_as_the_database_keeps_them():
             as_stored(np.array([[bad, bad], [1, 1]]))
 
 
+def test_photos_that_are_the_same_have_the_same_cosine():
+    """To the last bit, wherever they stand: what is equal keeps the gallery's order under every BLAS."""
+    vectors = as_stored(random_vectors(40, seed=3))
+    gallery = vectors[np.arange(400) % 7]
+    found = cosines(vectors, gallery)
+    assert (found == found[:, np.arange(400) % 7]).all()
+    assert (found[5:18] == cosines(vectors[5:18], gallery)).all()
+
+
 def test_retrieval_of_a_perfect_model_and_of_one_that_finds_partial_hits_first(retrieval):
     vectors = by_product(retrieval.paths)
     result = evaluate_retrieval(vectors, retrieval, min_relevance=2).to_dict()
