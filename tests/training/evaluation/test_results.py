@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shop_similarity.training.evaluation.codes import code_recall
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.results import (
     EvaluationError,
-    Validation,
     as_stored,
-    code_recall,
     cosines,
     evaluate_retrieval,
     evaluate_triplets,
 )
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.evaluation.tables import tables
+from shop_similarity.training.evaluation.validation import Validation
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.triplets.table import read_triplets
 from shop_similarity.training.versions.embedding_files import UnreadablePhotos, embed_files, map_files
@@ -113,7 +113,8 @@ def test_queries_are_taken_in_parts(retrieval, monkeypatch):
     vectors = by_product(retrieval.paths, noise=12)
     at_once = evaluate_retrieval(vectors, retrieval).to_dict()
     codes = code_recall(vectors, vectors, np.eye(len(vectors), dtype=bool)).to_dict()
-    monkeypatch.setattr("shop_similarity.training.evaluation.results._QUERIES_AT_ONCE", 7)
+    for module in ("results", "codes"):
+        monkeypatch.setattr(f"shop_similarity.training.evaluation.{module}.QUERIES_AT_ONCE", 7)
     assert evaluate_retrieval(vectors, retrieval).to_dict() == at_once
     assert at_once["recall_at_1"] < 1
     assert code_recall(vectors, vectors, np.eye(len(vectors), dtype=bool)).to_dict() == codes
