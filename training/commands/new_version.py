@@ -17,7 +17,7 @@ from shop_similarity.training.commands.measurement import measure_active
 from shop_similarity.training.versions.storing import free_name, store_version
 
 if TYPE_CHECKING:
-    from shop_similarity.training.evaluation.results import Evaluation
+    from shop_similarity.training.evaluation.validation import Evaluation
     from shop_similarity.training.learning.data import TrainingData
     from shop_similarity.training.learning.loop import TrainingResult
     from shop_similarity.training.learning.run import TrainingRun

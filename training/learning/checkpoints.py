@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import sync, sync_folder
 
 _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
 _PART = ".part-"
 
 
-class CheckpointError(Exception):
+class CheckpointError(TrainingError):
     """A checkpoint that can't be read or written; the sentence says what to do."""
 
 

@@ -23,6 +23,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.metrics import rank, triplet_accuracy
 from shop_similarity.training.files import write_atomically
 from shop_similarity.training.learning import checkpoints
@@ -38,10 +39,6 @@ BEST_WEIGHTS = "best.weights.h5"
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.jsonl"
 EMBED_BATCH = 64
-
-
-class TrainingError(Exception):
-    """Training can't go on; the sentence says what to do."""
 
 
 class TrainingInterrupted(Exception):

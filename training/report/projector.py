@@ -7,8 +7,7 @@ may be moved.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, open_image
+from shop_similarity.training.files import write_atomically
 
 MAX_POINTS = 2_000
 """What a browser turns smoothly at 4096 dimensions; the page downloads 16 KiB a point."""
@@ -33,7 +33,6 @@ def write_projector(
     logdir: Path,
     embeddings: np.ndarray,
     paths: Sequence[Path],
-    metadata: Mapping[str, Sequence[object]] | None = None,
     max_points: int = MAX_POINTS,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> int:
@@ -43,7 +42,6 @@ def write_projector(
         logdir: the folder that ``tensorboard --logdir`` is given.
         embeddings: ``(n, d)``.
         paths: the ``n`` photos. One that can't be read becomes a grey point.
-        metadata: by name, ``n`` values each, to label, colour and search points by. The photo's name comes besides.
         max_points: more photos than that are thinned out evenly.
         limits: what a photo may be.
 
@@ -57,9 +55,8 @@ def write_projector(
     # The projector reads tensors from checkpoints, which only TensorFlow writes.
     import tensorflow as tf
 
-    metadata = dict(metadata or {})
-    if not len(paths) or any(len(values) != len(paths) for values in (embeddings, *metadata.values())):
-        raise ValueError("The projector needs photos, and one embedding and one value of each kind for every photo.")
+    if not len(paths) or len(embeddings) != len(paths):
+        raise ValueError("The projector needs photos, and one embedding for every photo.")
     count = min(len(paths), max_points)
     chosen = np.linspace(0, len(paths) - 1, count).round().astype(int)
     folder = Path(logdir) / RUN
@@ -71,32 +68,23 @@ def write_projector(
     tf.raw_ops.SaveV2(
         prefix=str(folder / "embeddings.ckpt"), tensor_names=[TENSOR], shape_and_slices=[""], tensors=[tensor]
     )
-    _write(folder / "checkpoint", 'model_checkpoint_path: "embeddings.ckpt"\n')
-    columns = {"photo": [path.name for path in paths]} | metadata
-    of_points = {name: [values[place] for place in chosen] for name, values in columns.items()}
-    _write(folder / "metadata.tsv", _tsv(of_points))
-    side = _sprite(folder / "sprite.jpg", [paths[place] for place in chosen], limits)
+    write_atomically(folder / "checkpoint", 'model_checkpoint_path: "embeddings.ckpt"\n')
+    photos = [paths[place] for place in chosen]
+    # Where there is one column, the projector takes the first line for a point.
+    labels = "".join(" ".join(photo.name.split()) + "\n" for photo in photos)
+    # What comes from a file system may hold half a character.
+    write_atomically(folder / "metadata.tsv", labels.encode("utf-8", "backslashreplace"))
+    side = _sprite(folder / "sprite.jpg", photos, limits)
     config = ProjectorConfig()
     points = config.embeddings.add(tensor_name=TENSOR, metadata_path="metadata.tsv")
     points.sprite.image_path = "sprite.jpg"
     points.sprite.single_image_dim.extend([side, side])
-    _write(config_file, text_format.MessageToString(config))
+    write_atomically(config_file, text_format.MessageToString(config))
     # A folder is a run by its event file. This has to be a run of its own: TensorBoard looks for a run's checkpoint in
     # the folder above as well, so one beside the curves would show up for each of them.
     if not any(folder.glob("*tfevents*")):
         EventFileWriter(str(folder)).close()
     return count
-
-
-def _tsv(columns: Mapping[str, Sequence[object]]) -> str:
-    rows = ["\t".join(_cell(value) for value in row) for row in zip(*columns.values(), strict=True)]
-    # The projector takes the first line for a point where there is only one column.
-    header = ["\t".join(_cell(name) for name in columns)] if len(columns) > 1 else []
-    return "\n".join([*header, *rows]) + "\n"
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).split())
 
 
 def _sprite(path: Path, photos: Sequence[Path], limits: ImageLimits) -> int:
@@ -114,9 +102,3 @@ def _sprite(path: Path, photos: Sequence[Path], limits: ImageLimits) -> int:
         picture.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + (side - thumbnail.height) // 2))
     picture.save(path, "JPEG", quality=85)
     return side
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-    temporary.replace(path)

@@ -16,6 +16,7 @@ from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.training.commands.extra_command import ExtraCommand
 from shop_similarity.training.commands.progress_bars import ProgressBars
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.heads.recipe import RECIPES, SAMPLE
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
@@ -70,8 +71,8 @@ class Command(ExtraCommand):
             raise CommandError(_("--sample must be 1 or more."))
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from shop_similarity.training.networks.architectures import backbone_of
-        from shop_similarity.training.networks.backbones.weights import WeightsUnavailable, find_weights
-        from shop_similarity.training.versions.first_version import FirstVersionError, make_first_version
+        from shop_similarity.training.networks.backbones.weights import find_weights
+        from shop_similarity.training.versions.first_version import make_first_version
 
         architecture = options["architecture"]
         made: list[tuple[Any, Any]] = []
@@ -98,7 +99,7 @@ class Command(ExtraCommand):
                     architecture=architecture,
                     then=lambda model, features: made.append((model, features)),
                 )
-            except (WeightsUnavailable, FirstVersionError) as error:
+            except TrainingError as error:
                 raise CommandError(str(error)) from error
         for photo in skipped[:10]:
             self.stderr.write(f"{photo.file_name}: {photo.reason}")

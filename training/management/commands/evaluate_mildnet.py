@@ -19,6 +19,7 @@ from tqdm import tqdm
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.versions.storing import store_evaluation
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from shop_similarity.training.evaluation.baselines import Baseline
     from shop_similarity.training.evaluation.comparison import Comparison
-    from shop_similarity.training.evaluation.results import Validation
+    from shop_similarity.training.evaluation.validation import Validation
 
 USUAL_BASELINES = "colour,handmade"
 _WRONG_USAGE = 2
@@ -102,18 +103,12 @@ class Command(ExtraCommand):
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         # A worker may be using the same GPU.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        from shop_similarity.training.evaluation.results import EvaluationError
-        from shop_similarity.training.evaluation.retrieval_set import RetrievalSetError
-        from shop_similarity.training.triplets.table import TripletError
-        from shop_similarity.training.versions.embedding_files import UnreadablePhotos
-        from shop_similarity.training.versions.loading import WeightsError
-
         baselines = self._baselines(options)
         versions = self._versions(options)
         try:
             validation = self._validation(options)
             comparison = self._evaluate(versions, baselines, validation, options)
-        except (RetrievalSetError, TripletError, EvaluationError, UnreadablePhotos, WeightsError) as error:
+        except TrainingError as error:
             raise CommandError(str(error)) from error
         self._show(comparison, options)
 
@@ -159,8 +154,8 @@ class Command(ExtraCommand):
         return {name: known[name] for name in known if name in names}
 
     def _validation(self, options: dict[str, Any]) -> Validation:
-        from shop_similarity.training.evaluation.results import Validation
         from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+        from shop_similarity.training.evaluation.validation import Validation
         from shop_similarity.training.triplets.table import read_triplets
 
         images = options["images"]

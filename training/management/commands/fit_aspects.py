@@ -13,6 +13,7 @@ from shop_similarity.models import ModelVersion
 from shop_similarity.training.aspects.forms import PHOTOS
 from shop_similarity.training.commands.extra_command import ExtraCommand
 from shop_similarity.training.commands.progress_bars import ProgressBars
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.management.commands.calibrate_mildnet import tell_aspects
 
 
@@ -56,7 +57,7 @@ class Command(ExtraCommand):
         from shop_similarity.training.networks.preprocessing import Preprocessing
         from shop_similarity.training.networks.runner import extract
         from shop_similarity.training.versions.first_version import Skipped, prepared_photos, sample_rows
-        from shop_similarity.training.versions.loading import WeightsError, fast_policy_of, load_version
+        from shop_similarity.training.versions.loading import fast_policy_of, load_version
 
         settings = get_settings()
         if not quiet:
@@ -64,7 +65,7 @@ class Command(ExtraCommand):
         try:
             with dtype_policy(fast_policy_of(version)):
                 model = load_version(version, settings.weights_cache)
-        except WeightsError as error:
+        except TrainingError as error:
             raise CommandError(str(error)) from error
         rows, skipped = sample_rows(sample), list[Skipped]()
         what = _("Looking at the shop's photos")

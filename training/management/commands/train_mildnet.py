@@ -21,6 +21,7 @@ from shop_similarity.training.commands.measurement import measure
 from shop_similarity.training.commands.new_version import hand_over, store
 from shop_similarity.training.commands.run_record import resumed_options
 from shop_similarity.training.commands.run_setup import choose_setup
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.management.commands.calibrate_mildnet import tell_aspects
 
 
@@ -44,33 +45,11 @@ class Command(ExtraCommand):
         if options["report_only"]:
             self._report_only(options["report_only"])
             return
-        from shop_similarity.training.evaluation.results import EvaluationError
-        from shop_similarity.training.evaluation.retrieval_set import RetrievalSetError
-        from shop_similarity.training.learning.loop import TrainingError, TrainingInterrupted
-        from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
-        from shop_similarity.training.networks.splitting import NothingToTrain
-        from shop_similarity.training.photos.dataset import PhotoError
-        from shop_similarity.training.photos.feature_cache import CacheError
-        from shop_similarity.training.triplets.table import TripletError
-        from shop_similarity.training.versions.embedding_files import UnreadablePhotos
-        from shop_similarity.training.versions.loading import WeightsError
-        from shop_similarity.training.versions.storing import NameTaken
+        from shop_similarity.training.learning.loop import TrainingInterrupted
 
         try:
             self._train(options)
-        except (
-            CacheError,
-            EvaluationError,
-            NameTaken,
-            NothingToTrain,
-            PhotoError,
-            RetrievalSetError,
-            TrainingError,
-            TripletError,
-            UnreadablePhotos,
-            WeightsError,
-            WeightsUnavailable,
-        ) as error:
+        except TrainingError as error:
             raise CommandError(str(error)) from error
         except TrainingInterrupted as error:
             raise CommandError(str(error), returncode=130) from error
@@ -136,8 +115,6 @@ class Command(ExtraCommand):
         return folder, record, resumed_options(options, record)
 
     def _report_only(self, folder: Path) -> None:
-        from shop_similarity.training.learning.loop import TrainingError
-
         try:
             self._report(folder)
         except (TrainingError, ValueError) as error:
