@@ -195,11 +195,11 @@ class Basis:
             BasisError: if it is anything else.
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as found:
-                if int(found["format"]) != _FORMAT:
-                    raise BasisError(f"The matrices have the format {int(found['format'])}; known is {_FORMAT}.")
+            with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+                if int(stored["format"]) != _FORMAT:
+                    raise BasisError(f"The matrices have the format {int(stored['format'])}; known is {_FORMAT}.")
                 arrays = {
-                    name: found[name].astype(np.float32)
+                    name: stored[name].astype(np.float32)
                     for name in ("directions", "forms", "outside", "typical", "own")
                 }
         except BasisError:

@@ -142,6 +142,23 @@ class SearchOptions:
     rules: bool = True
     explain: bool = False
 
+    @classmethod
+    def of(cls, limit: int | None, options: SearchOptions | None) -> SearchOptions:
+        """The options of a search that takes either a limit alone or options, which come with a limit of their own.
+
+        Raises:
+            TypeError: both are given.
+            ValueError: the limit is negative.
+        """
+        if options is None:
+            return cls() if limit is None else cls(limit=limit)
+        if limit is not None:
+            raise TypeError(
+                f"The limit is given twice, as {limit} and as {options.limit} in the options: write it into the "
+                "options alone."
+            )
+        return options
+
     def __post_init__(self) -> None:
         if self.limit < 0:
             raise ValueError(_("limit is %(limit)d; it can't be negative.") % {"limit": self.limit})

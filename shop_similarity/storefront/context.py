@@ -149,10 +149,9 @@ def widget_context(
     version = version_for(request)
     cards = widget_cards(
         product,
-        options.limit,
+        search_options(product, options, choices),
         among,
         version=version,
-        options=search_options(product, options, choices),
         fallback=not choices.is_filter,
     )
     if not cards and not choices.is_filter:

@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 import shop_similarity
 from catalog.models import Product
 from shop_similarity.models import ModelVersion
+from shop_similarity.search import SearchOptions
 from shop_similarity.search.aspects import Basis, store_basis
 from shop_similarity.search.paths import forget_paths
 from shop_similarity.storefront.options import WidgetOptions
@@ -123,7 +124,7 @@ def test_card_shows_the_photo_that_looks_alike():
     store_vectors(make_version(), [query, unlike, alike], vectors[[0, 1, 0]])
     from shop_similarity.storefront.cards import widget_cards
 
-    (card,) = widget_cards(asked, 5)
+    (card,) = widget_cards(asked, SearchOptions(limit=5))
     assert card.image.name == alike.file.name
     assert card.similarity == pytest.approx(1, abs=1e-3)
 
