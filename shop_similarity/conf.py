@@ -65,8 +65,7 @@ class Settings:
     )
     price: str | None = _setting(
         None,
-        'Field path on the product of its price ("price", "stockrecords__price"), for the price filter. None: no '
-        "filter.",
+        'Field path on the product of its price ("price", "stockrecords__price"). None: no filter by price.',
     )
     variant_group: str | None = _setting(
         None,

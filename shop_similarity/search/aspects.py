@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 ASPECTS = ("colour", "pattern", "shape")
 LABELS = {"colour": _("colour"), "pattern": _("pattern"), "shape": _("shape")}
+# The field of every form that offers them.
+LEAN, LEAN_LABEL = "lean", _("More like this in")
 
 # Of an aspect that is less than this much above two photos drawn at random, the sentence does not speak.
 _NOTABLE = 0.1

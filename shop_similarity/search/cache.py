@@ -18,7 +18,7 @@ from ..models import AspectBasis, Embedding, MerchandisingRule, ModelVersion
 from .options import SearchOptions
 from .paths import prepared_keys
 from .ranking import Place
-from .results import allowed_products, load, of_products, searched_version, similar_places
+from .results import allowed_products, load, searched_version, similar_places
 from .rules import relevant_rules
 from .sql import Sql
 
@@ -44,12 +44,13 @@ def cached_similar_products(
 
     Args, Returns, Raises: as for :func:`shop_similarity.search.similar_products`.
     """
-    options = SearchOptions.of(limit, options)
+    settings = get_settings()
+    options = SearchOptions.of(limit, options, min_similarity=settings.min_similarity)
     version = version or searched_version()
     allowed = allowed_products(among, options)
     if version is None or product.pk is None:
         return []
-    seconds = get_settings().widget_cache_seconds if among is None and options.limit else 0
+    seconds = settings.widget_cache_seconds if among is None and options.limit else 0
     key = _key(product, version, options) if seconds else ""
     if key and (places := _get(key)) is not None:
         products = load(places, allowed)
@@ -58,7 +59,7 @@ def cached_similar_products(
     places = similar_places(product, version, allowed, options)
     products = load(places, allowed)
     # A short list may be short because photos are still being embedded, unless a bound of similarity explains it.
-    if key and (len(products) >= options.limit or (products and of_products(options).min_similarity is not None)):
+    if key and (len(products) >= options.limit or (products and options.min_similarity is not None)):
         _set(key, places, seconds)
     return products
 

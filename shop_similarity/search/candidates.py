@@ -23,8 +23,6 @@ from .paths import Path, choose_path, embeddings_among, keys_sql, prepared_keys,
 from .queries import Query
 from .sql import Sql
 
-_TABLE = Sql(Embedding._meta.db_table)
-_NOTHING = Sql("")
 _POOL = 100
 _WIDER = 4
 # Where so many products are all variants of a few, a shorter list is better than a page that takes seconds.
@@ -221,17 +219,26 @@ class _Statement:
     """
 
     def __init__(self, path: Path, scope: Scope, condition: Sql, candidates: int, ranked: bool) -> None:
-        self.path, self.scope, self.condition, self.ranked = path, scope, condition, ranked
-        self.candidates, self.probes = candidates, Sql("query q")
+        self.path, self.scope, self.ranked = path, scope, ranked
+        self.candidates, probes = candidates, Sql("query q")
         if scope.query.several:
             # What is a little like everything is near the mean and may be near nothing else.
             self.candidates = max(10, candidates // 4)
-            self.probes = Sql(
+            probes = Sql(
                 f"(SELECT n, code FROM query UNION ALL "
                 f"SELECT 0, binary_quantize(avg(vector))::bit({EMBEDDING_DIM}) FROM query HAVING count(*) > 0) q"
             )
-        self.keys = prepared_keys(scope.candidate_keys)
-        self.boosted = None if scope.boosted is None else keys_sql(scope.boosted)
+        self._keys = prepared_keys(scope.candidate_keys)
+        self._boosted = None if scope.boosted is None else keys_sql(scope.boosted)
+        self._pieces = {
+            "table": Sql(Embedding._meta.db_table),
+            "version": Sql.number(scope.version.pk),
+            "condition": condition,
+            "probes": probes,
+            "candidates": Sql.number(self.candidates),
+            "keys": self._keys,
+            "boosted": self._boosted,
+        }
 
     def sql(self, size: int) -> Sql:
         """Rows, most similar first: the ``size`` best of each kind of products, and all whose keys are given."""
@@ -264,85 +271,68 @@ class _Statement:
                (SELECT count(*) FROM {probes}) * {candidates} AS most_nearest, {columns}
         FROM placed p{joins} ORDER BY p.similarity DESC, p.product_id""",
             query=self.scope.query.sql,
-            nearest=self._nearest(),
+            nearest=Sql("SELECT 0 AS n, 0 AS id WHERE false") if self.path is Path.EXACT else self._scan(),
             source=self._source(),
             kind=self._kind(),
             size=size,
-            probes=self.probes,
-            candidates=Sql.number(self.candidates),
             **self._facts(),
+            **self._pieces,
         )
 
-    def _scan(self, more: Sql = _NOTHING) -> Sql:
+    def _scan(self, more: str = "") -> Sql:
         """The nearest photos of each vector by their codes."""
         # The sum hides the expression from the index: behind a narrow filter it would find too little.
         order = "e.code <~> q.code" if self.path is Path.INDEX else "(e.code <~> q.code) + 0"
         return Sql.of(
             "SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM {table} e "
-            "WHERE {condition}{more} ORDER BY {order} LIMIT {candidates}) c",
-            probes=self.probes,
-            table=_TABLE,
-            condition=self.condition,
-            more=more,
-            order=Sql(order),
-            candidates=Sql.number(self.candidates),
+            f"WHERE {{condition}}{more} ORDER BY {order} LIMIT {{candidates}}) c",
+            **self._pieces,
         )
-
-    def _nearest(self) -> Sql:
-        return Sql("SELECT 0 AS n, 0 AS id WHERE false") if self.path is Path.EXACT else self._scan()
 
     def _source(self) -> Sql:
         """Which photos are compared with which vectors."""
         if self.path is Path.EXACT:
-            return Sql.of("query q CROSS JOIN {table} e WHERE {condition}", table=_TABLE, condition=self.condition)
+            return Sql.of("query q CROSS JOIN {table} e WHERE {condition}", **self._pieces)
         scans = [Sql("SELECT n, id FROM nearest")]
-        if self.boosted is not None:
-            scans.append(self._scan(Sql.of(" AND e.product_id IN ({keys})", keys=self.boosted)))
-        if self.keys:
+        if self._boosted is not None:
+            scans.append(self._scan(" AND e.product_id IN ({boosted})"))
+        if self._keys:
             scans.append(
                 Sql.of(
                     "SELECT q.n, e.id FROM query q CROSS JOIN {table} e "
                     "WHERE {condition} AND e.product_id = ANY({keys})",
-                    table=_TABLE,
-                    condition=self.condition,
-                    keys=self.keys,
+                    **self._pieces,
                 )
             )
-        photos = Sql.join(" UNION ", scans)
-        pairs = "c.n = q.n"
+        photos, pairs = "{photos}", "c.n = q.n"
         if self.scope.query.several:
             # What one product named is compared with all of them.
-            photos, pairs = Sql.of("SELECT DISTINCT id FROM ({photos}) every", photos=photos), "true"
+            photos, pairs = "SELECT DISTINCT id FROM ({photos}) every", "true"
         return Sql.of(
-            "({photos}) c JOIN query q ON {pairs} JOIN {table} e ON e.id = c.id",
-            photos=photos,
-            pairs=Sql(pairs),
-            table=_TABLE,
+            f"({photos}) c JOIN query q ON {pairs} JOIN {{table}} e ON e.id = c.id",
+            photos=Sql.join(" UNION ", scans),
+            **self._pieces,
         )
 
     def _kind(self) -> Sql:
         """2 for a product whose key is given, 1 for one of those that are boosted, 0 for the others."""
-        cases = []
-        if self.keys:
-            cases.append(Sql.of("WHEN product_id = ANY({keys}) THEN 2", keys=self.keys))
-        if self.boosted is not None:
-            cases.append(Sql.of("WHEN product_id IN ({keys}) THEN 1", keys=self.boosted))
-        return Sql.of("CASE {cases} ELSE 0 END", cases=Sql.join(" ", cases)) if cases else Sql("0")
+        keys = " WHEN product_id = ANY({keys}) THEN 2" if self._keys else ""
+        boosted = " WHEN product_id IN ({boosted}) THEN 1" if self._boosted is not None else ""
+        return Sql.of(f"CASE{keys}{boosted} ELSE 0 END", **self._pieces) if keys or boosted else Sql("0")
 
     def _facts(self) -> dict[str, Sql]:
         """What the ranking asks about the products: one more CTE, the joins and the columns."""
-        names = ("code", "categories", "variant_groups", "own_categories", "own_variant_groups")
         if not self.ranked:
-            return {"own": _NOTHING, "joins": _NOTHING, "columns": Sql(", ".join(f"NULL AS {name}" for name in names))}
+            names = ("code", "categories", "variant_groups", "own_categories", "own_variant_groups")
+            return {"own": Sql(""), "joins": Sql(""), "columns": Sql(", ".join(f"NULL AS {name}" for name in names))}
         query_keys = Sql.of("= ANY({keys})", keys=prepared_keys(self.scope.query_keys))
         return {
             "own": Sql.of(", own AS MATERIALIZED ({facts})", facts=_facts_of(query_keys)),
             "joins": Sql.of(
                 " JOIN {table} b ON b.version_id = {version} AND b.image_id = p.image_id"
                 " LEFT JOIN LATERAL ({facts}) f ON true CROSS JOIN own o",
-                table=_TABLE,
-                version=Sql.number(self.scope.version.pk),
                 facts=_facts_of(Sql("= p.product_id")),
+                **self._pieces,
             ),
             "columns": Sql(
                 "bit_send(b.code) AS code, f.categories, f.variant_groups, "

@@ -76,7 +76,7 @@ def similar_products(
         TypeError: ``limit`` and ``options`` are both given.
         ValueError: ``limit`` is negative, ``among`` is a queryset of another model, or the filters name what can't be.
     """
-    options = SearchOptions.of(limit, options)
+    options = SearchOptions.of(limit, options, min_similarity=get_settings().min_similarity)
     version = version or searched_version()
     allowed = allowed_products(among, options)
     if version is None or product.pk is None:
@@ -108,7 +108,7 @@ def similar_to_several(
     Raises:
         TypeError, ValueError: as :func:`similar_products`.
     """
-    options = of_products(SearchOptions.of(limit, options))
+    options = SearchOptions.of(limit, options, min_similarity=get_settings().min_similarity)
     version = version or searched_version()
     allowed = allowed_products(among, options)
     by_key = {product.pk: product for product in products if product.pk is not None}
@@ -170,7 +170,7 @@ def similar_places(
     query = Query.of_product(version, product)
     # Photos of one product often show it in several colours; "the same colour" means that of the one in front.
     front = Query.of_product(version, product, photos=1) if options.lean in _OF_THE_FRONT else None
-    return _places(version, query, allowed, of_products(options), products=[product], front=front)
+    return _places(version, query, allowed, options, products=[product], front=front)
 
 
 def load(places: Sequence[Place], allowed: QuerySet) -> list[models.Model]:
@@ -187,13 +187,6 @@ def load(places: Sequence[Place], allowed: QuerySet) -> list[models.Model]:
             product.pinned, product.explanation = place.pinned, place.explanation
             products.append(product)
     return products
-
-
-def of_products(options: SearchOptions) -> SearchOptions:
-    """The options as they are where products are asked with, not any vector."""
-    if options.min_similarity is None:
-        return replace(options, min_similarity=get_settings().min_similarity)
-    return options
 
 
 def _places(

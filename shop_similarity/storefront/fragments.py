@@ -15,10 +15,9 @@ from django.views.decorators.http import require_safe
 
 from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..conf import get_settings
-from .choices import choices_of
 from .context import Address, frame, widget_context
 from .experiment_arms import experiment_for
-from .options import WidgetOptions
+from .options import WidgetOptions, choices_of
 
 
 @require_safe
@@ -26,7 +25,7 @@ def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
     """Look-alikes of one product.
 
     Parameters of the address: ``options``, as the tag signs them; ``limit``, ``layout`` and ``heading_level``, for
-    hosts that write the address themselves; the shopper's choices, see :mod:`shop_similarity.storefront.choices`; and
+    hosts that write the address themselves; the shopper's choices, as :class:`.options.ChoicesForm` names them; and
     ``page=1`` for a whole page, which is where links without JavaScript lead.
 
     404 where the shop does not show the product; 400 with a sentence where a parameter is wrong.

@@ -49,6 +49,12 @@ def _refuses(error: type[Exception], call: Callable[[], Any]) -> bool:
     return True
 
 
+def _pinned(client: Client, key: str) -> int:
+    body = f"target={quote(key, errors='surrogatepass')}"
+    url = _url("admin:shop_similarity_pin", str(make_product().pk))
+    return client.post(url, body, content_type="application/x-www-form-urlencoded").status_code
+
+
 def _recorded(key: str) -> None:
     text = tokens.issue(version=searched_version(), surface=Surface.WIDGET, product_id=1, shown=[1, 2])
     record_events(tokens.read(text), [("click", key)], None)
@@ -60,9 +66,7 @@ CALLERS: dict[str, Callable[[Client, str], bool]] = {
     "API": lambda client, key: client.get(_url("shop_similarity_api:similar-products", key)).status_code == 404,
     "widget": lambda client, key: client.get(_url("shop_similarity:similar-products", key)).status_code == 404,
     "admin page": lambda client, key: client.get(_url("admin:shop_similarity_product", key)).status_code == 404,
-    "admin post": lambda client, key: (
-        client.post(_url("admin:shop_similarity_pin", str(make_product().pk)), {"target": key}).status_code == 404
-    ),
+    "admin post": lambda client, key: _pinned(client, key) == 404,
     "admin search": lambda client, key: (
         client.get(f"{reverse('admin:shop_similarity_products')}?q={quote(key, errors='surrogatepass')}").status_code
         == 200

@@ -193,6 +193,8 @@ def test_a_row_can_be_reached_by_the_keyboard_and_has_a_name():
         ("limit=0", "limit"),
         ("limit=51", "limit"),
         ("limit='many'", "limit"),
+        ("price_max='cheap'", "cheap"),
+        ("price_min=-1", "-1 is no price"),
         ("heading_level=7", "heading_level"),
         ("lean_to='smell'", "lean_to"),
         ("element_id='a b'", "element_id"),
