@@ -68,7 +68,7 @@ def check_api_docs(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
 
 
 def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
-    found: list[checks.CheckMessage] = []
+    messages: list[checks.CheckMessage] = []
     for key in ("products", "fallback", "event_visitor"):
         path = getattr(settings, key)
         if path is None:
@@ -76,7 +76,7 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
         try:
             target = import_string(path)
         except ImportError as error:
-            found.append(
+            messages.append(
                 checks.Error(
                     f"{SETTING}[{key.upper()!r}] names {path!r}, which can't be imported: {error}",
                     hint="Write the dotted path of a function, for example 'shop.products.visible_products'.",
@@ -85,24 +85,24 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
             )
             continue
         if not callable(target):
-            found.append(
+            messages.append(
                 checks.Error(
                     f"{SETTING}[{key.upper()!r}] names {path!r}, which is no callable.",
                     hint=f"Name a function; docs/settings.md says what {key.upper()} takes and returns.",
                     id="shop_similarity.E003",
                 )
             )
-    return found
+    return messages
 
 
 def _check_paths() -> list[checks.CheckMessage]:
-    found = []
+    messages = []
     for name in ("category", "price", "variant_group"):
         try:
             setting_path(name)
         except SettingsError as error:
-            found.append(checks.Error(error.message, hint=error.hint, id="shop_similarity.E004"))
-    return found
+            messages.append(checks.Error(error.message, hint=error.hint, id="shop_similarity.E004"))
+    return messages
 
 
 def _check_storage(settings: Settings) -> list[checks.CheckMessage]:
@@ -145,12 +145,12 @@ def _check_broker() -> list[checks.CheckMessage]:
 
 @checks.register(checks.Tags.database)
 def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
-    found: list[checks.CheckMessage] = []
+    messages: list[checks.CheckMessage] = []
     try:
         get_catalogue()
     except SettingsError:
         # Reported by check_settings.
-        return found
+        return messages
     from django.db import router
 
     from .models import Embedding
@@ -160,7 +160,7 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
             continue
         connection = connections[alias]
         if connection.vendor != "postgresql":
-            found.append(
+            messages.append(
                 checks.Error(
                     f"The database {alias!r} is {connection.display_name}; embeddings need PostgreSQL with pgvector.",
                     hint="Use the django.db.backends.postgresql backend.",
@@ -168,10 +168,10 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
                 )
             )
             continue
-        found += _check_extension(connection, alias)
-        found += _check_key_types(connection)
-        found += _check_experiment(connection, alias)
-    return found
+        messages += _check_extension(connection, alias)
+        messages += _check_key_types(connection)
+        messages += _check_experiment(connection, alias)
+    return messages
 
 
 def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
@@ -226,7 +226,7 @@ def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
 def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
     from .models import Embedding, OutboxEntry
 
-    found: list[checks.CheckMessage] = []
+    messages: list[checks.CheckMessage] = []
     with connection.cursor() as cursor:
         for model in (Embedding, OutboxEntry):
             for name in ("product_id", "image_id"):
@@ -243,7 +243,7 @@ def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
                 )
                 row = cursor.fetchone()
                 if row is not None and not row[0]:
-                    found.append(
+                    messages.append(
                         checks.Error(
                             f"{model._meta.db_table}.{name} is of type {row[1]}, but the shop's key is {wanted}.",
                             hint=(
@@ -253,4 +253,4 @@ def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
                             id="shop_similarity.E012",
                         )
                     )
-    return found
+    return messages

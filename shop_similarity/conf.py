@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -25,112 +25,186 @@ from django.dispatch import receiver
 SETTING = "SHOP_SIMILARITY"
 # As the REST framework writes rates.
 RATE = re.compile(r"([1-9]\d*)/([smhd])[a-z]*")
+_KINDS = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "None": (type(None),),
+    "tuple[str, ...]": (tuple, list),
+}
+
+
+def _setting(default: Any, help: str, ends: tuple[float, float] | None = None) -> Any:
+    """A setting: its default (``...``: it is required), what it says, and the ends of its range, both included."""
+    return field(default=MISSING if default is ... else default, metadata={"help": help, "range": ends})
 
 
 @dataclass(frozen=True)
 class Settings:
     """All settings with their defaults. Byte counts are bytes, times are seconds."""
 
-    # The product model, "app_label.Model". Its primary key may be of any type.
-    product_model: str
-    # Where a product's photos are: "image" is an image field on the product itself, "photos.file" is the image field
-    # `file` of the model that points to the product with a foreign key whose related_name is `photos`.
-    images: str
-    # Field path on the product ("category", "category__parent", "categories"). Look-alikes that share its value with
-    # the product are preferred. None switches the preference off.
-    category: str | None = None
-    # How much cosine similarity sharing the category is worth in the ranking (0 to 2).
-    category_boost: float = 0.1
-    # Dotted path of a callable that returns the queryset of products that may be shown.
-    # None: everything the model's default manager returns.
-    products: str | None = None
-    # Field path on the product of its price ("price", "stockrecords__price"), for the price filter. None: no filter.
-    price: str | None = None
-    # Field path on the product whose value all variants of one product share ("parent"). Of these one is shown.
-    variant_group: str | None = None
-    # Dotted path of a callable (product, limit) that returns products for the widget while the product has no
-    # look-alikes of its own. None: the widget shows nothing then.
-    fallback: str | None = None
-    # Alias in STORAGES that keeps the model weights. Must not be served to the public.
-    weights_storage: str = "shop_similarity"
-    # Folder in which a worker keeps its own copy of weights that live in a remote storage. None: the system's
-    # folder for temporary files.
-    weights_cache: str | None = None
+    product_model: str = _setting(..., 'The product model, "app_label.Model". Its primary key may be of any type.')
+    images: str = _setting(
+        ...,
+        'Where a product\'s photos are: "image" is an image field on the product itself, "photos.file" is the image '
+        "field `file` of the model that points to the product with a foreign key whose related_name is `photos`.",
+    )
+    category: str | None = _setting(
+        None,
+        'Field path on the product ("category", "category__parent", "categories"). Look-alikes that share its '
+        "value with the product are preferred. None switches the preference off.",
+    )
+    category_boost: float = _setting(
+        0.1, "How much cosine similarity sharing the category is worth in the ranking.", (0, 2)
+    )
+    products: str | None = _setting(
+        None,
+        "Dotted path of a callable that returns the queryset of products that may be shown. None: everything the "
+        "model's default manager returns.",
+    )
+    price: str | None = _setting(
+        None,
+        'Field path on the product of its price ("price", "stockrecords__price"). None: no filter by price.',
+    )
+    variant_group: str | None = _setting(
+        None,
+        'Field path on the product whose value all variants of one product share ("parent"). Of these one is shown.',
+    )
+    fallback: str | None = _setting(
+        None,
+        "Dotted path of a callable (product, limit) that returns products for the widget while the product has no "
+        "look-alikes of its own. None: the widget shows nothing then.",
+    )
+    weights_storage: str = _setting(
+        "shop_similarity", "Alias in STORAGES that keeps the model weights. Must not be served to the public."
+    )
+    weights_cache: str | None = _setting(
+        None,
+        "Folder in which a worker keeps its own copy of weights that live in a remote storage. None: the system's "
+        "folder for temporary files.",
+    )
 
-    # What an image may be.
-    max_image_bytes: int = 20 * 2**20
-    max_image_pixels: int = 50_000_000
-    image_formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF")
+    max_image_bytes: int = _setting(20 * 2**20, "Larger files fail, before they are decoded.", (1, 2**31))
+    max_image_pixels: int = _setting(50_000_000, "Photos with more pixels fail, before they are decoded.", (1, 2**31))
+    image_formats: tuple[str, ...] = _setting(
+        ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF"),
+        "Pillow's names of the formats that are read, whatever the file is called.",
+    )
 
-    # The Celery queue that the bell rings on and the worker listens to.
-    queue: str = "shop_similarity"
-    # Images that a worker claims, embeds and writes at once.
-    batch_size: int = 16
-    # Threads of a worker that read, decode and resize while the model computes.
-    decode_threads: int = 2
-    # Networks that a worker keeps in memory. While a version is rolled out up to three are in use: the active one, the
-    # one to go back to and the candidate. With fewer, a worker loads them in turns.
-    models_in_memory: int = 3
-    # Tries before an image is given up as failed. Only passing faults (storage, a dead worker) are tried again.
-    max_attempts: int = 5
-    # Seconds after which a claim of a worker that says nothing more is void.
-    lease_seconds: int = 120
-    # Seconds between two looks of an idle worker into the outbox, for the case that the bell was not heard.
-    poll_seconds: float = 5.0
-    # Seconds between two sweeps for what signals can't see (bulk_create, update(), raw SQL, replaced files). 0: never.
-    sweep_seconds: int = 300
-    # Seconds between two sweeps that also ask the storage for size and time of every file: one stat per file on a
-    # local disk, one request per file on S3. 0: never.
-    sweep_files_seconds: int = 3_600
+    queue: str = _setting("shop_similarity", "The Celery queue that the bell rings on and the worker listens to.")
+    batch_size: int = _setting(16, "Images that a worker claims, embeds and writes at once.", (1, 1024))
+    decode_threads: int = _setting(
+        2, "Threads of a worker that read, decode and resize while the model computes.", (1, 64)
+    )
+    models_in_memory: int = _setting(
+        3,
+        "Networks that a worker keeps in memory. While a version is rolled out up to three are in use: the active "
+        "one, the one to go back to and the candidate. With fewer, a worker loads them in turns.",
+        (1, 16),
+    )
+    max_attempts: int = _setting(
+        5,
+        "Tries before an image is given up as failed. Only passing faults (storage, a dead worker) are tried again.",
+        (1, 100),
+    )
+    lease_seconds: int = _setting(
+        120, "Seconds after which a claim of a worker that says nothing more is void.", (1, 86_400)
+    )
+    poll_seconds: float = _setting(
+        5.0,
+        "Seconds between two looks of an idle worker into the outbox, for the case that the bell was not heard.",
+        (0.05, 3_600),
+    )
+    sweep_seconds: int = _setting(
+        300,
+        "Seconds between two sweeps for what signals can't see (bulk_create, update(), raw SQL, replaced files). "
+        "0: never.",
+        (0, 30 * 86_400),
+    )
+    sweep_files_seconds: int = _setting(
+        3_600,
+        "Seconds between two sweeps that also ask the storage for size and time of every file: one stat per file "
+        "on a local disk, one request per file on S3. 0: never.",
+        (0, 365 * 86_400),
+    )
 
-    # Photos of a product that are compared with the catalogue; the first ones by the image model's ordering.
-    query_images: int = 8
-    # Candidates by code distance whose exact cosine is computed.
-    candidates: int = 200
-    # Up to this many photos among the products that may be shown, every vector is compared exactly.
-    exact_rows: int = 250
-    # From this many photos on the HNSW index is used; between the two numbers all codes are scanned.
-    index_rows: int = 20_000
-    # Products below this cosine similarity are no look-alikes and are not shown (-1 to 1). None: all are. Searches by
-    # photo are left out, since a shopper's snapshot is not very similar to any photo of a shop.
-    min_similarity: float | None = None
-    # Of two found products whose most similar photos have this cosine with each other, one is shown. Above 1: both.
-    duplicate_similarity: float = 0.97
-    # How much the likeness to products that already stand in the list counts against a product (0 to 1): 0 ranks by
-    # similarity alone.
-    diversity: float = 0.2
-    # How strongly a list that leans towards colour, pattern or shape does so (0 to 8).
-    lean_strength: float = 2.0
+    query_images: int = _setting(
+        8,
+        "Photos of a product that are compared with the catalogue; the first ones by the image model's ordering.",
+        (1, 64),
+    )
+    candidates: int = _setting(200, "Candidates by code distance whose exact cosine is computed.", (10, 10_000))
+    exact_rows: int = _setting(
+        250,
+        "Up to this many photos among the products that may be shown, every vector is compared exactly.",
+        (0, 10_000_000),
+    )
+    index_rows: int = _setting(
+        20_000,
+        "From this many photos on the HNSW index is used; between the two numbers all codes are scanned.",
+        (0, 1_000_000_000),
+    )
+    min_similarity: float | None = _setting(
+        None,
+        "Products below this cosine similarity are no look-alikes and are not shown. None: all are. Searches by "
+        "photo are left out, since a shopper's snapshot is not very similar to any photo of a shop.",
+        (-1, 1),
+    )
+    duplicate_similarity: float = _setting(
+        0.97,
+        "Of two found products whose most similar photos have this cosine with each other, one is shown. Above 1: "
+        "both.",
+        (0, 2),
+    )
+    diversity: float = _setting(
+        0.2,
+        "How much the likeness to products that already stand in the list counts against a product: 0 ranks by "
+        "similarity alone.",
+        (0, 1),
+    )
+    lean_strength: float = _setting(
+        2.0, "How strongly a list that leans towards colour, pattern or shape does so.", (0, 8)
+    )
 
-    # Seconds for which the widget's search results are kept in Django's cache. 0: not at all.
-    widget_cache_seconds: int = 60
-    # Dotted path of a callable (field file, widths) that returns [(url, width, height), ...] for `srcset`. None:
-    # django-imagekit where it is installed, else the photo itself.
-    thumbnails: str | None = None
+    widget_cache_seconds: int = _setting(
+        60, "Seconds for which the widget's search results are kept in Django's cache. 0: not at all.", (0, 30 * 86_400)
+    )
+    thumbnails: str | None = _setting(
+        None,
+        "Dotted path of a callable (field file, widths) that returns [(url, width, height), ...] for `srcset`. "
+        "None: django-imagekit where it is installed, else the photo itself.",
+    )
 
-    # What a photo may be that a shopper searches with.
-    visual_search_max_bytes: int = 10 * 2**20
-    visual_search_max_pixels: int = 50_000_000
-    visual_search_formats: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "GIF", "AVIF")
-    # Seconds that a request waits for the worker's answer before it says that the service is busy.
-    visual_search_wait_seconds: float = 5.0
-    # Seconds for which the answer (never the photo) can be filtered and paged through.
-    visual_search_keep_seconds: int = 3_600
-    # Photos that may wait for a worker at once; more are turned away.
-    visual_search_queue: int = 50
+    visual_search_max_bytes: int = _setting(10 * 2**20, "Larger photos of shoppers are refused.", (1, 2**31))
+    visual_search_max_pixels: int = _setting(
+        50_000_000, "Photos of shoppers with more pixels are refused, before they are decoded.", (1, 2**31)
+    )
+    visual_search_formats: tuple[str, ...] = _setting(
+        ("JPEG", "PNG", "WEBP", "GIF", "AVIF"), "Pillow's names of the formats that a shopper's photo may have."
+    )
+    visual_search_wait_seconds: float = _setting(
+        5.0, "Seconds that a request waits for the worker's answer before it says that the service is busy.", (0, 60)
+    )
+    visual_search_keep_seconds: int = _setting(
+        3_600, "Seconds for which the answer (never the photo) can be filtered and paged through.", (10, 86_400)
+    )
+    visual_search_queue: int = _setting(
+        50, "Photos that may wait for a worker at once; more are turned away.", (1, 100_000)
+    )
 
-    # Whether impressions, clicks and additions to the basket are recorded.
-    record_events: bool = True
-    # Raw events are kept for this many days, and no more than so many of them; daily sums stay.
-    event_days: int = 30
-    event_rows: int = 1_000_000
-    # Dotted path of a callable (request) that returns a pseudonym of the visitor to record. None: none is recorded.
-    event_visitor: str | None = None
+    record_events: bool = _setting(True, "Whether impressions, clicks and additions to the basket are recorded.")
+    event_days: int = _setting(30, "Days for which raw events are kept; daily sums stay.", (1, 3_650))
+    event_rows: int = _setting(1_000_000, "Raw events that are kept at most; daily sums stay.", (1, 1_000_000_000))
+    event_visitor: str | None = _setting(
+        None,
+        "Dotted path of a callable (request) that returns a pseudonym of the visitor to record. None: none is "
+        "recorded.",
+    )
 
-    # Requests per time and client of the API: searches, uploads, events. None: no limit.
-    search_rate: str | None = "240/min"
-    upload_rate: str | None = "20/min"
-    event_rate: str | None = "600/min"
+    search_rate: str | None = _setting("240/min", "Searches per time and client of the API. None: no limit.")
+    upload_rate: str | None = _setting("20/min", "Uploads per time and client. None: no limit.")
+    event_rate: str | None = _setting("600/min", "Reports of events per time and client. None: no limit.")
 
 
 class SettingsError(ImproperlyConfigured):
@@ -140,52 +214,6 @@ class SettingsError(ImproperlyConfigured):
         self.message = message
         self.hint = hint
         super().__init__(f"{message} {hint}".strip())
-
-
-def _expected_type(name: str) -> tuple[type, ...]:
-    annotation = Settings.__annotations__[name]
-    kinds: list[type] = []
-    for part in annotation.split(" | "):
-        kinds += {
-            "str": [str],
-            "int": [int],
-            "float": [int, float],
-            "bool": [bool],
-            "None": [type(None)],
-            "tuple[str, ...]": [tuple, list],
-        }[part]
-    return tuple(kinds)
-
-
-_RANGES = {
-    "category_boost": (0, 2),
-    "max_image_bytes": (1, 2**31),
-    "max_image_pixels": (1, 2**31),
-    "batch_size": (1, 1024),
-    "decode_threads": (1, 64),
-    "models_in_memory": (1, 16),
-    "max_attempts": (1, 100),
-    "lease_seconds": (1, 86_400),
-    "poll_seconds": (0.05, 3_600),
-    "sweep_seconds": (0, 30 * 86_400),
-    "sweep_files_seconds": (0, 365 * 86_400),
-    "query_images": (1, 64),
-    "candidates": (10, 10_000),
-    "exact_rows": (0, 10_000_000),
-    "index_rows": (0, 1_000_000_000),
-    "min_similarity": (-1, 1),
-    "duplicate_similarity": (0, 2),
-    "diversity": (0, 1),
-    "lean_strength": (0, 8),
-    "widget_cache_seconds": (0, 30 * 86_400),
-    "visual_search_max_bytes": (1, 2**31),
-    "visual_search_max_pixels": (1, 2**31),
-    "visual_search_wait_seconds": (0, 60),
-    "visual_search_keep_seconds": (10, 86_400),
-    "visual_search_queue": (1, 100_000),
-    "event_days": (1, 3_650),
-    "event_rows": (1, 1_000_000_000),
-}
 
 
 def problems(raw: Any) -> list[SettingsError]:
@@ -199,43 +227,32 @@ def problems(raw: Any) -> list[SettingsError]:
         ]
     if not isinstance(raw, dict):
         return [SettingsError(f"{SETTING} is a {type(raw).__name__}.", "Make it a dict.")]
-    known = {field.name.upper(): field for field in fields(Settings)}
-    found: list[SettingsError] = []
-    for key in raw:
-        if key in known:
-            continue
+    known = {setting.name.upper(): setting for setting in fields(Settings)}
+    wrong = []
+    for key in (key for key in raw if key not in known):
         near = difflib.get_close_matches(str(key).upper(), known, n=1)
-        found.append(
-            SettingsError(
-                f"{SETTING} has the unknown key {key!r}.",
-                f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}.",
-            )
-        )
-    for key in ("PRODUCT_MODEL", "IMAGES"):
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
+        wrong.append(SettingsError(f"{SETTING} has the unknown key {key!r}.", hint))
+    for key, example in (("PRODUCT_MODEL", "your_app.Product"), ("IMAGES", "image")):
         if not raw.get(key):
-            example = "your_app.Product" if key == "PRODUCT_MODEL" else "image"
-            found.append(SettingsError(f"{SETTING} lacks {key!r}.", f'Add "{key}": "{example}".'))
+            wrong.append(SettingsError(f"{SETTING} lacks {key!r}.", f'Add "{key}": "{example}".'))
     for key, value in raw.items():
-        if key not in known:
-            continue
-        name = key.lower()
-        kinds = _expected_type(name)
-        # bool is an int to Python, but True as a number of seconds is a mistake.
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            wanted = " or ".join(kind.__name__ for kind in kinds)
-            found.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", f"It must be of type {wanted}."))
-            continue
-        if name.endswith("_rate") and value is not None and not RATE.fullmatch(value):
-            found.append(
-                SettingsError(
-                    f"{SETTING}[{key!r}] is {value!r}.", "Write a number, a slash and s, min, hour or day: '600/min'."
-                )
-            )
-        if name in _RANGES and value is not None:
-            low, high = _RANGES[name]
-            if not low <= value <= high:
-                found.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", f"It must lie in {low} to {high}."))
-    return found
+        if key in known and (hint := _must_be(known[key], value)):
+            wrong.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", hint))
+    return wrong
+
+
+def _must_be(setting: Field, value: Any) -> str:
+    """What a value has to be that it is not."""
+    kinds = tuple(kind for name in setting.type.split(" | ") for kind in _KINDS[name])
+    # bool is an int to Python, but True as a number of seconds is a mistake.
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        return f"It must be of type {' or '.join(kind.__name__ for kind in kinds)}."
+    if value is not None and setting.name.endswith("_rate") and not RATE.fullmatch(value):
+        return "Write a number, a slash and s, min, hour or day: '600/min'."
+    if value is not None and (ends := setting.metadata["range"]) and not ends[0] <= value <= ends[1]:
+        return f"It must lie in {ends[0]} to {ends[1]}."
+    return ""
 
 
 @functools.lru_cache(maxsize=1)

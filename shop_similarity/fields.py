@@ -23,8 +23,9 @@ class _KeyField(models.Field):
 
     def _target(self) -> models.Field:
         from .catalogue import get_catalogue
+        from .catalogue.product_keys import concrete_key
 
-        return _concrete_key(getattr(get_catalogue(), self.catalogue_model))
+        return concrete_key(getattr(get_catalogue(), self.catalogue_model))
 
     def db_type(self, connection: Any) -> str | None:
         return self._target().rel_db_type(connection)
@@ -44,14 +45,6 @@ class _KeyField(models.Field):
 
     def to_python(self, value: Any) -> Any:
         return self._target().to_python(value)
-
-
-def _concrete_key(model: type[models.Model]) -> models.Field:
-    key = model._meta.pk
-    # The key of a model that inherits another's table is a link to the parent's key.
-    while key.remote_field is not None:
-        key = key.target_field
-    return key
 
 
 class ProductKeyField(_KeyField):

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from django.contrib import admin
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.translation import gettext as _
 
 from .. import rollout
-from ..catalogue import get_catalogue
+from ..catalogue import NotAKeyError, product_key
 from ..models import ModelVersion
 from ..photos.thumbnails import Sources
 from ..rollout.side_by_side import Comparison, Place, comparable_versions, compare_versions, in_order, sample_products
@@ -109,12 +108,11 @@ def _chosen(versions: list[ModelVersion], text: str | None) -> ModelVersion | No
 
 def _keys(text: str) -> tuple[list, list[str]]:
     """Keys of products, separated by commas or blanks, and the texts that can't be one."""
-    to_python = get_catalogue().product_model._meta.pk.to_python
     keys, unknown = [], []
     for word in dict.fromkeys(text.replace(",", " ").split()[:_MOST_PRODUCTS]):
         try:
-            keys.append(to_python(word))
-        except (ValidationError, ValueError):
+            keys.append(product_key(word))
+        except NotAKeyError:
             unknown.append(word)
     return keys, unknown
 

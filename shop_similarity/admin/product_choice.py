@@ -17,7 +17,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from ..catalogue import get_catalogue
+from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..models import MerchandisingRule
 
 _URL = "shop_similarity_find_products"
@@ -33,11 +33,9 @@ def searchable(request: HttpRequest, site: admin.AdminSite) -> admin.ModelAdmin 
 
 def is_key(value: Any) -> bool:
     """Whether a value can be the key of a product."""
-    if value in ("", None):
-        return False
     try:
-        get_catalogue().product_model._meta.pk.to_python(value)
-    except (TypeError, ValueError, forms.ValidationError):
+        product_key(value)
+    except NotAKeyError:
         return False
     return True
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, DELETION
 from django.contrib.admin.utils import quote, unquote
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import PermissionDenied
 from django.db import models, transaction
 from django.db.models import Max, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -16,7 +16,7 @@ from django.urls import URLPattern, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..catalogue import get_catalogue
+from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..embedding.reembedding import reembed
 from ..models import MerchandisingRule
 from . import access, journal
@@ -51,7 +51,8 @@ def find_product(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     """A search for a product, by the search fields of the shop's own admin where it has one."""
     if not access.may_view_products(request):
         raise PermissionDenied
-    term = request.GET.get("q", "").strip()
+    # PostgreSQL takes no NUL.
+    term = request.GET.get("q", "").replace("\x00", "").strip()
     catalogue = get_catalogue()
     products = _search(request, site, term) if term else catalogue.all_products().order_by("-pk")
     found = list(catalogue.with_images(products[: _FOUND + 1]))
@@ -89,8 +90,8 @@ def _search(request: HttpRequest, site: admin.AdminSite, term: str) -> models.Qu
     condition = Q()
     for name in texts:
         condition |= Q(**{f"{name}__icontains": term})
-    with contextlib.suppress(ValidationError):
-        condition |= Q(pk=catalogue.product_model._meta.pk.to_python(term))
+    with contextlib.suppress(NotAKeyError):
+        condition |= Q(pk=product_key(term))
     return catalogue.all_products().filter(condition).order_by("-pk") if condition else catalogue.all_products().none()
 
 
@@ -192,9 +193,9 @@ def reembedded_sentence(count: int) -> str:
 def _product(key: Any, *, quoted: bool = True) -> models.Model:
     catalogue = get_catalogue()
     try:
-        key = catalogue.product_model._meta.pk.to_python(unquote(key) if quoted else key)
-        product = catalogue.with_images(catalogue.all_products()).filter(pk=key).first() if key is not None else None
-    except (ValidationError, ValueError, OverflowError):
+        key = product_key(unquote(key) if quoted else key)
+        product = catalogue.with_images(catalogue.all_products()).filter(pk=key).first()
+    except NotAKeyError:
         product = None
     if product is None:
         raise Http404(_("There is no such product."))

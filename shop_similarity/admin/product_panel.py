@@ -70,7 +70,7 @@ def panel_context(
     found = []
     if version is not None:
         options = SearchOptions(limit=LOOK_ALIKES, explain=True)
-        found = similar_products(product, LOOK_ALIKES, version=version, options=options)
+        found = similar_products(product, version=version, options=options)
     may = request.user.has_perm
 
     def action(name: str) -> str | None:

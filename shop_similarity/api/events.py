@@ -19,7 +19,7 @@ from .documentation import EVENTS_TAG, operation, problems
 from .fields import TextField, choice_schema
 from .parsers import JSONParser
 from .problems import TokenUnusable, Unprocessable
-from .serializers import named
+from .serializers import component
 from .throttles import EventThrottle
 
 MAX_EVENTS = 100
@@ -30,7 +30,7 @@ class KindField(serializers.ChoiceField):
     """Kind of an event."""
 
 
-@named("SimilarityEvent")
+@component("SimilarityEvent")
 class EventSerializer(serializers.Serializer):
     """One thing that a shopper did with a list."""
 
@@ -41,7 +41,7 @@ class EventSerializer(serializers.Serializer):
     )
 
 
-@named("SimilarityEvents")
+@component("SimilarityEvents")
 class EventsSerializer(serializers.Serializer):
     """What shoppers did with one list."""
 

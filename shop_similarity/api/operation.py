@@ -26,7 +26,7 @@ from .pages import page_links
 from .parameters import MAX_LIMIT, MAX_OFFSET, Parameters
 from .parsers import JSONParser
 from .problems import Conflict
-from .serializers import StatusSerializer, VersionDetailSerializer, VersionListSerializer, named
+from .serializers import StatusSerializer, VersionDetailSerializer, VersionListSerializer, component
 
 VERSION_NAME = OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH, description="Name of the version.")
 
@@ -93,7 +93,7 @@ class VersionView(SimilarityAPIView):
         return Response(_detail(_version(name)))
 
 
-@named("SimilarityActivation")
+@component("SimilarityActivation")
 class ActivationSerializer(serializers.Serializer):
     """How a version is to be activated."""
 
@@ -157,6 +157,6 @@ def _rows(versions: list[ModelVersion]) -> list[dict[str, Any]]:
 
 
 def _detail(version: ModelVersion) -> dict[str, Any]:
-    found = rollout.coverage(version)
-    extra = {"explains": has_aspects(version), "is_ready": found.is_ready, "obstacles": found.obstacles()}
+    coverage = rollout.coverage(version)
+    extra = {"explains": has_aspects(version), "is_ready": coverage.is_ready, "obstacles": coverage.obstacles()}
     return VersionDetailSerializer({**_rows([version])[0], **extra}).data

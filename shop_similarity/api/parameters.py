@@ -11,7 +11,15 @@ from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
 from ..search.aspects import ASPECTS
-from ..search.options import MOST_CATEGORIES, MOST_OFFSET, Filters, SearchOptions
+from ..search.options import (
+    CATEGORY,
+    MOST_CATEGORIES,
+    MOST_OFFSET,
+    PRICE_MAX,
+    PRICE_MIN,
+    Filters,
+    SearchOptions,
+)
 from .fields import BooleanField, CropField, IntegerField, NumberField, PhotoField, TextField, choice_schema
 from .problems import Unprocessable
 
@@ -74,14 +82,10 @@ class SearchParameters(PageParameters):
         child=TextField(),
         required=False,
         max_length=MOST_CATEGORIES,
-        help_text=_("Only products of this category, by its key. May be given several times: any of them."),
+        help_text=CATEGORY.help,
     )
-    price_min = NumberField(
-        min_value=0, max_value=_MAX_PRICE, required=False, help_text=_("Only products of at least this price.")
-    )
-    price_max = NumberField(
-        min_value=0, max_value=_MAX_PRICE, required=False, help_text=_("Only products of at most this price.")
-    )
+    price_min = NumberField(min_value=0, max_value=_MAX_PRICE, required=False, help_text=PRICE_MIN.help)
+    price_max = NumberField(min_value=0, max_value=_MAX_PRICE, required=False, help_text=PRICE_MAX.help)
     lean = AspectField(
         choices=ASPECTS,
         required=False,
@@ -146,7 +150,7 @@ def search_options(values: dict[str, Any]) -> SearchOptions:
         return SearchOptions(
             limit=values["limit"],
             offset=values["offset"],
-            filters=Filters(tuple(values.get("category", ())), values.get("price_min"), values.get("price_max")),
+            filters=Filters.of(values),
             lean=values.get("lean"),
             **{name: None if value is None else float(value) for name, value in numbers.items()},
             collapse=values["collapse"],

@@ -9,7 +9,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.http import Http404
 from django.urls import reverse
@@ -21,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .. import visual_search
-from ..catalogue import get_catalogue
+from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..conf import get_settings
 from ..feedback import tokens
 from ..models import ModelVersion, Surface, VisualQuery
@@ -64,9 +63,9 @@ class SimilarProductsView(SimilarityAPIView):
         if not products:
             raise Http404(_("There is no such product."))
         version = _searched_version(request)
-        found = _find(version, options, partial(similar_products, products[0], version=version))
+        matches = _find(version, options, partial(similar_products, products[0], version=version))
         key = str(products[0].pk)
-        answer = _answer(request, version, Surface.API, options, found, product_id=key)
+        answer = _answer(request, version, Surface.API, options, matches, product_id=key)
         return Response({**answer, "product": key})
 
 
@@ -86,18 +85,18 @@ class BasketView(SimilarityAPIView):
     def get(self, request: Request) -> Response:
         values = BasketParameters.read(request.query_params)
         options = search_options(values)
-        asked = list(dict.fromkeys(values["product"]))
-        products = _shown_products(asked)
+        keys = list(dict.fromkeys(values["product"]))
+        products = _shown_products(keys)
         if not products:
             raise Http404(_("The shop shows none of these products."))
         version = _searched_version(request)
-        found = _find(version, options, partial(similar_to_several, products, version=version))
+        matches = _find(version, options, partial(similar_to_several, products, version=version))
         known = {str(product.pk) for product in products}
         return Response(
             {
-                **_answer(request, version, Surface.BASKET, options, found),
+                **_answer(request, version, Surface.BASKET, options, matches),
                 "products": [str(product.pk) for product in products],
-                "unknown": [key for key in asked if _as_text(key) not in known],
+                "unknown": [key for key in keys if str(_key(key)) not in known],
             }
         )
 
@@ -178,27 +177,19 @@ class ImageSearchResultsView(SimilarityAPIView):
 
 def _shown_products(keys: list[str]) -> list[models.Model]:
     """Those of the products that the shop shows, in the order of their keys in the list; one query."""
-    visible = get_catalogue().visible_products()
-    values = [value for key in keys if (value := _key(key)) is not None]
+    values = list(dict.fromkeys(value for key in keys if (value := _key(key)) is not None))
     if not values:
         return []
-    found = {product.pk: product for product in visible.filter(pk__in=values)}
-    return [found[value] for value in dict.fromkeys(values) if value in found]
+    by_key = {product.pk: product for product in get_catalogue().visible_products().filter(pk__in=values)}
+    return [by_key[value] for value in values if value in by_key]
 
 
 def _key(text: str) -> Any:
     """The key that a text stands for; None where it can be none."""
-    field = get_catalogue().product_model._meta.pk
     try:
-        value = field.to_python(text)
-        field.run_validators(value)
-    except (ValidationError, ValueError, OverflowError):
+        return product_key(text)
+    except NotAKeyError:
         return None
-    return None if "\x00" in str(value) else value
-
-
-def _as_text(key: str) -> str:
-    return str(_key(key))
 
 
 def _searched_version(request: Request) -> ModelVersion:
@@ -230,19 +221,19 @@ def _answer(
     version: ModelVersion,
     surface: str,
     options: SearchOptions,
-    found: list[models.Model],
+    matches: list[models.Model],
     *,
     product_id: str | None = None,
     page_url: str | None = None,
     page_values: Any = None,
 ) -> dict[str, Any]:
-    has_next = len(found) > options.limit and options.offset + options.limit <= MAX_OFFSET
-    found = found[: options.limit]
+    has_next = len(matches) > options.limit and options.offset + options.limit <= MAX_OFFSET
+    matches = matches[: options.limit]
     token = tokens.issue(
         version=version,
         surface=surface,
         product_id=product_id,
-        shown=[str(product.pk) for product in found],
+        shown=[str(product.pk) for product in matches],
         experiment=experiment_for(request),
     )
     return {
@@ -250,13 +241,13 @@ def _answer(
         "query_id": str(tokens.read(token).id) if token else None,
         "token": token or None,
         **page_links(request, options.limit, options.offset, has_next, url=page_url, values=page_values),
-        "results": ResultSerializer(found, many=True, context={"request": request}).data,
+        "results": ResultSerializer(matches, many=True, context={"request": request}).data,
     }
 
 
 def _photo_answer(request: Request, query: VisualQuery, options: SearchOptions, page_values: Any) -> dict[str, Any]:
     try:
-        found = _find(query.version, options, partial(visual_search.results, query))
+        matches = _find(query.version, options, partial(visual_search.results, query))
     except visual_search.Expired as error:
         raise Http404(str(error)) from error
     except visual_search.Busy as error:
@@ -264,7 +255,7 @@ def _photo_answer(request: Request, query: VisualQuery, options: SearchOptions, 
     url = request.build_absolute_uri(reverse("shop_similarity_api:image-search-results", kwargs={"id": query.pk}))
     expires = query.created_at + timedelta(seconds=get_settings().visual_search_keep_seconds)
     answer = _answer(
-        request, query.version, Surface.VISUAL_SEARCH, options, found, page_url=url, page_values=page_values
+        request, query.version, Surface.VISUAL_SEARCH, options, matches, page_url=url, page_values=page_values
     )
     return {"id": str(query.pk), "expires_at": expires, **answer}
 

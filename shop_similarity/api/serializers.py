@@ -20,15 +20,15 @@ from .fields import choice_schema
 _Class = TypeVar("_Class", bound=type)
 
 
-def named(component: str) -> Callable[[_Class], _Class]:
+def component(name: str) -> Callable[[_Class], _Class]:
     """Gives a serializer a name in the schema that no other app is likely to take."""
-    return extend_schema_serializer(component_name=component)
+    return extend_schema_serializer(component_name=name)
 
 
 _COPY = re.compile(r"(\S+) (\d+w)(?:, |$)")
 
 
-@named("SimilarityImage")
+@component("SimilarityImage")
 class ImageSerializer(serializers.Serializer):
     """The photo of a product that is most similar."""
 
@@ -38,7 +38,7 @@ class ImageSerializer(serializers.Serializer):
     height = serializers.IntegerField(allow_null=True)
 
 
-@named("SimilarityExplanation")
+@component("SimilarityExplanation")
 class ExplanationSerializer(serializers.Serializer):
     """How much of the similarity is due to what: parts of 1."""
 
@@ -48,7 +48,7 @@ class ExplanationSerializer(serializers.Serializer):
     sentence = serializers.CharField(help_text=_("The same in words, in the language of the request."))
 
 
-@named("SimilarityResult")
+@component("SimilarityResult")
 class ResultSerializer(serializers.Serializer):
     """A product that was found."""
 
@@ -74,15 +74,15 @@ class ResultSerializer(serializers.Serializer):
 
     @extend_schema_field(ImageSerializer(allow_null=True))
     def get_image(self, product: models.Model) -> dict[str, Any] | None:
-        found = sources(card_of(product).image)
-        if found is None:
+        picture = sources(card_of(product).image)
+        if picture is None:
             return None
-        copies = [f"{self._absolute(url)} {width}" for url, width in _COPY.findall(found.srcset)]
+        copies = [f"{self._absolute(url)} {width}" for url, width in _COPY.findall(picture.srcset)]
         return {
-            "url": self._absolute(found.src),
+            "url": self._absolute(picture.src),
             "srcset": ", ".join(copies),
-            "width": found.width,
-            "height": found.height,
+            "width": picture.width,
+            "height": picture.height,
         }
 
     def get_pinned(self, product: models.Model) -> bool:
@@ -113,12 +113,12 @@ class AnswerSerializer(serializers.Serializer):
     results = ResultSerializer(many=True)
 
 
-@named("SimilarProductsAnswer")
+@component("SimilarProductsAnswer")
 class SimilarProductsSerializer(AnswerSerializer):
     product = serializers.CharField(help_text=_("Key of the product that was asked for."))
 
 
-@named("SimilarToSeveralAnswer")
+@component("SimilarToSeveralAnswer")
 class BasketSerializer(AnswerSerializer):
     products = serializers.ListField(
         child=serializers.CharField(), help_text=_("Keys of the products that were searched with.")
@@ -128,13 +128,13 @@ class BasketSerializer(AnswerSerializer):
     )
 
 
-@named("SimilarToImageAnswer")
+@component("SimilarToImageAnswer")
 class ImageSearchSerializer(AnswerSerializer):
     id = serializers.UUIDField(help_text=_("Of this search; its results can be filtered and paged through by it."))
     expires_at = serializers.DateTimeField(help_text=_("Until when."))
 
 
-@named("SimilarityIndex")
+@component("SimilarityIndex")
 class IndexSerializer(serializers.Serializer):
     """The index over the codes of a version."""
 
@@ -148,7 +148,7 @@ class StateField(serializers.ChoiceField):
     """State of a version."""
 
 
-@named("SimilarityVersion")
+@component("SimilarityVersion")
 class VersionSerializer(serializers.Serializer):
     """A model version. Where its weights are is nobody's business here."""
 
@@ -171,14 +171,14 @@ class VersionSerializer(serializers.Serializer):
     metrics = serializers.JSONField(help_text=_("What was measured, as whoever trained it stored it."))
 
 
-@named("SimilarityVersionDetail")
+@component("SimilarityVersionDetail")
 class VersionDetailSerializer(VersionSerializer):
     explains = serializers.BooleanField(help_text=_("Whether it can tell colour, pattern and shape apart."))
     is_ready = serializers.BooleanField(help_text=_("Whether it could become active now without a loss."))
     obstacles = serializers.ListField(child=serializers.CharField(), help_text=_("Why it could not, as sentences."))
 
 
-@named("SimilarityVersionList")
+@component("SimilarityVersionList")
 class VersionListSerializer(serializers.Serializer):
     count = serializers.IntegerField()
     next = serializers.URLField(allow_null=True)
@@ -186,7 +186,7 @@ class VersionListSerializer(serializers.Serializer):
     results = VersionSerializer(many=True)
 
 
-@named("SimilaritySweep")
+@component("SimilaritySweep")
 class SweepSerializer(serializers.Serializer):
     finished_at = serializers.DateTimeField()
     with_files = serializers.BooleanField()
@@ -194,7 +194,7 @@ class SweepSerializer(serializers.Serializer):
     removed = serializers.IntegerField()
 
 
-@named("SimilarityStatus")
+@component("SimilarityStatus")
 class StatusSerializer(serializers.Serializer):
     """How far the shop's photos are embedded."""
 
@@ -209,7 +209,7 @@ class StatusSerializer(serializers.Serializer):
     last_sweep = SweepSerializer(allow_null=True, help_text=_("When catalogue and embeddings were last compared."))
 
 
-@named("SimilarityFieldError")
+@component("SimilarityFieldError")
 class FieldErrorSerializer(serializers.Serializer):
     """One wrong value."""
 
@@ -220,7 +220,7 @@ class FieldErrorSerializer(serializers.Serializer):
     code = serializers.CharField()
 
 
-@named("SimilarityProblem")
+@component("SimilarityProblem")
 class ProblemSerializer(serializers.Serializer):
     """Problem details, RFC 9457."""
 

@@ -1,6 +1,17 @@
 """How the plugin sees the shop: its models, its keys and the field paths that settings name."""
 
 from .field_paths import FieldPath, parsed, setting_path, unsliced
+from .product_keys import NotAKeyError, product_key
 from .shop import Catalogue, ImageRow, get_catalogue
 
-__all__ = ["Catalogue", "FieldPath", "ImageRow", "get_catalogue", "parsed", "setting_path", "unsliced"]
+__all__ = [
+    "Catalogue",
+    "FieldPath",
+    "ImageRow",
+    "NotAKeyError",
+    "get_catalogue",
+    "parsed",
+    "product_key",
+    "setting_path",
+    "unsliced",
+]

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connections, router
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
-from ..catalogue import get_catalogue
+from ..catalogue import NotAKeyError, product_key
 from ..conf import get_settings
 from ..models import Event, Experiment, ModelVersion
 from .tokens import Query
@@ -124,8 +123,8 @@ def _checked(query: Query, kind: str, product: Any) -> tuple[str, str | None, in
     text = str(product)
     if text not in query.shown:
         try:
-            text = str(get_catalogue().product_model._meta.pk.to_python(product))
-        except (ValidationError, ValueError, TypeError):
+            text = str(product_key(product))
+        except NotAKeyError:
             text = ""
     if product is None or text not in query.shown:
         raise BadEvent(_("The product %(product)s was not in this list.") % {"product": repr(product)[:60]})

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 ASPECTS = ("colour", "pattern", "shape")
 LABELS = {"colour": _("colour"), "pattern": _("pattern"), "shape": _("shape")}
+# The field of every form that offers them.
+LEAN, LEAN_LABEL = "lean", _("More like this in")
 
 # Of an aspect that is less than this much above two photos drawn at random, the sentence does not speak.
 _NOTABLE = 0.1
@@ -195,11 +197,11 @@ class Basis:
             BasisError: if it is anything else.
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as found:
-                if int(found["format"]) != _FORMAT:
-                    raise BasisError(f"The matrices have the format {int(found['format'])}; known is {_FORMAT}.")
+            with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+                if int(stored["format"]) != _FORMAT:
+                    raise BasisError(f"The matrices have the format {int(stored['format'])}; known is {_FORMAT}.")
                 arrays = {
-                    name: found[name].astype(np.float32)
+                    name: stored[name].astype(np.float32)
                     for name in ("directions", "forms", "outside", "typical", "own")
                 }
         except BasisError:

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from typing import Any
 
 from django.core.cache import cache
-from django.db import connections, models, router
+from django.db import models, router
 from django.db.models import QuerySet
 
 from ..conf import get_settings
 from ..models import AspectBasis, Embedding, MerchandisingRule, ModelVersion
 from .options import SearchOptions
-from .results import allowed_products, find_similar, load, of_products, searched_version, similar_products
+from .paths import prepared_keys
+from .ranking import Place
+from .results import allowed_products, load, searched_version, similar_places
 from .rules import relevant_rules
+from .sql import Sql
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def cached_similar_products(
     product: models.Model,
-    limit: int = 8,
+    limit: int | None = None,
     among: QuerySet | None = None,
     *,
     version: ModelVersion | None = None,
@@ -42,56 +44,56 @@ def cached_similar_products(
 
     Args, Returns, Raises: as for :func:`shop_similarity.search.similar_products`.
     """
-    options = options or SearchOptions(limit=limit)
-    seconds = get_settings().widget_cache_seconds
+    settings = get_settings()
+    options = SearchOptions.of(limit, options, min_similarity=settings.min_similarity)
     version = version or searched_version()
-    if not seconds or among is not None or version is None or product.pk is None or not options.limit:
-        return similar_products(product, among=among, version=version, options=options)
-    allowed = allowed_products(None, options)
-    key = _key(product, version, options)
-    kept = _get(key)
-    if kept is not None:
-        products = load(kept, allowed)
-        if len(products) == len(kept):
+    allowed = allowed_products(among, options)
+    if version is None or product.pk is None:
+        return []
+    seconds = settings.widget_cache_seconds if among is None and options.limit else 0
+    key = _key(product, version, options) if seconds else ""
+    if key and (places := _get(key)) is not None:
+        products = load(places, allowed)
+        if len(products) == len(places):
             return products
-    found = find_similar(product, version, allowed, options)
-    products = load(found, allowed)
+    places = similar_places(product, version, allowed, options)
+    products = load(places, allowed)
     # A short list may be short because photos are still being embedded, unless a bound of similarity explains it.
-    if len(products) >= options.limit or (products and of_products(options).min_similarity is not None):
-        _set(key, found, seconds)
+    if key and (len(products) >= options.limit or (products and options.min_similarity is not None)):
+        _set(key, places, seconds)
     return products
 
 
 def _key(product: models.Model, version: ModelVersion, options: SearchOptions) -> str:
-    parts = (_FORMAT, version.pk, str(product.pk), options, get_settings(), *_stamps(product, version, options))
-    digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return f"shop_similarity:similar:{digest}"
-
-
-def _stamps(product: models.Model, version: ModelVersion, options: SearchOptions) -> tuple:
-    """What changes with the product's embeddings, its rules in force and the version's aspects: one query."""
-    using = router.db_for_read(Embedding)
-    connection = connections[using]
-    key = Embedding._meta.get_field("product_id").get_db_prep_value(product.pk, connection)
-    own = (
-        f"SELECT count(*)::text || coalesce(max(embedded_at)::text, '') FROM {Embedding._meta.db_table} "
-        f"WHERE version_id = %s AND product_id = %s"
-    )
-    columns, parameters = [f"({own})"], [version.pk, key]
+    """Changes with the product's embeddings, its rules in force and the version's aspects, which one query asks for."""
+    columns = [
+        Sql.of(
+            "(SELECT count(*)::text || coalesce(max(embedded_at)::text, '') FROM {table} "
+            "WHERE version_id = {version} AND product_id = {key}) AS embeddings",
+            table=Sql(Embedding._meta.db_table),
+            version=version.pk,
+            key=prepared_keys([product.pk])[0],
+        )
+    ]
     if options.rules:
-        rules, rules_parameters = relevant_rules([product]).order_by().values("pk").query.sql_with_params()
         # The whole rows, for QuerySet.update() leaves the time of the change as it was.
         columns.append(
-            f"(SELECT md5(string_agg(r::text, ',' ORDER BY r.id)) FROM {MerchandisingRule._meta.db_table} r "
-            f"WHERE r.id IN ({rules}))"
+            Sql.of(
+                "(SELECT md5(string_agg(r::text, ',' ORDER BY r.id)) FROM {table} r WHERE r.id IN ({rules})) AS rules",
+                table=Sql(MerchandisingRule._meta.db_table),
+                rules=Sql.of_queryset(relevant_rules([product]).order_by().values("pk")),
+            )
         )
-        parameters += rules_parameters
     if options.lean is not None or options.explain:
-        columns.append(f"(SELECT sha256 FROM {AspectBasis._meta.db_table} WHERE version_id = %s)")
-        parameters.append(version.pk)
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {', '.join(columns)}", parameters)
-        return cursor.fetchone()
+        table = Sql(AspectBasis._meta.db_table)
+        columns.append(
+            Sql.of(
+                "(SELECT sha256 FROM {table} WHERE version_id = {version}) AS aspects", table=table, version=version.pk
+            )
+        )
+    stamps = Sql.of("SELECT {columns}", columns=Sql.join(", ", columns)).rows(router.db_for_read(Embedding))[0]
+    parts = (_FORMAT, version.pk, str(product.pk), options, get_settings(), *stamps)
+    return f"shop_similarity:similar:{hashlib.sha256(repr(parts).encode()).hexdigest()}"
 
 
 _unheard = False
@@ -108,20 +110,20 @@ def _failed(error: Exception) -> None:
     _unheard = True
 
 
-def _get(key: str) -> Any:
+def _get(key: str) -> list[Place] | None:
     global _unheard
     try:
-        kept = cache.get(key)
+        places = cache.get(key)
     # Backends raise whatever their clients raise; none of it may cost a page.
     except Exception as error:
         _failed(error)
         return None
     _unheard = False
-    return kept
+    return places
 
 
-def _set(key: str, found: Any, seconds: int) -> None:
+def _set(key: str, places: list[Place], seconds: int) -> None:
     try:
-        cache.set(key, found, seconds)
+        cache.set(key, places, seconds)
     except Exception as error:
         _failed(error)

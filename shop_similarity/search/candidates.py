@@ -8,10 +8,10 @@ held and depends on nothing but the query, so a list that is made pool after poo
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import connections, models, router
+from django.db import models, router
 from django.db.models import F, QuerySet
 from django.db.models.functions import Cast
 
@@ -19,10 +19,10 @@ from ..catalogue import get_catalogue
 from ..catalogue.field_paths import setting_path
 from ..conf import get_settings
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
-from .paths import Condition, Path, choose_path, keys_sql, prepared_keys, scan_settings
+from .paths import Path, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
 from .queries import Query
+from .sql import Sql
 
-_TABLE = Embedding._meta.db_table
 _POOL = 100
 _WIDER = 4
 # Where so many products are all variants of a few, a shorter list is better than a page that takes seconds.
@@ -63,7 +63,7 @@ class Candidate(Match):
 class Pool:
     """Some candidates, most similar first, and what the products that were asked with have themselves."""
 
-    candidates: list[Candidate]
+    candidates: Sequence[Candidate] = ()
     own_categories: frozenset[str] = frozenset()
     own_variant_groups: frozenset[str] = frozenset()
 
@@ -78,9 +78,9 @@ class Scope:
         among: queryset of the products that may be found, None for all.
         exclude: keys of products to leave out.
         hidden: queryset of more products to leave out.
-        asked: keys of the products that are asked with.
-        named: keys of products that are candidates however unlike they are, if ``among`` has them.
-        lifted: queryset of products of which the nearest are candidates, however many others are nearer.
+        query_keys: keys of the products that the query is made of.
+        candidate_keys: keys of products that are candidates however unlike they are, if ``among`` has them.
+        boosted: queryset of products of which the nearest are candidates, however many others are nearer.
     """
 
     version: ModelVersion
@@ -88,9 +88,9 @@ class Scope:
     among: QuerySet | None
     exclude: Collection[Any] = ()
     hidden: QuerySet | None = None
-    asked: Sequence[Any] = ()
-    named: Sequence[Any] = ()
-    lifted: QuerySet | None = None
+    query_keys: Sequence[Any] = ()
+    candidate_keys: Sequence[Any] = ()
+    boosted: QuerySet | None = None
 
 
 def pools(scope: Scope, limit: int) -> Iterator[Pool]:
@@ -98,10 +98,10 @@ def pools(scope: Scope, limit: int) -> Iterator[Pool]:
     # Powers of two, so that pages of nearly the same length are cut from the same list.
     rounded = 1 << max(limit - 1, 1).bit_length()
     seen: set[Any] = set()
-    for found in _levels(scope, max(_POOL, 2 * rounded), max(get_settings().candidates, 4 * rounded), ranked=True):
-        fresh = [candidate for candidate in found.candidates if candidate.product_id not in seen]
+    for pool in _levels(scope, max(_POOL, 2 * rounded), max(get_settings().candidates, 4 * rounded), ranked=True):
+        fresh = [candidate for candidate in pool.candidates if candidate.product_id not in seen]
         seen.update(candidate.product_id for candidate in fresh)
-        yield Pool(fresh, found.own_categories, found.own_variant_groups)
+        yield replace(pool, candidates=fresh)
 
 
 def find_matches(
@@ -132,128 +132,120 @@ def find_matches(
     matches: list[Match] = []
     if limit:
         scope = Scope(version, query, among, exclude)
-        for found in _levels(scope, limit, max(get_settings().candidates, 4 * limit), path=path):
-            matches = [Match(c.product_id, c.similarity, c.image_id) for c in found.candidates]
+        for pool in _levels(scope, limit, max(get_settings().candidates, 4 * limit), path=path):
+            matches = [Match(c.product_id, c.similarity, c.image_id) for c in pool.candidates]
             if len(matches) >= limit:
                 break
     return matches
 
 
-@dataclass(frozen=True)
-class _Found:
-    candidates: list[Candidate] = field(default_factory=list)
-    own_categories: frozenset[str] = frozenset()
-    own_variant_groups: frozenset[str] = frozenset()
-    # Photos that the codes named, and as many as they might have named.
-    nearest: int = 0
-    asked_for: int = 0
-    full: bool = False
-
-
 def _levels(
-    scope: Scope, pool: int, candidates: int, *, ranked: bool = False, path: Path | None = None
-) -> Iterator[_Found]:
-    condition = Condition.build(scope.version, scope.among, scope.exclude, scope.hidden)
+    scope: Scope, size: int, candidates: int, *, ranked: bool = False, path: Path | None = None
+) -> Iterator[Pool]:
+    condition = embeddings_among(scope.version, scope.among, scope.exclude, scope.hidden)
     if condition is None:
         return
     # Which few products are left out changes with every page and decides nothing.
-    counted = Condition.build(scope.version, scope.among)
-    path = path or choose_path(counted or condition)
+    path = path or choose_path(embeddings_among(scope.version, scope.among) or condition)
     most = get_settings().index_rows
     while True:
-        found = _run(path, scope, condition, pool, candidates, ranked)
-        all_named = found.nearest >= found.asked_for
-        if path is Path.INDEX and not all_named:
+        level = _run(_Statement(path, scope, condition, candidates, ranked), size)
+        if path is Path.INDEX and not level.has_all_codes:
             # The index gave up behind a narrow filter: what it did find need not be the nearest.
             path = Path.CODES
             continue
-        yield found
-        if not found.full and (path is Path.EXACT or not all_named or not found.asked_for):
+        yield level.pool
+        if not level.is_full and (path is Path.EXACT or not level.has_all_codes or not level.pool.candidates):
             return
-        if found.full and pool >= _MOST:
+        if level.is_full and size >= _MOST:
             return
-        pool *= _WIDER
+        size *= _WIDER
         candidates *= _WIDER
         path = Path.EXACT if path is Path.EXACT or candidates > most else Path.CODES
 
 
-def _run(path: Path, scope: Scope, condition: Condition, pool: int, candidates: int, ranked: bool) -> _Found:
-    query = scope.query
-    named = prepared_keys(scope.named)
-    lifted = keys_sql(scope.lifted) if scope.lifted is not None else None
-    parameters: list[Any] = [*query.parameters]
+@dataclass(frozen=True)
+class _Level:
+    """What one statement gave.
 
-    probes, pairs = "query q", "c.n = q.n"
-    if query.several:
-        # What is a little like everything is near the mean and may be near nothing else. What one product named is
-        # compared with all of them.
-        candidates = max(10, candidates // 4)
-        probes = (
-            f"(SELECT n, code FROM query UNION ALL "
-            f"SELECT 0, binary_quantize(avg(vector))::bit({EMBEDDING_DIM}) FROM query HAVING count(*) > 0) q"
+    Attributes:
+        pool: the candidates.
+        has_all_codes: whether the codes named as many photos as they were asked for.
+        is_full: whether as many products were found as were asked for.
+    """
+
+    pool: Pool = Pool()
+    has_all_codes: bool = True
+    is_full: bool = False
+
+
+def _run(statement: _Statement, size: int) -> _Level:
+    using = router.db_for_read(Embedding)
+    with scan_settings(statement.path, statement.candidates, using):
+        rows = statement.sql(size).rows(using)
+    if not rows:
+        return _Level()
+    product_key = Embedding._meta.get_field("product_id")
+    image_key = Embedding._meta.get_field("image_id")
+    candidates = [
+        Candidate(
+            product_key.to_python(row.product_id),
+            float(row.similarity),
+            image_key.to_python(row.image_id),
+            # Four bytes with the number of bits come first.
+            bytes(row.code or b"")[4:],
+            frozenset(row.categories or ()),
+            frozenset(row.variant_groups or ()),
         )
-        pairs = "true"
-    if path is Path.EXACT:
-        nearest = "SELECT 0 AS n, 0 AS id WHERE false"
-        source = f"query q CROSS JOIN {_TABLE} e WHERE {condition.sql}"
-        parameters += condition.parameters
-    else:
-        # The sum hides the expression from the index: behind a narrow filter it would find too little.
-        order = "e.code <~> q.code" if path is Path.INDEX else "(e.code <~> q.code) + 0"
+        for row in rows
+    ]
+    first = rows[0]
+    return _Level(
+        Pool(candidates, frozenset(first.own_categories or ()), frozenset(first.own_variant_groups or ())),
+        statement.path is Path.EXACT or first.nearest >= first.most_nearest,
+        max(sum(row.kind == kind for row in rows) for kind in (0, 1)) >= size,
+    )
 
-        def scan(more: str) -> str:
-            return (
-                f"SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM {_TABLE} e "
-                f"WHERE {condition.sql}{more} ORDER BY {order} LIMIT {int(candidates)}) c"
+
+class _Statement:
+    """The one statement of a search, a method for each part of it.
+
+    Args:
+        path: how candidates are found.
+        scope: where.
+        condition: which embeddings may be found, on the alias ``e``.
+        candidates: how many photos each vector of the query names.
+        ranked: whether the ranking needs codes, categories and groups of variants.
+    """
+
+    def __init__(self, path: Path, scope: Scope, condition: Sql, candidates: int, ranked: bool) -> None:
+        self.path, self.scope, self.ranked = path, scope, ranked
+        self.candidates, probes = candidates, Sql("query q")
+        if scope.query.several:
+            # What is a little like everything is near the mean and may be near nothing else.
+            self.candidates = max(10, candidates // 4)
+            probes = Sql(
+                f"(SELECT n, code FROM query UNION ALL "
+                f"SELECT 0, binary_quantize(avg(vector))::bit({EMBEDDING_DIM}) FROM query HAVING count(*) > 0) q"
             )
+        self._keys = prepared_keys(scope.candidate_keys)
+        self._boosted = None if scope.boosted is None else keys_sql(scope.boosted)
+        self._pieces = {
+            "table": Sql(Embedding._meta.db_table),
+            "version": Sql.number(scope.version.pk),
+            "condition": condition,
+            "probes": probes,
+            "candidates": Sql.number(self.candidates),
+            "keys": self._keys,
+            "boosted": self._boosted,
+        }
 
-        nearest = scan("")
-        parameters += condition.parameters
-        found = "SELECT n, id FROM nearest"
-        if lifted is not None:
-            found += f" UNION {scan(f' AND e.product_id IN ({lifted[0]})')}"
-            parameters += [*condition.parameters, *lifted[1]]
-        if named:
-            found += (
-                f" UNION SELECT q.n, e.id FROM query q CROSS JOIN {_TABLE} e "
-                f"WHERE {condition.sql} AND e.product_id = ANY(%s)"
-            )
-            parameters += [*condition.parameters, named]
-        if query.several:
-            found = f"SELECT DISTINCT id FROM ({found}) every"
-        source = f"({found}) c JOIN query q ON {pairs} JOIN {_TABLE} e ON e.id = c.id"
-
-    kind = "0"
-    if named or lifted is not None:
-        cases = ""
-        if named:
-            cases += " WHEN product_id = ANY(%s) THEN 2"
-            parameters.append(named)
-        if lifted is not None:
-            cases += f" WHEN product_id IN ({lifted[0]}) THEN 1"
-            parameters += lifted[1]
-        kind = f"CASE{cases} ELSE 0 END"
-    parameters.append(pool)
-
-    columns = "p.product_id, p.similarity, p.image_id, p.kind, (SELECT count(*) FROM nearest)"
-    columns += f", (SELECT count(*) FROM {probes}) * {int(candidates)}"
-    joins = ""
-    final: list[Any] = []
-    if ranked:
-        facts = _facts(scope.asked)
-        columns += ", bit_send(b.code), f.categories, f.variant_groups, o.categories, o.variant_groups"
-        joins = (
-            f" JOIN {_TABLE} b ON b.version_id = {int(scope.version.pk)} AND b.image_id = p.image_id"
-            f" LEFT JOIN LATERAL ({facts.of('= p.product_id')}) f ON true CROSS JOIN own o"
-        )
-        final += facts.parameters
-        own = f", own AS MATERIALIZED ({facts.of('= ANY(%s)')})"
-        own_parameters = [*facts.parameters, prepared_keys(scope.asked)]
-    else:
-        own, own_parameters = "", []
-    sql = f"""
+    def sql(self, size: int) -> Sql:
+        """Rows, most similar first: the ``size`` best of each kind of products, and all whose keys are given."""
+        return Sql.of(
+            """
         WITH query AS MATERIALIZED (
-            SELECT row_number() OVER () AS n, part, vector, code FROM ({query.sql}) asked
+            SELECT row_number() OVER () AS n, part, vector, code FROM ({query}) given
         ),
         nearest AS MATERIALIZED ({nearest}),
         compared AS (
@@ -273,56 +265,97 @@ def _run(path: Path, scope: Scope, condition: Condition, pool: int, candidates: 
             SELECT * FROM (
                 SELECT *, row_number() OVER (PARTITION BY kind ORDER BY similarity DESC, product_id) AS place
                 FROM products
-            ) numbered WHERE kind = 2 OR place <= %s
+            ) numbered WHERE kind = 2 OR place <= {size}
         ){own}
-        SELECT {columns} FROM placed p{joins} ORDER BY p.similarity DESC, p.product_id"""
-    using = router.db_for_read(Embedding)
-    with scan_settings(path, candidates, using), connections[using].cursor() as cursor:
-        cursor.execute(sql, [*parameters, *own_parameters, *final])
-        rows = cursor.fetchall()
-    if not rows:
-        return _Found()
-    product_key = Embedding._meta.get_field("product_id")
-    image_key = Embedding._meta.get_field("image_id")
-    found_candidates = [
-        Candidate(
-            product_key.to_python(row[0]),
-            float(row[1]),
-            image_key.to_python(row[2]),
-            # Four bytes with the number of bits come first.
-            *((bytes(row[6])[4:], frozenset(row[7] or ()), frozenset(row[8] or ())) if ranked else ()),
+        SELECT p.product_id, p.similarity, p.image_id, p.kind, (SELECT count(*) FROM nearest) AS nearest,
+               (SELECT count(*) FROM {probes}) * {candidates} AS most_nearest, {columns}
+        FROM placed p{joins} ORDER BY p.similarity DESC, p.product_id""",
+            query=self.scope.query.sql,
+            nearest=Sql("SELECT 0 AS n, 0 AS id WHERE false") if self.path is Path.EXACT else self._scan(),
+            source=self._source(),
+            kind=self._kind(),
+            size=size,
+            **self._facts(),
+            **self._pieces,
         )
-        for row in rows
-    ]
-    own_facts = (frozenset(rows[0][9] or ()), frozenset(rows[0][10] or ())) if ranked else ()
-    return _Found(
-        found_candidates,
-        *own_facts,
-        nearest=rows[0][4],
-        asked_for=0 if path is Path.EXACT else rows[0][5],
-        full=max(sum(row[3] == 0 for row in rows), sum(row[3] == 1 for row in rows)) >= pool,
-    )
 
-
-@dataclass(frozen=True)
-class _Facts:
-    sql: str
-    parameters: tuple
-
-    def of(self, condition: str) -> str:
-        """SQL of one row (categories, variant_groups) about the products whose key meets the condition."""
-        gathered = (
-            f"array_agg(DISTINCT {name}) FILTER (WHERE {name} <> '') AS {alias}"
-            for name, alias in (("category", "categories"), ("variant_group", "variant_groups"))
+    def _scan(self, more: str = "") -> Sql:
+        """The nearest photos of each vector by their codes."""
+        # The sum hides the expression from the index: behind a narrow filter it would find too little.
+        order = "e.code <~> q.code" if self.path is Path.INDEX else "(e.code <~> q.code) + 0"
+        return Sql.of(
+            "SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM {table} e "
+            f"WHERE {{condition}}{more} ORDER BY {order} LIMIT {{candidates}}) c",
+            **self._pieces,
         )
-        return f"SELECT {', '.join(gathered)} FROM ({self.sql}) x(key, category, variant_group) WHERE key {condition}"
+
+    def _source(self) -> Sql:
+        """Which photos are compared with which vectors."""
+        if self.path is Path.EXACT:
+            return Sql.of("query q CROSS JOIN {table} e WHERE {condition}", **self._pieces)
+        scans = [Sql("SELECT n, id FROM nearest")]
+        if self._boosted is not None:
+            scans.append(self._scan(" AND e.product_id IN ({boosted})"))
+        if self._keys:
+            scans.append(
+                Sql.of(
+                    "SELECT q.n, e.id FROM query q CROSS JOIN {table} e "
+                    "WHERE {condition} AND e.product_id = ANY({keys})",
+                    **self._pieces,
+                )
+            )
+        photos, pairs = "{photos}", "c.n = q.n"
+        if self.scope.query.several:
+            # What one product named is compared with all of them.
+            photos, pairs = "SELECT DISTINCT id FROM ({photos}) every", "true"
+        return Sql.of(
+            f"({photos}) c JOIN query q ON {pairs} JOIN {{table}} e ON e.id = c.id",
+            photos=Sql.join(" UNION ", scans),
+            **self._pieces,
+        )
+
+    def _kind(self) -> Sql:
+        """2 for a product whose key is given, 1 for one of those that are boosted, 0 for the others."""
+        keys = " WHEN product_id = ANY({keys}) THEN 2" if self._keys else ""
+        boosted = " WHEN product_id IN ({boosted}) THEN 1" if self._boosted is not None else ""
+        return Sql.of(f"CASE{keys}{boosted} ELSE 0 END", **self._pieces) if keys or boosted else Sql("0")
+
+    def _facts(self) -> dict[str, Sql]:
+        """What the ranking asks about the products: one more CTE, the joins and the columns."""
+        if not self.ranked:
+            names = ("code", "categories", "variant_groups", "own_categories", "own_variant_groups")
+            return {"own": Sql(""), "joins": Sql(""), "columns": Sql(", ".join(f"NULL AS {name}" for name in names))}
+        query_keys = Sql.of("= ANY({keys})", keys=prepared_keys(self.scope.query_keys))
+        return {
+            "own": Sql.of(", own AS MATERIALIZED ({facts})", facts=_facts_of(query_keys)),
+            "joins": Sql.of(
+                " JOIN {table} b ON b.version_id = {version} AND b.image_id = p.image_id"
+                " LEFT JOIN LATERAL ({facts}) f ON true CROSS JOIN own o",
+                facts=_facts_of(Sql("= p.product_id")),
+                **self._pieces,
+            ),
+            "columns": Sql(
+                "bit_send(b.code) AS code, f.categories, f.variant_groups, "
+                "o.categories AS own_categories, o.variant_groups AS own_variant_groups"
+            ),
+        }
 
 
-def _facts(asked: Sequence[Any]) -> _Facts:
+def _facts_of(condition: Sql) -> Sql:
+    """One row (categories, variant_groups) about the products whose key meets the condition."""
     text = models.TextField()
     values = {}
     for name in ("category", "variant_group"):
         path = setting_path(name)
         values[f"shop_similarity_{name}"] = Cast(F(path.path) if path else models.Value(None, text), text)
     products = get_catalogue().all_products().order_by().annotate(**values).values_list("pk", *values)
-    return _Facts(*products.query.sql_with_params())
+    columns = (
+        f"array_agg(DISTINCT {name}) FILTER (WHERE {name} <> '') AS {alias}"
+        for name, alias in (("category", "categories"), ("variant_group", "variant_groups"))
+    )
+    return Sql.of(
+        "SELECT {columns} FROM ({products}) x(key, category, variant_group) WHERE key {condition}",
+        columns=Sql(", ".join(columns)),
+        products=Sql.of_queryset(products),
+        condition=condition,
+    )

@@ -3,21 +3,64 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from django import forms
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
 from ..catalogue.field_paths import setting_path
-from ..conf import SETTING
+from ..conf import SETTING, get_settings
 from .aspects import ASPECTS
 
 MOST_OFFSET = 1_000
 MOST_CATEGORIES = 100
 _MOST_PRICE = Decimal(10) ** 15
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What is to be known about one filter wherever it can be chosen.
+
+    Attributes:
+        name: of the parameter in addresses and in the API, and of the field in forms.
+        setting: the setting with the path to the value, in lower case.
+        lookup: how the value is compared.
+        label: in forms.
+        help: in the description of the API.
+    """
+
+    name: str
+    setting: str
+    lookup: str
+    label: Any
+    help: Any
+
+    @property
+    def path(self) -> str | None:
+        """The field path; a shop without one has no use for the filter."""
+        return getattr(get_settings(), self.setting)
+
+    def form_field(self) -> forms.Field:
+        """A field that may be left empty; a choice gets its choices from the shop's categories."""
+        if self.lookup == "in":
+            return forms.ChoiceField(label=self.label, required=False)
+        return forms.DecimalField(label=self.label, min_value=0, max_digits=15, decimal_places=2, required=False)
+
+
+_SEVERAL = _("Only products of this category, by its key. May be given several times: any of them.")
+CATEGORY = Filter("category", "category", "in", _("Category"), _SEVERAL)
+PRICE_MIN = Filter("price_min", "price", "gte", _("Price from"), _("Only products of at least this price."))
+PRICE_MAX = Filter("price_max", "price", "lte", _("Price up to"), _("Only products of at most this price."))
+
+_NO_PATH = {
+    "category": _("This shop has no filter by category: %(setting)s names none."),
+    "price": _("This shop has no filter by price: %(setting)s names none."),
+}
 
 
 @dataclass(frozen=True)
@@ -46,20 +89,29 @@ class Filters:
         categories = tuple(dict.fromkeys(str(value) for value in categories))
         if len(categories) > MOST_CATEGORIES:
             raise ValueError(
-                _("%(count)d categories are too many; a search takes up to %(most)d.")
+                gettext("%(count)d categories are too many; a search takes up to %(most)d.")
                 % {"count": len(categories), "most": MOST_CATEGORIES}
             )
         object.__setattr__(self, "categories", categories)
         for name in ("price_min", "price_max"):
-            object.__setattr__(self, name, _price(getattr(self, name)))
+            object.__setattr__(self, name, price(getattr(self, name)))
         if self.price_min is not None and self.price_max is not None and self.price_min > self.price_max:
             raise ValueError(
-                _("The lowest price, %(low)s, is above the highest, %(high)s.")
+                gettext("The lowest price, %(low)s, is above the highest, %(high)s.")
                 % {"low": self.price_min, "high": self.price_max}
             )
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Filters:
+        """Of values by the names of their filters, such as a form's; what is empty filters nothing.
+
+        Raises:
+            ValueError: as the class itself.
+        """
+        return cls(values.get(CATEGORY.name) or (), values.get(PRICE_MIN.name), values.get(PRICE_MAX.name))
+
     def __bool__(self) -> bool:
-        return bool(self.categories) or self.price_min is not None or self.price_max is not None
+        return self != Filters()
 
     def apply(self, queryset: QuerySet) -> QuerySet:
         """The products of ``queryset`` that pass, each once.
@@ -67,47 +119,47 @@ class Filters:
         Raises:
             ValueError: a category can't be one, or the shop's settings name no category or no price.
         """
-        if self.categories:
-            path = setting_path("category")
+        conditions: dict[str, dict[str, Any]] = {}
+        values = ((CATEGORY, self.categories or None), (PRICE_MIN, self.price_min), (PRICE_MAX, self.price_max))
+        for described, value in values:
+            if value is not None:
+                conditions.setdefault(described.setting, {})[described.lookup] = value
+        for setting, lookups in conditions.items():
+            path = setting_path(setting)
             if path is None:
-                raise ValueError(
-                    _("This shop has no filter by category: %(setting)s names none.")
-                    % {"setting": f"{SETTING}['CATEGORY']"}
-                )
-            try:
-                values = [path.parse(text) for text in self.categories]
-            except ValueError as error:
-                raise ValueError(
-                    _("One of the categories can't be a category of this shop: %(error)s") % {"error": error}
-                ) from error
-            queryset = path.select(queryset, **{"in": values})
-        bounds = {
-            name: bound for name, bound in (("gte", self.price_min), ("lte", self.price_max)) if bound is not None
-        }
-        if bounds:
-            path = setting_path("price")
-            if path is None:
-                raise ValueError(
-                    _("This shop has no filter by price: %(setting)s names none.") % {"setting": f"{SETTING}['PRICE']"}
-                )
-            queryset = path.select(queryset, **bounds)
+                raise ValueError(_NO_PATH[setting] % {"setting": f"{SETTING}[{setting.upper()!r}]"})
+            if "in" in lookups:
+                try:
+                    lookups["in"] = [path.parse(text) for text in lookups["in"]]
+                except ValueError as error:
+                    raise ValueError(
+                        gettext("One of the categories can't be a category of this shop: %(error)s") % {"error": error}
+                    ) from error
+            # Both bounds of a price at once: they have to hold for one and the same value.
+            queryset = path.select(queryset, **lookups)
         return queryset
 
 
-def _price(value: Any) -> Decimal | None:
+def price(value: Any) -> Decimal | None:
+    """The price that a text or a number stands for; None where it is empty.
+
+    Raises:
+        ValueError: it is no number, or below zero, or has more than 15 digits.
+    """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     try:
-        price = Decimal(str(value).strip())
+        number = Decimal(str(value).strip())
     except InvalidOperation:
-        price = Decimal("nan")
-    if not price.is_finite():
-        raise ValueError(_("%(value)r is no price; write a number such as 19.90.") % {"value": str(value)[:40]})
-    if not 0 <= price < _MOST_PRICE:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise ValueError(gettext("%(value)r is no price; write a number such as 19.90.") % {"value": str(value)[:40]})
+    if not 0 <= number < _MOST_PRICE:
         raise ValueError(
-            _("%(value)s is no price: it must be 0 or more and have at most 15 digits.") % {"value": str(value)[:40]}
+            gettext("%(value)s is no price: it must be 0 or more and have at most 15 digits.")
+            % {"value": str(value)[:40]}
         )
-    return price
+    return number
 
 
 @dataclass(frozen=True)
@@ -142,19 +194,45 @@ class SearchOptions:
     rules: bool = True
     explain: bool = False
 
+    @classmethod
+    def of(cls, limit: int | None, options: SearchOptions | None, **defaults: Any) -> SearchOptions:
+        """The options of a search that takes either a limit alone or options, which come with a limit of their own.
+
+        Args:
+            limit, options: as given, at most one of them.
+            defaults: what this search means by attributes that are None.
+
+        Raises:
+            TypeError: both are given.
+            ValueError: the limit is negative.
+        """
+        if options is None:
+            options = cls() if limit is None else cls(limit=limit)
+        elif limit is not None:
+            raise TypeError(
+                f"The limit is given twice, as {limit} and as {options.limit} in the options: write it into the "
+                "options alone."
+            )
+        return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
+
     def __post_init__(self) -> None:
         if self.limit < 0:
-            raise ValueError(_("limit is %(limit)d; it can't be negative.") % {"limit": self.limit})
+            raise ValueError(gettext("limit is %(limit)d; it can't be negative.") % {"limit": self.limit})
         if not 0 <= self.offset <= MOST_OFFSET:
             raise ValueError(
-                _("offset is %(offset)d; it must lie in 0 to %(most)d.") % {"offset": self.offset, "most": MOST_OFFSET}
+                gettext("offset is %(offset)d; it must lie in 0 to %(most)d.")
+                % {"offset": self.offset, "most": MOST_OFFSET}
             )
         if self.lean is not None and self.lean not in ASPECTS:
             raise ValueError(
-                _("Results can't lean towards %(lean)r; choose one of %(names)s.")
+                gettext("Results can't lean towards %(lean)r; choose one of %(names)s.")
                 % {"lean": str(self.lean)[:40], "names": ", ".join(ASPECTS)}
             )
         if self.diversity is not None and not (math.isfinite(self.diversity) and 0 <= self.diversity <= 1):
-            raise ValueError(_("diversity is %(diversity)s; it must lie in 0 to 1.") % {"diversity": self.diversity})
+            raise ValueError(
+                gettext("diversity is %(diversity)s; it must lie in 0 to 1.") % {"diversity": self.diversity}
+            )
         if self.min_similarity is not None and not -1 <= self.min_similarity <= 1:
-            raise ValueError(_("min_similarity is %(value)s; it must lie in -1 to 1.") % {"value": self.min_similarity})
+            raise ValueError(
+                gettext("min_similarity is %(value)s; it must lie in -1 to 1.") % {"value": self.min_similarity}
+            )

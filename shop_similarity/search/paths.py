@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -15,8 +14,7 @@ from django.db.models import QuerySet
 
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion
-
-_TABLE = Embedding._meta.db_table
+from .sql import Sql
 
 
 class Path(Enum):
@@ -34,58 +32,41 @@ def prepared_keys(keys: Collection[Any]) -> list[Any]:
     return [field.get_db_prep_value(key, connection) for key in keys]
 
 
-def keys_sql(products: QuerySet) -> tuple[str, tuple] | None:
-    """SQL of the keys of a queryset of products; None where it can hold none."""
+def keys_sql(products: QuerySet) -> Sql | None:
+    """The keys of a queryset of products; None where it can hold none."""
     keys = products.values("pk") if products.query.is_sliced else products.order_by().values("pk")
     try:
-        sql, parameters = keys.query.sql_with_params()
+        return Sql.of_queryset(keys)
     except EmptyResultSet:
         return None
-    return sql, tuple(parameters)
 
 
-@dataclass(frozen=True)
-class Condition:
-    """Which embeddings may be found, as SQL on the alias ``e``."""
+def embeddings_among(
+    version: ModelVersion, among: QuerySet | None, exclude: Collection[Any] = (), hidden: QuerySet | None = None
+) -> Sql | None:
+    """The condition that embeddings of a version have to meet to be found, on the alias ``e``.
 
-    sql: str
-    parameters: tuple
+    Args:
+        version: the model version.
+        among: queryset of the products that may be found; None for all.
+        exclude: keys of products that may not.
+        hidden: queryset of products that may not either.
 
-    @classmethod
-    def build(
-        cls,
-        version: ModelVersion,
-        among: QuerySet | None,
-        exclude: Collection[Any] = (),
-        hidden: QuerySet | None = None,
-    ) -> Condition | None:
-        """Embeddings of a version.
-
-        Args:
-            version: the model version.
-            among: queryset of the products that may be found; None for all.
-            exclude: keys of products that may not.
-            hidden: queryset of products that may not either.
-
-        Returns:
-            The condition, None where nothing can meet it.
-        """
-        # The version is written out, for only a literal lets the planner see that the version's own index fits.
-        sql = f"e.version_id = {int(version.pk)}"
-        parameters: list[Any] = []
-        if among is not None:
-            keys = keys_sql(among)
-            if keys is None:
-                return None
-            sql += f" AND e.product_id IN ({keys[0]})"
-            parameters += keys[1]
-        if exclude:
-            sql += " AND e.product_id <> ALL(%s)"
-            parameters.append(prepared_keys(exclude))
-        if hidden is not None and (keys := keys_sql(hidden)) is not None:
-            sql += f" AND NOT e.product_id IN ({keys[0]})"
-            parameters += keys[1]
-        return cls(sql, tuple(parameters))
+    Returns:
+        The condition, None where nothing can meet it.
+    """
+    # The version is written out, for only a literal lets the planner see that the version's own index fits.
+    conditions = [Sql(f"e.version_id = {int(version.pk)}")]
+    if among is not None:
+        keys = keys_sql(among)
+        if keys is None:
+            return None
+        conditions.append(Sql.of("e.product_id IN ({keys})", keys=keys))
+    if exclude:
+        conditions.append(Sql.of("e.product_id <> ALL({keys})", keys=prepared_keys(exclude)))
+    if hidden is not None and (keys := keys_sql(hidden)) is not None:
+        conditions.append(Sql.of("NOT e.product_id IN ({keys})", keys=keys))
+    return Sql.join(" AND ", conditions)
 
 
 _PATH_SECONDS = 60
@@ -97,24 +78,25 @@ def forget_paths() -> None:
     _paths.clear()
 
 
-def choose_path(condition: Condition) -> Path:
+def choose_path(condition: Sql) -> Path:
     """The way to search, by the number of photos that the condition admits.
 
     The choice is kept for a minute: one made on an old number is slower, never wrong.
     """
     settings = get_settings()
-    key = (condition.sql, repr(condition.parameters), settings)
+    key = (repr(condition), settings)
     kept = _paths.get(key)
     if kept is not None and kept[0] > time.monotonic():
         return kept[1]
     # Counting stops at the first number that decides, so it costs no more in a shop of millions.
     most = max(settings.exact_rows, settings.index_rows) + 1
-    with connections[router.db_for_read(Embedding)].cursor() as cursor:
-        cursor.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM {_TABLE} e WHERE {condition.sql} LIMIT {most}) counted",
-            condition.parameters,
-        )
-        rows = cursor.fetchone()[0]
+    counting = Sql.of(
+        "SELECT count(*) FROM (SELECT 1 FROM {table} e WHERE {condition} LIMIT {most}) counted",
+        table=Sql(Embedding._meta.db_table),
+        condition=condition,
+        most=Sql.number(most),
+    )
+    rows = counting.rows(router.db_for_read(Embedding))[0].count
     path = Path.EXACT if rows <= settings.exact_rows else Path.CODES if rows <= settings.index_rows else Path.INDEX
     if len(_paths) >= 1_000:
         _paths.clear()

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from django.db import connections, models, router
+from django.db import models, router
 from pgvector import HalfVector
 
 from ..catalogue import get_catalogue
 from ..conf import get_settings
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
-
-_TABLE = Embedding._meta.db_table
+from .paths import prepared_keys
+from .sql import Sql
 
 # Of a basket, so many products count, and so many photos of all of them together speak for it.
 MOST_PRODUCTS = 20
@@ -28,18 +28,17 @@ class Query:
     over them.
 
     Attributes:
-        sql, parameters: the statement.
+        sql: the statement.
         several: whether there may be more parts than one.
     """
 
-    sql: str
-    parameters: tuple
+    sql: Sql
     several: bool = False
 
     @classmethod
     def of_product(cls, version: ModelVersion, product: models.Model, photos: int | None = None) -> Query:
         """Of the first ``photos`` of a product, by default as many as the ``QUERY_IMAGES`` setting says."""
-        return cls(*_photos_of(version, product, 0, photos or get_settings().query_images))
+        return cls(_photos_of(version, product, 0, photos or get_settings().query_images))
 
     @classmethod
     def of_products(cls, version: ModelVersion, products: Sequence[models.Model]) -> Query:
@@ -47,11 +46,8 @@ class Query:
         products = products[-MOST_PRODUCTS:]
         count = max(1, min(get_settings().query_images, _BASKET_IMAGES // len(products)))
         parts = [_photos_of(version, product, number, count) for number, product in enumerate(products)]
-        return cls(
-            " UNION ALL ".join(f"({sql})" for sql, _ in parts),
-            tuple(parameter for _, parameters in parts for parameter in parameters),
-            several=len(parts) > 1,
-        )
+        union = Sql.join(" UNION ALL ", (Sql.of("({photos})", photos=part) for part in parts))
+        return cls(union, several=len(parts) > 1)
 
     @classmethod
     def of_vector(cls, vector: Sequence[float] | np.ndarray) -> Query:
@@ -74,19 +70,18 @@ class Query:
         values = [
             value for part, vector in zip(parts, vectors, strict=True) for value in (part, HalfVector(vector).to_text())
         ]
-        return cls(
+        sql = Sql(
             f"SELECT v.part, v.vector, binary_quantize(v.vector)::bit({EMBEDDING_DIM}) AS code "
             f"FROM (VALUES {rows}) v(part, vector)",
             tuple(values),
-            several=len(set(parts)) > 1,
         )
+        return cls(sql, several=len(set(parts)) > 1)
 
     def fetch(self) -> tuple[np.ndarray, list[int]]:
         """The vectors, (q, 4096) float32, and the part of each."""
-        with connections[router.db_for_read(Embedding)].cursor() as cursor:
-            cursor.execute(f"SELECT part, halfvec_send(vector) FROM ({self.sql}) asked ORDER BY part", self.parameters)
-            rows = cursor.fetchall()
-        return vectors_from([row[1] for row in rows]), [row[0] for row in rows]
+        sql = Sql.of("SELECT part, halfvec_send(vector) AS vector FROM ({query}) given ORDER BY part", query=self.sql)
+        rows = sql.rows(router.db_for_read(Embedding))
+        return vectors_from([row.vector for row in rows]), [row.part for row in rows]
 
 
 def vectors_from(sent: Sequence[bytes]) -> np.ndarray:
@@ -97,22 +92,21 @@ def vectors_from(sent: Sequence[bytes]) -> np.ndarray:
     return np.stack([np.frombuffer(value, dtype=">f2", offset=4) for value in sent]).astype(np.float32)
 
 
-def _photos_of(version: ModelVersion, product: models.Model, part: int, count: int) -> tuple[str, tuple]:
+def _photos_of(version: ModelVersion, product: models.Model, part: int, count: int) -> Sql:
     catalogue = get_catalogue()
-    key = Embedding._meta.get_field("product_id").get_db_prep_value(
-        product.pk, connections[router.db_for_read(Embedding)]
-    )
-    sql = (
-        f"SELECT {int(part)} AS part, vector, code FROM {_TABLE} "
-        f"WHERE version_id = {int(version.pk)} AND product_id = %s"
+    sql = Sql.of(
+        "SELECT {part} AS part, vector, code FROM {table} WHERE version_id = {version} AND product_id = {key}",
+        part=Sql.number(part),
+        table=Sql(Embedding._meta.db_table),
+        version=Sql.number(version.pk),
+        key=prepared_keys([product.pk])[0],
     )
     if catalogue.accessor is None:
-        return sql, (key,)
+        return sql
     # The shop's own order decides which photos of a product with very many speak for it.
     first = (
         catalogue.image_model._default_manager.filter(**{catalogue.product_field: product.pk})
         .exclude(**{catalogue.file_field: ""})
         .values("pk")[:count]
     )
-    first_sql, first_parameters = first.query.sql_with_params()
-    return f"{sql} AND image_id IN ({first_sql})", (key, *first_parameters)
+    return Sql.of("{photos} AND image_id IN ({first})", photos=sql, first=Sql.of_queryset(first))

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..conf import get_settings
-from .candidates import Candidate, Match, Pool
+from .aspects import Explanation
+from .candidates import Candidate, Pool
 from .diversity import codes_from, select
 from .options import SearchOptions
 from .rules import Rules
@@ -20,17 +21,20 @@ from .rules import Rules
 
 @dataclass(frozen=True)
 class Place:
-    """One place of the list.
+    """One place of a list, by key; what the cache keeps and what the product's instance is told.
 
     Attributes:
         product_id: key of the product.
-        match: how it is similar; None for a pinned product that has no embedding.
+        similarity, image_id: how and where it is similar; None for a pinned product without an embedding.
         pinned: whether a rule has put it there.
+        explanation: what the similarity is made of, where that was asked for.
     """
 
     product_id: Any
-    match: Match | None
-    pinned: bool
+    similarity: float | None = None
+    image_id: Any = None
+    pinned: bool = False
+    explanation: Explanation | None = None
 
 
 class Ranking:
@@ -113,7 +117,7 @@ class Ranking:
             if position in taken:
                 places.append(taken.pop(position))
             elif (candidate := next(ranked, None)) is not None:
-                places.append(Place(candidate.product_id, candidate, False))
+                places.append(Place(candidate.product_id, candidate.similarity, candidate.image_id))
             else:
                 # The list is shorter than a pinned product's position: it closes it.
                 places += [taken[position] for position in sorted(taken)]
@@ -128,31 +132,33 @@ class Ranking:
         """Fill the pins' places: everything else makes way for them."""
         self._started = True
         by_key = {candidate.product_id: candidate for candidate in candidates}
-        named = {pin.product_id for pin in self._pins if not pin.category}
-        found: list[Candidate] = []
+        keys = {pin.product_id for pin in self._pins if not pin.category}
+        pinned: list[Candidate] = []
         for pin in self._pins:
             if not pin.category:
-                candidate, key = by_key.get(pin.product_id), pin.product_id
+                candidate = by_key.get(pin.product_id)
             else:
                 candidate = next(
                     (
                         c
                         for c in candidates
                         if pin.category in c.categories
-                        and c.product_id not in named
+                        and c.product_id not in keys
                         and not c.variant_groups & own_variant_groups
                     ),
                     None,
                 )
                 if candidate is None:
                     continue
-                key = candidate.product_id
-                named.add(key)
-            self._fixed.append((Place(key, candidate, True), pin.position))
-            if candidate is not None:
-                found.append(candidate)
-        if found:
-            self._take(found, codes_from([candidate.code for candidate in found]))
+                keys.add(candidate.product_id)
+            if candidate is None:
+                self._fixed.append((Place(pin.product_id, pinned=True), pin.position))
+            else:
+                place = Place(candidate.product_id, candidate.similarity, candidate.image_id, pinned=True)
+                self._fixed.append((place, pin.position))
+                pinned.append(candidate)
+        if pinned:
+            self._take(pinned, codes_from([candidate.code for candidate in pinned]))
 
     def _take(self, candidates: Sequence[Candidate], codes: np.ndarray) -> None:
         self._codes = np.concatenate([self._codes, codes])

@@ -1,20 +1,9 @@
-"""Search: which products look like a product, like several, or like a vector.
-
-Three ways to the same candidates, chosen by how many photos there are among the products that may be shown:
-
-* *exact*: few photos, every vector is compared;
-* *codes*: more, all sign codes are scanned and the nearest ones compared exactly;
-* *index*: many, the HNSW index over the codes of the version names the candidates, which are compared exactly.
-
-What is found is ranked: the merchandiser's rules, the category's preference, variants collapsed, diversity. A list that
-comes out shorter than asked goes on with four times as many candidates, so nothing that is left out costs results.
-``docs/search.md`` goes through it step by step.
-"""
+"""The searches themselves: from products or a vector to the products of a list."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,27 +15,12 @@ from ..catalogue.field_paths import unsliced
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion
 from . import aspects
-from .candidates import Match, Scope, find_matches, pools
-from .options import Filters, SearchOptions
-from .paths import Path
+from .candidates import Scope, pools
+from .options import SearchOptions
 from .queries import Query, vectors_from
 from .ranking import Place, Ranking
 from .rules import NO_RULES, Rules, rules_for
-
-__all__ = [
-    "Filters",
-    "Match",
-    "Path",
-    "Query",
-    "SearchOptions",
-    "can_lean",
-    "find_matches",
-    "search_by_vector",
-    "searched_version",
-    "similar_products",
-    "similar_to_several",
-]
-
+from .sql import Sql
 
 # Leaning to these asks with the product's first photo alone.
 _OF_THE_FRONT = ("colour", "pattern")
@@ -68,7 +42,7 @@ def can_lean(version: ModelVersion | None = None) -> bool:
 
 def similar_products(
     product: models.Model,
-    limit: int = 8,
+    limit: int | None = None,
     among: QuerySet | None = None,
     *,
     version: ModelVersion | None = None,
@@ -78,8 +52,8 @@ def similar_products(
 
     Args:
         product: an instance of the product model.
-        limit: how many; that many come back whenever so many others are embedded in ``among`` that are no variants of
-            each other. Options come with a limit of their own.
+        limit: how many, 8 by default; that many come back whenever so many others are embedded in ``among`` that are
+            no variants of each other. Not together with options, which come with a limit of their own.
         among: queryset of the products that may be returned; what the ``PRODUCTS`` setting says by default.
         version: model version to search with; the active one by default.
         options: filters, page, diversity and so on; by default what the settings say. With a ``lean`` to colour or
@@ -99,19 +73,20 @@ def similar_products(
         Products that share the product's category come first where they are nearly as similar, see ``CATEGORY_BOOST``.
 
     Raises:
+        TypeError: ``limit`` and ``options`` are both given.
         ValueError: ``limit`` is negative, ``among`` is a queryset of another model, or the filters name what can't be.
     """
-    options = options or SearchOptions(limit=limit)
+    options = SearchOptions.of(limit, options, min_similarity=get_settings().min_similarity)
     version = version or searched_version()
     allowed = allowed_products(among, options)
     if version is None or product.pk is None:
         return []
-    return load(find_similar(product, version, allowed, options), allowed)
+    return load(similar_places(product, version, allowed, options), allowed)
 
 
 def similar_to_several(
     products: Sequence[models.Model],
-    limit: int = 8,
+    limit: int | None = None,
     among: QuerySet | None = None,
     *,
     version: ModelVersion | None = None,
@@ -131,22 +106,21 @@ def similar_to_several(
         Product instances as :func:`similar_products` returns them.
 
     Raises:
-        ValueError: as :func:`similar_products`.
+        TypeError, ValueError: as :func:`similar_products`.
     """
-    options = of_products(options or SearchOptions(limit=limit))
+    options = SearchOptions.of(limit, options, min_similarity=get_settings().min_similarity)
     version = version or searched_version()
     allowed = allowed_products(among, options)
     by_key = {product.pk: product for product in products if product.pk is not None}
     if version is None or not by_key:
         return []
     several = list(by_key.values())
-    places = _find(version, Query.of_products(version, several), allowed, options, asked=several)
-    return load(places, allowed)
+    return load(_places(version, Query.of_products(version, several), allowed, options, products=several), allowed)
 
 
 def search_by_vector(
     vector: Sequence[float] | np.ndarray,
-    limit: int = 8,
+    limit: int | None = None,
     among: QuerySet | None = None,
     exclude: Collection[Any] = (),
     *,
@@ -164,32 +138,15 @@ def search_by_vector(
         Product instances as :func:`similar_products` returns them.
 
     Raises:
-        ValueError: the vector has another length, is not finite or is zero; or as :func:`similar_products`.
+        ValueError: the vector has another length, is not finite or is zero.
+        TypeError, ValueError: as :func:`similar_products`.
     """
-    options = options or SearchOptions(limit=limit)
+    options = SearchOptions.of(limit, options)
     version = version or searched_version()
     allowed = allowed_products(among, options)
     if version is None:
         return []
-    return load(_find(version, Query.of_vector(vector), allowed, options, exclude=exclude), allowed)
-
-
-@dataclass(frozen=True)
-class Found:
-    """A product of a result, by key, with what its instance is told.
-
-    Attributes:
-        product_id: its primary key.
-        similarity, image_id: how and where it is similar; None for a pinned product without an embedding.
-        pinned: whether a rule has put it into its place.
-        explanation: what the similarity is made of, where that was asked for.
-    """
-
-    product_id: Any
-    similarity: float | None
-    image_id: Any
-    pinned: bool
-    explanation: aspects.Explanation | None = None
+    return load(_places(version, Query.of_vector(vector), allowed, options, exclude=exclude), allowed)
 
 
 def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet:
@@ -206,58 +163,46 @@ def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet
     return options.filters.apply(among)
 
 
-def find_similar(
+def similar_places(
     product: models.Model, version: ModelVersion, allowed: QuerySet, options: SearchOptions
-) -> list[Found]:
+) -> list[Place]:
     """The result of :func:`similar_products` by key; ``allowed`` is what :func:`allowed_products` gave."""
-    options = of_products(options)
     query = Query.of_product(version, product)
     # Photos of one product often show it in several colours; "the same colour" means that of the one in front.
     front = Query.of_product(version, product, photos=1) if options.lean in _OF_THE_FRONT else None
-    return _find(version, query, allowed, options, asked=[product], front=front)
+    return _places(version, query, allowed, options, products=[product], front=front)
 
 
-def load(found: Sequence[Found], allowed: QuerySet) -> list[models.Model]:
+def load(places: Sequence[Place], allowed: QuerySet) -> list[models.Model]:
     """The instances of a result, as they are in the database now; one that is no longer allowed is left out."""
-    if not found:
+    if not places:
         return []
     catalogue = get_catalogue()
-    wanted = unsliced(allowed).order_by().filter(pk__in=[item.product_id for item in found])
+    wanted = unsliced(allowed).order_by().filter(pk__in=[place.product_id for place in places])
     by_key = {product.pk: product for product in catalogue.with_images(wanted)}
     products = []
-    for item in found:
-        product = by_key.get(item.product_id)
-        if product is None:
-            continue
-        product.similarity = item.similarity
-        product.similar_image_id = item.image_id
-        product.pinned = item.pinned
-        product.explanation = item.explanation
-        products.append(product)
+    for place in places:
+        if (product := by_key.get(place.product_id)) is not None:
+            product.similarity, product.similar_image_id = place.similarity, place.image_id
+            product.pinned, product.explanation = place.pinned, place.explanation
+            products.append(product)
     return products
 
 
-def of_products(options: SearchOptions) -> SearchOptions:
-    """The options as they are where products are asked with, not any vector."""
-    if options.min_similarity is None:
-        return replace(options, min_similarity=get_settings().min_similarity)
-    return options
-
-
-def _find(
+def _places(
     version: ModelVersion,
     query: Query,
     allowed: QuerySet,
     options: SearchOptions,
     *,
-    asked: Sequence[models.Model] = (),
+    products: Sequence[models.Model] = (),
     exclude: Collection[Any] = (),
     front: Query | None = None,
-) -> list[Found]:
+) -> list[Place]:
     if options.limit == 0:
         return []
-    keys = [product.pk for product in asked]
-    rules = rules_for(asked) if options.rules else NO_RULES
+    keys = [product.pk for product in products]
+    rules = rules_for(products) if options.rules else NO_RULES
     exclude = {*exclude, *keys, *rules.hidden_products}
     searched = query
     if options.lean is not None and get_settings().lean_strength and aspects.has_aspects(version):
@@ -277,9 +222,9 @@ def _find(
         allowed,
         exclude=exclude,
         hidden=hidden,
-        asked=keys,
-        named=[key for key in rules.named if key not in exclude],
-        lifted=rules.lifted(),
+        query_keys=keys,
+        candidate_keys=[key for key in rules.candidate_keys if key not in exclude],
+        boosted=rules.boosted(),
     )
     ranking = Ranking(options, rules, _pinnable(rules, allowed, exclude, hidden))
     for pool in pools(scope, options.limit):
@@ -287,17 +232,7 @@ def _find(
         if ranking.is_complete:
             break
     places = ranking.page()
-    explanations = _explanations(version, query, places) if options.explain else {}
-    return [
-        Found(
-            place.product_id,
-            place.match and place.match.similarity,
-            place.match and place.match.image_id,
-            place.pinned,
-            explanations.get(place.match and place.match.image_id),
-        )
-        for place in places
-    ]
+    return _explained(version, query, places) if options.explain else places
 
 
 def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden: QuerySet | None) -> set[Any]:
@@ -311,22 +246,28 @@ def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden:
     return set(products.values_list("pk", flat=True))
 
 
-def _explanations(version: ModelVersion, query: Query, places: Sequence[Place]) -> dict[Any, aspects.Explanation]:
-    """What the similarities are made of, by key of the photo that was found."""
+def _explained(version: ModelVersion, query: Query, places: list[Place]) -> list[Place]:
+    """The places with what their similarities are made of."""
     field = Embedding._meta.get_field("image_id")
     using = router.db_for_read(Embedding)
-    images = [place.match.image_id for place in places if place.match is not None]
-    if not images or not aspects.has_aspects(version):
-        return {}
-    with connections[using].cursor() as cursor:
-        cursor.execute(
-            f"SELECT true, NULL, halfvec_send(vector) FROM ({query.sql}) asked UNION ALL "
-            f"SELECT false, image_id, halfvec_send(vector) FROM {Embedding._meta.db_table} "
-            f"WHERE version_id = {int(version.pk)} AND image_id = ANY(%s)",
-            [*query.parameters, [field.get_db_prep_value(key, connections[using]) for key in images]],
-        )
-        rows = cursor.fetchall()
-    asked = vectors_from([row[2] for row in rows if row[0]])
-    found = [(field.to_python(row[1]), row[2]) for row in rows if not row[0]]
-    explained = aspects.explain(version, asked, vectors_from([sent for _, sent in found]))
-    return {key: explanation for (key, _), explanation in zip(found, explained, strict=True)}
+    keys = [place.image_id for place in places if place.image_id is not None]
+    if not keys or not aspects.has_aspects(version):
+        return places
+    vectors = Sql.of(
+        "SELECT true AS of_query, NULL AS image_id, halfvec_send(vector) AS vector FROM ({query}) given UNION ALL "
+        "SELECT false, image_id, halfvec_send(vector) FROM {table} "
+        "WHERE version_id = {version} AND image_id = ANY({keys})",
+        query=query.sql,
+        table=Sql(Embedding._meta.db_table),
+        version=Sql.number(version.pk),
+        keys=[field.get_db_prep_value(key, connections[using]) for key in keys],
+    )
+    rows = vectors.rows(using)
+    photos = [row for row in rows if not row.of_query]
+    explanations = aspects.explain(
+        version,
+        vectors_from([row.vector for row in rows if row.of_query]),
+        vectors_from([row.vector for row in photos]),
+    )
+    by_photo = {field.to_python(row.image_id): value for row, value in zip(photos, explanations, strict=True)}
+    return [replace(place, explanation=by_photo.get(place.image_id)) for place in places]

@@ -55,12 +55,12 @@ class Rules:
         )
 
     @property
-    def named(self) -> list[Any]:
-        """Products that have to be compared however far away they are."""
+    def candidate_keys(self) -> list[Any]:
+        """Keys of the products that have to be compared however far away they are."""
         pinned = [pin.product_id for pin in self.pins if pin.product_id is not None]
         return list(dict.fromkeys([*pinned, *(key for key, boost in self.product_boosts.items() if boost > 0)]))
 
-    def lifted(self) -> QuerySet | None:
+    def boosted(self) -> QuerySet | None:
         """Products of the categories that may rise from further down."""
         return _of_categories(
             [pin.category for pin in self.pins if pin.category]
@@ -97,33 +97,28 @@ def relevant_rules(products: Sequence[models.Model]) -> QuerySet:
 
 def rules_for(products: Sequence[models.Model]) -> Rules:
     """The rules in force for the look-alikes of these products together; of none, those for all products."""
-    rows = list(
-        relevant_rules(products)
-        .order_by()
-        .values_list(
-            "kind", "product_id", "category", "target_product_id", "target_category", "position", "boost",
-            "updated_at", "pk",
-        )[:_MOST]
-    )  # fmt: skip
+    columns = ("kind", "product_id", "category", "target_product_id", "target_category", "position", "boost")
+    rows = list(relevant_rules(products).order_by().values_list(*columns, "updated_at", "pk", named=True)[:_MOST])
     if not rows:
         return NO_RULES
     # Newest first, then, the sort being stable, the most specific first.
-    rows.sort(key=lambda row: (row[7], row[8]), reverse=True)
-    rows.sort(key=lambda row: (row[1] is None, row[2] == ""))
+    rows.sort(key=lambda row: (row.updated_at, row.pk), reverse=True)
+    rows.sort(key=lambda row: (row.product_id is None, row.category == ""))
     pins: dict[Any, Pin] = {}
     hidden_products, hidden_categories = set(), set()
     product_boosts: dict[Any, float] = {}
     category_boosts: dict[str, float] = {}
     kinds = MerchandisingRule.Kind
-    for kind, _product, _category, target, target_category, position, boost, _time, _pk in rows:
-        if kind == kinds.HIDE:
-            hidden_products.add(target) if target is not None else hidden_categories.add(target_category)
-        elif kind == kinds.PIN:
-            pins.setdefault((target, target_category), Pin(target, target_category, position))
-        elif boost and target is not None:
-            product_boosts[target] = product_boosts.get(target, 0.0) + boost
-        elif boost:
-            category_boosts[target_category] = category_boosts.get(target_category, 0.0) + boost
+    for row in rows:
+        target, category = row.target_product_id, row.target_category
+        if row.kind == kinds.HIDE:
+            hidden_products.add(target) if target is not None else hidden_categories.add(category)
+        elif row.kind == kinds.PIN:
+            pins.setdefault((target, category), Pin(target, category, row.position))
+        elif row.boost and target is not None:
+            product_boosts[target] = product_boosts.get(target, 0.0) + row.boost
+        elif row.boost:
+            category_boosts[category] = category_boosts.get(category, 0.0) + row.boost
     shown = tuple(
         pin
         for pin in pins.values()

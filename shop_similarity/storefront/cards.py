@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -38,56 +39,40 @@ class Card:
 
 def widget_cards(
     product: models.Model,
-    limit: int,
+    options: SearchOptions,
     among: models.QuerySet | None = None,
     *,
     version: ModelVersion | None = None,
-    options: SearchOptions | None = None,
     fallback: bool = True,
 ) -> list[Card]:
     """The cards of the widget for a product, most similar first; empty where there is nothing to show.
 
     Args:
         product: whose look-alikes are shown.
-        limit: the most cards, where ``options`` does not say it.
+        options: how the search is done; its limit is the most cards.
         among: queryset of the products that may be shown.
         version: the one model version that finds all of them; the active one by default.
-        options: how the search is done.
         fallback: whether the shop's own choice is shown where there is no look-alike.
     """
-    options = options or SearchOptions(limit=limit)
-    found = cached_similar_products(product, options.limit, among, version=version, options=options)
-    if found:
-        return [card_of(item) for item in found]
+    matches = cached_similar_products(product, among=among, version=version, options=options)
     path = get_settings().fallback
-    if path is None or not fallback:
-        return []
-    limit = options.limit
-    chosen: Iterable[models.Model] = import_string(path)(product, limit)
-    if isinstance(chosen, models.QuerySet):
-        chosen = get_catalogue().with_images(chosen)
-    cards = []
-    for item in chosen:
-        if item.pk != product.pk and len(cards) < limit:
-            images = get_catalogue().product_images(item)
-            cards.append(Card(item, images[0] if images else None, None))
-    return cards
+    if matches or path is None or not fallback:
+        return [card_of(match) for match in matches]
+    substitutes: Iterable[models.Model] = import_string(path)(product, options.limit)
+    if isinstance(substitutes, models.QuerySet):
+        substitutes = get_catalogue().with_images(substitutes)
+    others = itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit)
+    return [Card(other, next(iter(get_catalogue().product_images(other)), None), None) for other in others]
 
 
 def card_of(product: models.Model) -> Card:
     """The card of a product that a search of :mod:`shop_similarity.search` found."""
+    images = get_catalogue().product_images(product)
+    first = images[0] if images else None
     return Card(
         product,
-        _similar_image(product),
+        next((image for image in images if image.instance.pk == product.similar_image_id), first),
         product.similarity,
         getattr(product, "pinned", False),
         getattr(product, "explanation", None),
     )
-
-
-def _similar_image(product: models.Model) -> Any:
-    images = get_catalogue().product_images(product)
-    for image in images:
-        if image.instance.pk == product.similar_image_id:
-            return image
-    return images[0] if images else None

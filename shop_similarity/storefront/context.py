@@ -13,15 +13,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..catalogue import get_catalogue
-from ..conf import get_settings
 from ..feedback import tokens
 from ..models import ModelVersion, Surface
+from ..search import options as search
 from ..search.aspects import ASPECTS, LABELS, has_aspects
-from ..search.options import MOST_CATEGORIES, Filters, SearchOptions
 from .cards import Card, widget_cards
-from .choices import CATEGORY, LEAN, NAMES, NO_LEANING, PRICE_MAX, Choices
-from .experiment_arms import experiment_for, version_for
-from .options import WidgetOptions
+from .experiment_arms import Assignment, assignment_for
+from .options import CATEGORY, LEAN, NAMES, NO_LEANING, PRICE_MAX, Choices, WidgetOptions
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,10 @@ class Address:
 
     @classmethod
     def of_page(cls, request: HttpRequest) -> Address:
-        return cls(request.path, _without(request.GET, NAMES))
+        parameters = request.GET.copy()
+        for name in NAMES:
+            parameters.pop(name, None)
+        return cls(request.path, parameters)
 
     @classmethod
     def of_fragment(cls, product: models.Model, options: WidgetOptions) -> Address:
@@ -74,13 +75,6 @@ class Address:
         return [(name, value) for name, values in self.parameters.lists() for value in values]
 
 
-def _without(parameters: QueryDict, names: tuple[str, ...]) -> QueryDict:
-    kept = parameters.copy()
-    for name in names:
-        kept.pop(name, None)
-    return kept
-
-
 def fragment_url(product: models.Model, options: WidgetOptions, choices: Choices | None = None) -> str:
     """Address of the widget alone; empty where the shop does not include ``shop_similarity.urls``."""
     try:
@@ -100,27 +94,22 @@ def events_url() -> str:
         return ""
 
 
-def element_id(product: models.Model, options: WidgetOptions) -> str:
-    return options.element_id or f"similar-products-{product.pk}"
-
-
-def search_options(product: models.Model, options: WidgetOptions, choices: Choices) -> SearchOptions:
+def search_options(product: models.Model, options: WidgetOptions, choices: Choices) -> search.SearchOptions:
     """What is searched for: what the template says, narrowed by what the shopper says."""
-    config = get_settings()
     lean = choices.lean or options.lean_to
     categories: tuple[Any, ...] = ()
-    if config.category and (options.same_category or choices.same_category):
-        own = get_catalogue().all_products().filter(pk=product.pk, **{f"{config.category}__isnull": False})
-        categories = tuple(own.values_list(config.category, flat=True).distinct()[:MOST_CATEGORIES])
+    if (path := search.CATEGORY.path) and (options.same_category or choices.same_category):
+        own = get_catalogue().all_products().filter(pk=product.pk, **{f"{path}__isnull": False})
+        categories = tuple(own.values_list(path, flat=True).distinct()[: search.MOST_CATEGORIES])
     bounds = [bound for bound in (options.price_max, choices.price_max) if bound is not None]
-    price_max = min(bounds) if bounds and config.price else None
-    price_min = options.price_min if config.price else None
+    price_max = min(bounds) if bounds and search.PRICE_MAX.path else None
+    price_min = options.price_min if search.PRICE_MIN.path else None
     if price_min is not None and price_max is not None:
         # A shopper's price below the shop's lowest finds nothing, which is no mistake.
         price_min = min(price_min, price_max)
-    return SearchOptions(
+    return search.SearchOptions(
         limit=options.limit,
-        filters=Filters(categories, price_min, price_max),
+        filters=search.Filters(categories, price_min, price_max),
         lean=None if lean == NO_LEANING else lean,
         explain=options.explain,
         min_similarity=options.min_similarity,
@@ -146,24 +135,18 @@ def widget_context(
         address: the page that links without JavaScript lead to; None offers no choices.
         among: queryset of the products that may be shown.
     """
-    version = version_for(request)
-    cards = widget_cards(
-        product,
-        options.limit,
-        among,
-        version=version,
-        options=search_options(product, options, choices),
-        fallback=not choices.is_filter,
-    )
+    arm = assignment_for(request)
+    wishes = search_options(product, options, choices)
+    cards = widget_cards(product, wishes, among, version=arm.version, fallback=not choices.is_filter)
     if not cards and not choices.is_filter:
         return None
     is_fallback = bool(cards) and cards[0].similarity is None
-    context = frame(product, options, choices, version=version, address=address, among=among)
+    context = frame(product, options, choices, version=arm.version, address=address, among=among)
     return context | {
         "cards": cards,
         "is_fallback": is_fallback,
         "status": _status(cards, choices, context["lean_choices"]),
-        **_feedback(product, version, request, [] if is_fallback else cards),
+        **_feedback(product, arm, [] if is_fallback else cards),
     }
 
 
@@ -177,12 +160,8 @@ def frame(
     among: models.QuerySet | None = None,
 ) -> dict[str, Any]:
     """All but the products: heading, layout and what the shopper can choose."""
-    config = get_settings()
-    identity = element_id(product, options)
-    # A queryset can't travel to the fragment's address: without it, a swap would show other products.
-    swap = fragment_url(product, options) if among is None else ""
-    offers_filters = options.filters and address is not None and bool(config.category or config.price)
-    return {
+    identity = options.element_id or f"similar-products-{product.pk}"
+    context = {
         "similar_to": product,
         "options": options,
         "heading": options.heading,
@@ -190,21 +169,34 @@ def frame(
         "layout": options.layout,
         "element_id": identity,
         "choices": choices,
-        "lean_choices": _lean_choices(product, options, choices, version, address, bool(swap)),
-        "offers_filters": offers_filters,
-        "offers_category": offers_filters and bool(config.category) and not options.same_category,
-        "offers_price": offers_filters and bool(config.price),
-        "form_action": f"{address.path}#{identity}" if address else "",
-        "form_hidden": [*address.hidden(), *((LEAN, choices.lean),) * bool(choices.lean)] if address else [],
-        "form_swap": swap,
-        "reset_url": address.url(replace(choices, same_category=False, price_max=None).parameters(), identity)
-        if address
-        else "",
-        "reset_swap": fragment_url(product, options, replace(choices, same_category=False, price_max=None))
-        if swap
-        else "",
         "field_names": {"category": CATEGORY, "price_max": PRICE_MAX},
     }
+    if address is None or not (options.lean or options.filters):
+        return context | _NO_CHOICES
+    has_category, has_price = bool(search.CATEGORY.path), bool(search.PRICE_MAX.path)
+    offers_filters = options.filters and (has_category or has_price)
+    unfiltered = replace(choices, same_category=False, price_max=None)
+    # A queryset can't travel to the fragment's address: without it, a swap would show other products.
+    swap = fragment_url(product, options) if among is None else ""
+    return context | {
+        "lean_choices": _lean_choices(product, options, choices, version, address, identity, bool(swap)),
+        "offers_filters": offers_filters,
+        "offers_category": offers_filters and has_category and not options.same_category,
+        "offers_price": offers_filters and has_price,
+        "form_action": f"{address.path}#{identity}",
+        "form_hidden": [*address.hidden(), *((LEAN, choices.lean),) * bool(choices.lean)],
+        "form_swap": swap,
+        "reset_url": address.url(unfiltered.parameters(), identity),
+        "reset_swap": fragment_url(product, options, unfiltered) if swap else "",
+    }
+
+
+_NO_CHOICES: dict[str, Any] = {
+    "lean_choices": [],
+    **dict.fromkeys(("offers_filters", "offers_category", "offers_price"), False),
+    "form_hidden": [],
+    **dict.fromkeys(("form_action", "form_swap", "reset_url", "reset_swap"), ""),
+}
 
 
 def _lean_choices(
@@ -212,26 +204,26 @@ def _lean_choices(
     options: WidgetOptions,
     choices: Choices,
     version: ModelVersion | None,
-    address: Address | None,
+    address: Address,
+    identity: str,
     swaps: bool,
 ) -> list[Choice]:
-    if not options.lean or address is None or version is None or not has_aspects(version):
+    if not options.lean or version is None or not has_aspects(version):
         return []
     current = choices.lean or options.lean_to or NO_LEANING
-    identity = element_id(product, options)
-    offered = []
+    offers = []
     for name in (NO_LEANING, *ASPECTS):
         # The default needs no parameter, so that there is one address for it.
-        chosen = replace(choices, lean=None if name == (options.lean_to or NO_LEANING) else name)
-        offered.append(
+        choice = replace(choices, lean=None if name == (options.lean_to or NO_LEANING) else name)
+        offers.append(
             Choice(
                 _("everything") if name == NO_LEANING else str(LABELS[name]),
-                address.url(chosen.parameters(), identity),
-                fragment_url(product, options, chosen) if swaps else "",
+                address.url(choice.parameters(), identity),
+                fragment_url(product, options, choice) if swaps else "",
                 name == current,
             )
         )
-    return offered
+    return offers
 
 
 def _status(cards: list[Card], choices: Choices, lean_choices: list[Choice]) -> str:
@@ -245,17 +237,15 @@ def _status(cards: list[Card], choices: Choices, lean_choices: list[Choice]) -> 
     return count
 
 
-def _feedback(
-    product: models.Model, version: ModelVersion | None, request: HttpRequest | None, cards: list[Card]
-) -> dict[str, str]:
+def _feedback(product: models.Model, arm: Assignment, cards: list[Card]) -> dict[str, str]:
     url = events_url()
-    if not url or version is None or not cards:
+    if not url or arm.version is None or not cards:
         return {"token": "", "events_url": ""}
     token = tokens.issue(
-        version=version,
+        version=arm.version,
         surface=Surface.WIDGET,
         product_id=product.pk,
         shown=[card.product.pk for card in cards],
-        experiment=experiment_for(request),
+        experiment=arm.experiment,
     )
     return {"token": token, "events_url": url if token else ""}

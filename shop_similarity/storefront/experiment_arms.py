@@ -18,30 +18,33 @@ _UNUSED = ("metrics", "config", "preprocessing")
 
 
 @dataclass(frozen=True)
-class _Assignment:
+class Assignment:
+    """The version that a request searches with, and the experiment that its lists are counted for, if any.
+
+    The experiment's attribute ``bucket`` is the visitor's, 0 to 999.
+    """
+
     version: ModelVersion | None
     experiment: Experiment | None = None
 
 
 def version_for(request: HttpRequest | None) -> ModelVersion | None:
-    """The version that this request searches with, the same one every time, also where a switch comes in between.
+    """The version of :func:`assignment_for`."""
+    return assignment_for(request).version
+
+
+def experiment_for(request: HttpRequest | None) -> Experiment | None:
+    """The experiment of :func:`assignment_for`."""
+    return assignment_for(request).experiment
+
+
+def assignment_for(request: HttpRequest | Any | None) -> Assignment:
+    """What this request searches with, the same every time, also where a switch comes in between.
 
     While an experiment runs it is the visitor's arm. Who can't be given one (no request, no
     :class:`~shop_similarity.middleware.ExperimentMiddleware`, a browser that asks for privacy, a program without the
     cookie) gets the control version and is not counted in the experiment. One or two statements per request.
     """
-    return _assignment(request).version
-
-
-def experiment_for(request: HttpRequest | None) -> Experiment | None:
-    """The running experiment, if this request takes part in it: its lists are then counted for it.
-
-    Its attribute ``bucket`` is the visitor's, 0 to 999.
-    """
-    return _assignment(request).experiment
-
-
-def _assignment(request: HttpRequest | Any | None) -> _Assignment:
     # The REST framework wraps the request; all of its wrappers shall agree.
     request, is_program = getattr(request, "_request", request), hasattr(request, "_request")
     if request is None:
@@ -51,7 +54,7 @@ def _assignment(request: HttpRequest | Any | None) -> _Assignment:
     return getattr(request, _ASSIGNMENT)
 
 
-def _assign(request: HttpRequest | None, is_program: bool) -> _Assignment:
+def _assign(request: HttpRequest | None, is_program: bool) -> Assignment:
     experiment = (
         Experiment.objects.running()
         .select_related("control", "treatment")
@@ -59,16 +62,16 @@ def _assign(request: HttpRequest | None, is_program: bool) -> _Assignment:
         .first()
     )
     if experiment is None:
-        return _Assignment(searched_version())
+        return Assignment(searched_version())
     control, treatment = experiment.control, experiment.treatment
     if control.state not in ModelVersion.LIVE or treatment.state not in ModelVersion.LIVE:
-        return _Assignment(searched_version())
+        return Assignment(searched_version())
     visitor = getattr(request, "shop_similarity_visitor", None)
     if visitor is None:
-        return _Assignment(control)
+        return Assignment(control)
     visitor.mattered = True
     # A program may drop cookies, so it would get another arm with every request.
     if wants_privacy(request) or (is_program and visitor.known is None):
-        return _Assignment(control)
+        return Assignment(control)
     experiment.bucket = visitor.bucket()
-    return _Assignment(treatment if is_treatment(experiment, experiment.bucket) else control, experiment)
+    return Assignment(treatment if is_treatment(experiment, experiment.bucket) else control, experiment)

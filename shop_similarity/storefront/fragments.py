@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.template.loader import render_to_string
@@ -15,12 +13,11 @@ from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from ..catalogue import get_catalogue
+from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..conf import get_settings
-from .choices import choices_of
 from .context import Address, frame, widget_context
 from .experiment_arms import experiment_for
-from .options import WidgetOptions
+from .options import WidgetOptions, choices_of
 
 
 @require_safe
@@ -28,12 +25,12 @@ def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
     """Look-alikes of one product.
 
     Parameters of the address: ``options``, as the tag signs them; ``limit``, ``layout`` and ``heading_level``, for
-    hosts that write the address themselves; the shopper's choices, see :mod:`shop_similarity.storefront.choices`; and
+    hosts that write the address themselves; the shopper's choices, as :class:`.options.ChoicesForm` names them; and
     ``page=1`` for a whole page, which is where links without JavaScript lead.
 
     404 where the shop does not show the product; 400 with a sentence where a parameter is wrong.
     """
-    product = visible_product(pk)
+    product = _visible_product(pk)
     try:
         options = _options(request)
     except ValueError as error:
@@ -78,16 +75,10 @@ def _cached(request: HttpRequest, response: HttpResponse, has_token: bool) -> Ht
     return get_conditional_response(request, etag=response.headers["ETag"], response=response)
 
 
-def visible_product(pk: Any) -> models.Model:
-    """The product with this key.
-
-    Raises:
-        Http404: there is none, or the shop does not show it.
-    """
-    visible = get_catalogue().visible_products()
+def _visible_product(pk: str) -> models.Model:
     try:
-        product = visible.filter(pk=visible.model._meta.pk.to_python(pk)).first()
-    except (ValidationError, ValueError, OverflowError):
+        product = get_catalogue().visible_products().filter(pk=product_key(pk)).first()
+    except NotAKeyError:
         product = None
     if product is None:
         raise Http404(_("There is no such product."))

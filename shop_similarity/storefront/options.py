@@ -1,21 +1,32 @@
-"""What the shop's template says about one widget, and how that travels to the address of its fragment."""
+"""What is asked of one widget, by the shop's template and by the shopper, and how that travels in addresses."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from decimal import Decimal
 from typing import Any
 
+from django import forms
 from django.core.signing import BadSignature, Signer
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 
-from ..search.aspects import ASPECTS
+from ..search import aspects
+from ..search import options as search
 
 LAYOUTS = ("row", "grid")
 MOST_PRODUCTS = 50
 TEMPLATE = "shop_similarity/similar_products.html"
+
+# Of their own names, for they stand in the address of a shop's page beside what the shop means by its parameters.
+NAMES = LEAN, CATEGORY, PRICE_MAX = tuple(
+    f"similar_{name}" for name in (aspects.LEAN, search.CATEGORY.name, search.PRICE_MAX.name)
+)
+# The choice that undoes what the template leans to.
+NO_LEANING = "all"
 
 _signer = Signer(salt="shop_similarity.widget")
 _ID = re.compile(r"[A-Za-z][\w-]{0,99}\Z")
@@ -66,23 +77,24 @@ class WidgetOptions:
             value = _whole(name, getattr(self, name))
             if not low <= value <= high:
                 raise ValueError(
-                    _("%(name)s is %(value)s; it must lie in %(low)d to %(high)d.")
+                    gettext("%(name)s is %(value)s; it must lie in %(low)d to %(high)d.")
                     % {"name": name, "value": value, "low": low, "high": high}
                 )
             object.__setattr__(self, name, value)
         _choose("layout", self.layout, LAYOUTS)
         if self.lean_to is not None:
-            _choose("lean_to", self.lean_to, ASPECTS)
+            _choose("lean_to", self.lean_to, aspects.ASPECTS)
         if self.element_id is not None and not _ID.match(self.element_id):
             raise ValueError(
-                _("element_id is %(value)r; it must be a letter and then letters, digits, hyphens or underscores.")
+                gettext(
+                    "element_id is %(value)r; it must be a letter and then letters, digits, hyphens or underscores."
+                )
                 % {"value": self.element_id[:40]}
             )
         if self.heading is not None:
             object.__setattr__(self, "heading", str(self.heading))
-        for name in ("price_min", "price_max"):
-            if getattr(self, name) is not None:
-                object.__setattr__(self, name, Decimal(str(getattr(self, name))))
+        for name in (search.PRICE_MIN.name, search.PRICE_MAX.name):
+            object.__setattr__(self, name, search.price(getattr(self, name)))
         if self.min_similarity is not None:
             object.__setattr__(self, "min_similarity", _cosine("min_similarity", self.min_similarity))
 
@@ -111,9 +123,69 @@ class WidgetOptions:
             values: dict[str, Any] = _signer.unsign_object(text) if text else {}
         # The JSON or the compression may be broken too.
         except (BadSignature, ValueError) as error:
-            raise ValueError(_("The options of the widget were changed on their way; load the page again.")) from error
+            raise ValueError(
+                gettext("The options of the widget were changed on their way; load the page again.")
+            ) from error
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in values.items() if name in known})
+
+
+class ChoicesForm(forms.Form):
+    """Checks the parameters; the fields are those of the form that shoppers see."""
+
+    similar_lean = forms.ChoiceField(
+        label=aspects.LEAN_LABEL, choices=[(NO_LEANING, _("everything")), *aspects.LABELS.items()], required=False
+    )
+    similar_category = forms.ChoiceField(
+        label=_("Same category only"), choices=[("same", _("same category"))], required=False
+    )
+    similar_price_max = search.PRICE_MAX.form_field()
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The shopper's choices.
+
+    Attributes:
+        lean: one of :data:`shop_similarity.search.aspects.ASPECTS`, ``"all"`` for none, or None where nothing was
+            chosen.
+        same_category: whether only products of the product's own category are wanted.
+        price_max: the highest price, or None.
+    """
+
+    lean: str | None = None
+    same_category: bool = False
+    price_max: Decimal | None = None
+
+    @property
+    def is_filter(self) -> bool:
+        return self.same_category or self.price_max is not None
+
+    def parameters(self) -> dict[str, str]:
+        """As parameters of an address."""
+        price = self.price_max if self.price_max is None else format(self.price_max.normalize(), "f")
+        values = {LEAN: self.lean, CATEGORY: self.same_category and "same", PRICE_MAX: price}
+        return {name: value for name, value in values.items() if value}
+
+
+def choices_of(parameters: Mapping[str, str], options: WidgetOptions) -> tuple[Choices, dict[str, str]]:
+    """What the parameters of an address choose, as far as the widget offers it.
+
+    Returns:
+        The choices, without those that are none, and a sentence for each parameter that is wrong.
+    """
+    form = ChoicesForm({name: parameters[name] for name in NAMES if name in parameters})
+    errors = {name: " ".join(messages) for name, messages in form.errors.items()}
+    valid = form.cleaned_data
+    lean = valid.get(LEAN) if options.lean else None
+    return (
+        Choices(
+            lean or None,
+            options.filters and valid.get(CATEGORY) == "same",
+            valid.get(PRICE_MAX) if options.filters else None,
+        ),
+        errors,
+    )
 
 
 def _whole(name: str, value: Any) -> int:
@@ -121,7 +193,7 @@ def _whole(name: str, value: Any) -> int:
         return int(value)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            _("%(name)s is %(value)r; it must be a whole number.") % {"name": name, "value": str(value)[:40]}
+            gettext("%(name)s is %(value)r; it must be a whole number.") % {"name": name, "value": str(value)[:40]}
         ) from error
 
 
@@ -132,7 +204,8 @@ def _cosine(name: str, value: Any) -> float:
         cosine = math.nan
     if not -1 <= cosine <= 1:
         raise ValueError(
-            _("%(name)s is %(value)r; it must be a number from -1 to 1.") % {"name": name, "value": str(value)[:40]}
+            gettext("%(name)s is %(value)r; it must be a number from -1 to 1.")
+            % {"name": name, "value": str(value)[:40]}
         )
     return cosine
 
@@ -140,6 +213,6 @@ def _cosine(name: str, value: Any) -> float:
 def _choose(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(
-            _("%(name)s is %(value)r; choose one of %(choices)s.")
+            gettext("%(name)s is %(value)r; choose one of %(choices)s.")
             % {"name": name, "value": str(value)[:40], "choices": ", ".join(choices)}
         )

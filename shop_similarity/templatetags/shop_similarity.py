@@ -14,10 +14,9 @@ from django.utils.safestring import SafeString
 
 from ..conf import get_settings
 from ..photos.thumbnails import WIDTHS, sources
-from ..storefront.choices import Choices, choices_of
 from ..storefront.context import Address, fragment_url, frame, widget_context
 from ..storefront.experiment_arms import version_for
-from ..storefront.options import TEMPLATE, WidgetOptions
+from ..storefront.options import TEMPLATE, Choices, WidgetOptions, choices_of
 
 register = template.Library()
 

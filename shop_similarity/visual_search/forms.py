@@ -9,9 +9,8 @@ from django import forms
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
-from ..conf import get_settings
-from ..search.aspects import LABELS
-from ..search.options import Filters, SearchOptions
+from ..search.aspects import LABELS, LEAN_LABEL
+from ..search.options import CATEGORY, PRICE_MAX, PRICE_MIN, Filters, SearchOptions
 from .preparing import Crop
 
 EDGES = ("left", "top", "right", "bottom")
@@ -61,10 +60,10 @@ class FiltersForm(forms.Form):
         leanings: whether the model version can tell aspects apart.
     """
 
-    category = forms.ChoiceField(label=_("Category"), required=False)
-    price_min = forms.DecimalField(label=_("Price from"), min_value=0, max_digits=15, decimal_places=2, required=False)
-    price_max = forms.DecimalField(label=_("Price up to"), min_value=0, max_digits=15, decimal_places=2, required=False)
-    lean = forms.ChoiceField(label=_("More like this in"), required=False)
+    category = CATEGORY.form_field()
+    price_min = PRICE_MIN.form_field()
+    price_max = PRICE_MAX.form_field()
+    lean = forms.ChoiceField(label=LEAN_LABEL, required=False)
     page = forms.IntegerField(min_value=1, max_value=MOST_PAGES, required=False)
 
     def __init__(self, data: Any, *, categories: list[tuple[str, str]], leanings: bool) -> None:
@@ -73,7 +72,7 @@ class FiltersForm(forms.Form):
             self.fields["category"].choices = [("", _("All categories")), *categories]
         else:
             del self.fields["category"]
-        if not get_settings().price:
+        if not PRICE_MIN.path:
             del self.fields["price_min"], self.fields["price_max"]
         if leanings:
             names = [(name, str(label).capitalize()) for name, label in LABELS.items()]
@@ -91,20 +90,12 @@ class FiltersForm(forms.Form):
     def options(self) -> SearchOptions:
         """What is searched for; a filter that is wrong is left out, its sentence stands beside the field."""
         cleaned = self.cleaned_data if self.is_bound and hasattr(self, "cleaned_data") else {}
-        category = cleaned.get("category") or ""
         return SearchOptions(
             limit=PAGE_SIZE,
             offset=(self.page_number - 1) * PAGE_SIZE,
-            filters=Filters(
-                categories=(category,) if category else (),
-                price_min=self._price("price_min"),
-                price_max=self._price("price_max"),
-            ),
+            filters=Filters.of(cleaned),
             lean=cleaned.get("lean") or None,
         )
-
-    def _price(self, name: str) -> Decimal | None:
-        return self.cleaned_data.get(name)
 
     @property
     def page_number(self) -> int:

@@ -130,3 +130,13 @@ def test_every_setting_is_explained():
     text = (Path(shop_similarity.__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
     for field in dataclasses.fields(Settings):
         assert f"`{field.name.upper()}`" in text, f"docs/settings.md lacks {field.name.upper()}"
+        assert field.metadata["help"].endswith("."), field.name
+
+
+def test_every_range_holds_the_default():
+    for field in dataclasses.fields(Settings):
+        numeric = field.type.split(" | ")[0] in ("int", "float")
+        assert (field.metadata["range"] is not None) == numeric, field.name
+        if numeric and field.default is not None:
+            low, high = field.metadata["range"]
+            assert low <= field.default <= high, field.name

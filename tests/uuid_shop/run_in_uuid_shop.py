@@ -16,7 +16,7 @@ from django.utils import timezone
 from PIL import Image
 
 from shop_similarity import rollout
-from shop_similarity.catalogue import get_catalogue
+from shop_similarity.catalogue import NotAKeyError, get_catalogue, product_key
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.sweep import sweep
@@ -73,6 +73,17 @@ def test_checks_and_column_types():
             "SELECT pg_typeof(product_id)::text FROM shop_similarity_outboxentry RIGHT JOIN (SELECT 1) o ON true"
         )
         assert cursor.fetchone() == ("uuid",)
+
+
+@pytest.mark.parametrize("text", ["7", "x", "\x00", "\ud800", "9" * 40, f"{uuid.uuid4()}\x00", str(uuid.uuid4())[:-1]])
+def test_what_is_no_uuid_is_no_key(text):
+    with pytest.raises(NotAKeyError):
+        product_key(text)
+
+
+def test_uuids_are_keys_however_they_are_written():
+    key = uuid.uuid4()
+    assert product_key(key) == product_key(str(key)) == product_key(key.hex.upper()) == key
 
 
 def test_no_migration_is_missing():

@@ -11,8 +11,17 @@ from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product
 from shop_similarity.models import Embedding
-from shop_similarity.search import Filters, SearchOptions, can_lean, paths, search_by_vector, similar_products
+from shop_similarity.search import (
+    Filters,
+    SearchOptions,
+    can_lean,
+    paths,
+    search_by_vector,
+    similar_products,
+    similar_to_several,
+)
 from shop_similarity.search.aspects import Basis, store_basis
+from shop_similarity.search.cache import cached_similar_products
 from tests.shop_similarity.factories import (
     make_category,
     make_photos_without_files,
@@ -126,6 +135,28 @@ def test_filters_that_can_mean_nothing(values, sentence):
 def test_options_that_can_mean_nothing(values, sentence):
     with pytest.raises(ValueError, match=sentence):
         SearchOptions(**values)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "search",
+    [
+        lambda product, *limit, **options: similar_products(product, *limit, **options),
+        lambda product, *limit, **options: similar_to_several([product], *limit, **options),
+        lambda product, *limit, **options: search_by_vector(direction("x"), *limit, exclude=[product.pk], **options),
+        lambda product, *limit, **options: cached_similar_products(product, *limit, **options),
+    ],
+    ids=["product", "several", "vector", "cached"],
+)
+def test_a_limit_is_given_once(search):
+    shop = make_shop({str(number): {"x": 0.5} for number in range(12)})
+    product = shop["0"]
+    assert len(search(product)) == 8
+    assert len(search(product, 10)) == 10
+    assert len(search(product, options=SearchOptions(limit=9, diversity=0))) == 9
+    assert len(search(product, options=SearchOptions(diversity=0))) == 8
+    with pytest.raises(TypeError, match="given twice, as 10 and as 8"):
+        search(product, 10, options=SearchOptions(diversity=0))
 
 
 @pytest.mark.django_db

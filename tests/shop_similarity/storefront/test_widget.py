@@ -16,6 +16,7 @@ from django.test.utils import CaptureQueriesContext
 import shop_similarity
 from catalog.models import Product
 from shop_similarity.models import ModelVersion
+from shop_similarity.search import SearchOptions
 from shop_similarity.search.aspects import Basis, store_basis
 from shop_similarity.search.paths import forget_paths
 from shop_similarity.storefront.options import WidgetOptions
@@ -123,7 +124,7 @@ def test_card_shows_the_photo_that_looks_alike():
     store_vectors(make_version(), [query, unlike, alike], vectors[[0, 1, 0]])
     from shop_similarity.storefront.cards import widget_cards
 
-    (card,) = widget_cards(asked, 5)
+    (card,) = widget_cards(asked, SearchOptions(limit=5))
     assert card.image.name == alike.file.name
     assert card.similarity == pytest.approx(1, abs=1e-3)
 
@@ -192,6 +193,8 @@ def test_a_row_can_be_reached_by_the_keyboard_and_has_a_name():
         ("limit=0", "limit"),
         ("limit=51", "limit"),
         ("limit='many'", "limit"),
+        ("price_max='cheap'", "cheap"),
+        ("price_min=-1", "-1 is no price"),
         ("heading_level=7", "heading_level"),
         ("lean_to='smell'", "lean_to"),
         ("element_id='a b'", "element_id"),

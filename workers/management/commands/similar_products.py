@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import models
 
-from shop_similarity.catalogue import get_catalogue
+from shop_similarity.catalogue import NotAKeyError, get_catalogue, product_key
 from shop_similarity.conf import get_settings
 from shop_similarity.models import Embedding, ModelVersion
 from shop_similarity.photos.decoding import ImageError, ImageLimits, open_image
@@ -83,8 +82,7 @@ class Command(BaseCommand):
 
 
 def _find_product(key: str) -> models.Model | None:
-    model = get_catalogue().product_model
     try:
-        return model._base_manager.filter(pk=model._meta.pk.to_python(key)).first()
-    except (ValidationError, ValueError, OverflowError):
+        return get_catalogue().all_products().filter(pk=product_key(key)).first()
+    except NotAKeyError:
         return None
