@@ -127,7 +127,7 @@ class Settings:
     # Dotted path of a callable (request) that returns a pseudonym of the visitor to record. None: none is recorded.
     event_visitor: str | None = None
 
-    # Requests per time and client of the API: searches, uploads, events. None: no limit.
+    # Requests per time and client: searches by the API; uploads and events, by API and pages together. None: no limit.
     search_rate: str | None = "240/min"
     upload_rate: str | None = "20/min"
     event_rate: str | None = "600/min"

@@ -12,8 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from ..conf import get_settings
-from .rates import seconds_to_wait
+from ..rate_limits import seconds_to_wait
 from .recording import BadEvent, record_events
 from .tokens import BadToken, read
 
@@ -37,8 +36,7 @@ def events(request: HttpRequest) -> HttpResponse:
     The body is JSON whatever its content type says, since a beacon of another type would need a preflight. Answers 204,
     400 (no JSON, a bad token or event), 413 (longer than 16,384 bytes) or 429 (more often than ``EVENT_RATE``).
     """
-    settings = get_settings()
-    wait = seconds_to_wait(request, settings.event_rate)
+    wait = seconds_to_wait(request, "event_rate")
     if wait:
         response = _problem(429, _("Too many events: try again in %(seconds)d seconds.") % {"seconds": wait})
         response["Retry-After"] = str(wait)

@@ -18,9 +18,9 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from ..conf import get_settings
 from ..feedback import tokens
-from ..feedback.rates import seconds_to_wait
 from ..models import Surface, VisualQuery
 from ..photos.decoding import ImageError, ImageTooLarge, ImageTypeNotAllowed
+from ..rate_limits import seconds_to_wait
 from ..search.aspects import has_aspects
 from ..storefront.cards import card_of
 from ..storefront.context import events_url
@@ -76,7 +76,7 @@ def visual_search(request: HttpRequest) -> HttpResponse:
 
 @csrf_protect
 def _search(request: HttpRequest) -> HttpResponse:
-    seconds = seconds_to_wait(request, get_settings().upload_rate, "uploads")
+    seconds = seconds_to_wait(request, "upload_rate")
     if seconds:
         sentence = _("These were many photos in a short time; please try again in %(seconds)d seconds.")
         return _refusal(request, sentence % {"seconds": seconds}, 429, retry_after=seconds)
