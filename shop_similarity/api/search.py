@@ -168,7 +168,7 @@ class ImageSearchResultsView(SimilarityAPIView):
         values = SearchParameters.read(request.query_params)
         options = search_options(values)
         try:
-            query = VisualQuery.objects.select_related("version").filter(pk=uuid.UUID(id)).first()
+            query = visual_search.find_query(uuid.UUID(id))
         except ValueError:
             query = None
         if query is None:

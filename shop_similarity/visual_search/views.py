@@ -19,21 +19,17 @@ from django.views.decorators.http import require_http_methods, require_safe
 from ..conf import get_settings
 from ..feedback import tokens
 from ..models import Surface, VisualQuery
-from ..photos.decoding import ImageError, ImageTooLarge, ImageTypeNotAllowed
+from ..photos.errors import ImageError, ImageTooLarge, ImageTypeNotAllowed
 from ..rate_limits import seconds_to_wait
 from ..search.aspects import has_aspects
 from ..storefront.cards import card_of
 from ..storefront.context import events_url
 from ..storefront.experiment_arms import experiment_for, version_for
 from .categories import category_choices
-from .component import form_context
-from .errors import Busy, Expired
-from .forms import MOST_PAGES, PAGE_SIZE, FiltersForm, PhotoForm
-from .queue import queries
-from .searching import results
-from .submitting import submit
+from .forms import PhotoForm, form_context
+from .queue import Busy, Expired, find_query, submit, wait
+from .results import MOST_PAGES, PAGE_SIZE, FiltersForm, results
 from .uploads import limit_upload, was_too_large
-from .waiting import wait
 
 # A page that still waits looks again after so many seconds, and so long a request for it is held.
 REFRESH_SECONDS = 2
@@ -140,7 +136,7 @@ def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
     A request with ``X-Requested-With: fetch`` gets the list alone. 202 while the answer is not there yet; 404, 410, 422
     or 503 with a sentence where there will be none.
     """
-    query = queries().select_related("version").filter(pk=pk).first()
+    query = find_query(pk)
     context: dict[str, Any] = {"state": "found"}
     status = 200
     try:
