@@ -1,10 +1,30 @@
-"""Sums of raw events by day, version, surface, experiment and position, computed in the database."""
+"""Sums of events by day, version, surface, experiment and position: rolled up, or computed of raw events."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, NamedTuple
 
-from ..models import Event
+from django.db import connections, router
+from django.db.models import Max
+
+from ..models import DailyStatistic, Event, EventDay
+
+
+class DailySum(NamedTuple):
+    """What one position of the lists of a day came to; position 0 stands for whole lists."""
+
+    day: date
+    version_id: int
+    surface: str
+    experiment_id: int | None
+    position: int
+    impressions: int
+    clicks: int
+    baskets: int
+
 
 # Impressions are counted by the length of their list and spread over positions afterwards, and who chose a product
 # brings the impression along, so no list has to be looked up for its clicks.
@@ -41,9 +61,52 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
+def start_of(day: date) -> datetime:
+    """The moment at which a day begins."""
+    return datetime.combine(day, time(), UTC)
+
+
 def span(first: date, last: date) -> dict[str, datetime]:
     """The parameters of :data:`SUMS` for the days from ``first`` to ``last``."""
-    return {
-        "begin": datetime.combine(first, time(), UTC),
-        "end": datetime.combine(last + timedelta(days=1), time(), UTC),
-    }
+    return {"begin": start_of(first), "end": start_of(last + timedelta(days=1))}
+
+
+def daily_sums(first: date, experiment: int | None = None) -> list[DailySum]:
+    """The sums from a day on, up to now.
+
+    Closed days come from the roll-up, the others, today among them, are summed from raw events.
+
+    Args:
+        first: the first day.
+        experiment: key of an experiment; only what was shown in it.
+    """
+    using = router.db_for_write(EventDay)
+    closed = last_closed_day()
+    rows: list[DailySum] = []
+    if closed is not None:
+        statistics = DailyStatistic.objects.using(using).filter(day__gte=first, day__lte=closed).order_by()
+        if experiment is not None:
+            statistics = statistics.filter(experiment=experiment)
+        rows += map(DailySum._make, statistics.values_list(*DailySum._fields))
+        first = max(first, closed + timedelta(days=1))
+    with connections[using].cursor() as cursor:
+        cursor.execute(SUMS, span(first, today()))
+        open_days = map(DailySum._make, cursor.fetchall())
+        rows += (row for row in open_days if experiment is None or row.experiment_id == experiment)
+    return rows
+
+
+def totals(rows: Iterable[DailySum], key: Callable[[DailySum], Any]) -> dict[Any, list[int]]:
+    """Impressions, clicks and baskets of all rows with the same key; zeros for a key that no row has."""
+    sums: dict[Any, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in rows:
+        counts = (row.impressions, row.clicks, row.baskets)
+        sums[key(row)] = [total + count for total, count in zip(sums[key(row)], counts, strict=True)]
+    return sums
+
+
+def last_closed_day() -> date | None:
+    """The last day whose sums are final; all days before it are closed as well."""
+    using = router.db_for_write(EventDay)
+    closed = EventDay.objects.using(using).filter(closed_at__isnull=False)
+    return closed.aggregate(last=Max("day"))["last"]

@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from shop_similarity.checks import check_settings
 from shop_similarity.feedback import tokens, views
-from shop_similarity.feedback.recording import BadEvent, record, record_events
+from shop_similarity.feedback.events import BadEvent, record, record_events
 from shop_similarity.models import Event, Experiment, Surface
 from tests.shop_similarity.factories import make_version
 
