@@ -10,7 +10,6 @@ from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
 from shop_similarity.photos.decoding import ImageError, open_image
-from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.folders import photos_folder
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
@@ -19,6 +18,7 @@ from shop_similarity.training.triplets.checks import load_triplets
 from shop_similarity.training.triplets.parting import split, split_by_query
 from shop_similarity.training.triplets.shop_clicks import shop_click_triplets
 from shop_similarity.training.triplets.table import Triplets
+from shop_similarity.training.versions.embedding_files import image_limits
 
 if TYPE_CHECKING:
     from shop_similarity.training.learning.data import TrainingData
@@ -72,7 +72,7 @@ def gather_data(
 
 def _from_file(path: Path, images: Path | None, console: Console) -> Triplets:
     checking = console.counted(_("Checking the photos of %(name)s") % {"name": path.name})
-    triplets, report = load_triplets(path, images, checking, limits=catalogue_limits())
+    triplets, report = load_triplets(path, images, checking, limits=image_limits())
     console.bars.close()
     console.say(f"{path}: {report}")
     return triplets if report.sound.all() else triplets.select(report.sound)
@@ -109,7 +109,7 @@ def _from_clicks(options: Mapping[str, Any], console: Console) -> Triplets:
 def _bystanders(folder: Path, console: Console) -> list[Path]:
     if not folder.is_dir():
         raise CommandError(_("There is no folder %(folder)s of bystanders.") % {"folder": folder})
-    limits = catalogue_limits()
+    limits = image_limits()
     paths, skipped = [], 0
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:

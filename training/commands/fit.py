@@ -12,12 +12,12 @@ from django.utils.translation import ngettext
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
-from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.data import CLICKS
 from shop_similarity.training.commands.folders import features_folder
 from shop_similarity.training.commands.run_record import new_record
 from shop_similarity.training.triplets.table import Triplets, write_triplets
+from shop_similarity.training.versions.embedding_files import image_limits
 
 if TYPE_CHECKING:
     from shop_similarity.training.learning.data import TrainingData
@@ -60,7 +60,7 @@ def open_run(
             features_folder(options),
             distribution,
             console.bars.photos,
-            catalogue_limits(),
+            image_limits(),
             announce,
         )
     except ValueError as error:

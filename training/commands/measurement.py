@@ -12,14 +12,13 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
-from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.folders import weights_cache
 from shop_similarity.training.evaluation.baselines import baselines
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.results import Evaluation, Validation
 from shop_similarity.training.evaluation.tables import tables
-from shop_similarity.training.versions.embedding_files import embed_with_version
+from shop_similarity.training.versions.embedding_files import embed_with_version, image_limits
 from shop_similarity.training.versions.storing import store_evaluation
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def _add_baselines(
 ) -> None:
     if options["baselines"] in (None, "none", ""):
         return
-    known = baselines(weights_cache(options), catalogue_limits(), console.bars.bytes)
+    known = baselines(weights_cache(options), image_limits(), console.bars.bytes)
     names = list(known) if options["baselines"] == "all" else options["baselines"].split(",")
     if unknown := [name for name in names if name not in known]:
         raise CommandError(

@@ -148,4 +148,9 @@ def embed_with_version(version: ModelVersion, paths: Sequence[Path], progress: P
     with dtype_policy(fast_policy_of(version)):
         model = load_version(version, cache_dir=settings.weights_cache)
     preprocessing = Preprocessing.from_dict(version.preprocessing)
-    return embed_files(model, paths, preprocessing, settings.batch_size, progress, catalogue_limits())
+    return embed_files(model, paths, preprocessing, settings.batch_size, progress, image_limits())
+
+
+def image_limits() -> ImageLimits:
+    """What the shop's settings let a photo be."""
+    return catalogue_limits()

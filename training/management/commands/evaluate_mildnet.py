@@ -141,10 +141,10 @@ class Command(ExtraCommand):
         return [found[name] for name in names]
 
     def _baselines(self, options: dict[str, Any]) -> dict[str, Baseline]:
-        from shop_similarity.photos.limits import catalogue_limits
         from shop_similarity.training.evaluation.baselines import baselines
+        from shop_similarity.training.versions.embedding_files import image_limits
 
-        known = baselines(options["weights_cache"] or default_weights_cache(), catalogue_limits(), self._show_fetching)
+        known = baselines(options["weights_cache"] or default_weights_cache(), image_limits(), self._show_fetching)
         wanted = USUAL_BASELINES if options["baselines"] is None else options["baselines"]
         if wanted == "all":
             return known
