@@ -7,7 +7,7 @@ products = results(query, SearchOptions(limit=12))
 
 from ..photos.limits import upload_limits
 from .queue import Busy, Expired, find_query, purge, submit, wait
-from .results import results
+from .results import products, results
 from .uploads import MAX_SIDE, Crop, CropError, prepare_photo
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Expired",
     "find_query",
     "prepare_photo",
+    "products",
     "purge",
     "results",
     "submit",

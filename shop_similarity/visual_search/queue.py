@@ -199,11 +199,13 @@ def wait(query: VisualQuery, seconds: float | None = None) -> VisualQuery:
 
     Raises:
         Busy: not answered in that time. The query goes on waiting for up to a minute and may be waited for again.
-        Expired: the photo was not embedded in time, could not be embedded, or the query is gone.
+        Expired: the photo was not embedded in time, could not be embedded, the query is gone, or its version is out of
+            use.
     """
     deadline = time.monotonic() + (get_settings().visual_search_wait_seconds if seconds is None else seconds)
-    answer = queries().filter(pk=query.pk).values_list("answered_at", "error", "version", "vector", named=True)
-    while (row := answer.first()) is not None and row.answered_at is None:
+    columns = ("answered_at", "error", "version", "vector", "version__state")
+    rows = queries().filter(pk=query.pk).values_list(*columns, named=True)
+    while (row := rows.first()) is not None and row.answered_at is None:
         if time.monotonic() >= deadline:
             raise Busy(
                 _("The search by photo takes longer than usual; please try again in a few seconds."), retry_after=10
@@ -212,9 +214,11 @@ def wait(query: VisualQuery, seconds: float | None = None) -> VisualQuery:
     if row is None:
         raise Expired(VisualQuery.Error.GONE.label)
     # A worker takes the version that is active by then, where the query's is out of use.
-    query.answered_at, query.error, query.version_id, query.vector = row
+    query.answered_at, query.error, query.version_id, query.vector, state = row
     if query.error:
         raise Expired(query.error_sentence)
+    if query.vector is None or state not in ModelVersion.LIVE:
+        raise Expired(VisualQuery.Error.GONE.label)
     return query
 
 

@@ -11,11 +11,11 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import get_settings
-from ..models import ModelVersion, VisualQuery
+from ..models import VisualQuery
 from ..search import search_by_vector
 from ..search.aspects import LABELS
 from ..search.options import Filters, SearchOptions
-from .queue import Expired, wait
+from .queue import wait
 
 PAGE_SIZE = 24
 MOST_PAGES = 20
@@ -40,11 +40,11 @@ def results(query: VisualQuery, options: SearchOptions | None = None) -> list[mo
         Busy: the query is not answered yet.
         Expired: the photo could not be embedded, the query is gone or its version is out of use.
     """
-    # wait() brings the vector along; a query that was only read comes without.
-    if query.__dict__.get("vector") is None:
-        wait(query, 0)
-    if query.vector is None or query.version.state not in ModelVersion.LIVE:
-        raise Expired(VisualQuery.Error.GONE.label)
+    return products(wait(query, 0), options)
+
+
+def products(query: VisualQuery, options: SearchOptions | None = None) -> list[models.Model]:
+    """What :func:`results` gives, for a query that was waited for just now."""
     # A list, or in older versions of pgvector a type of its own.
     vector = query.vector.to_list() if hasattr(query.vector, "to_list") else query.vector
     return search_by_vector(vector, version=query.version, options=options)

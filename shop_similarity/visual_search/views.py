@@ -28,7 +28,7 @@ from ..storefront.experiment_arms import experiment_for, version_for
 from .categories import category_choices
 from .forms import PhotoForm, form_context
 from .queue import Busy, Expired, find_query, submit, wait
-from .results import MOST_PAGES, PAGE_SIZE, FiltersForm, results
+from .results import MOST_PAGES, PAGE_SIZE, FiltersForm, products
 from .uploads import limit_upload, was_too_large
 
 # A page that still waits looks again after so many seconds, and so long a request for it is held.
@@ -165,18 +165,18 @@ def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
 def _results_context(request: HttpRequest, query: VisualQuery) -> dict[str, Any]:
     filters = FiltersForm(request.GET, categories=category_choices(), leanings=has_aspects(query.version))
     filters.full_clean()
-    products = results(query, filters.options())
+    matches = products(query, filters.options())
     # Positions are counted from the first product of a list, so only the first page says what was shown where.
     token = ""
     if filters.page_number == 1:
-        shown = [product.pk for product in products]
+        shown = [product.pk for product in matches]
         token = tokens.issue(
             version=query.version, surface=Surface.VISUAL_SEARCH, shown=shown, experiment=experiment_for(request)
         )
     url = request.path
-    is_full = len(products) == PAGE_SIZE and filters.page_number < MOST_PAGES
+    is_full = len(matches) == PAGE_SIZE and filters.page_number < MOST_PAGES
     return {
-        "cards": [card_of(product) for product in products],
+        "cards": [card_of(product) for product in matches],
         "filters": filters,
         "reset_url": url if filters.is_filtered else "",
         "previous_url": f"{url}?{filters.address(page=filters.page_number - 1)}" if filters.page_number > 1 else "",
