@@ -203,8 +203,12 @@ class Settings:
     )
 
     search_rate: str | None = _setting("240/min", "Searches per time and client of the API. None: no limit.")
-    upload_rate: str | None = _setting("20/min", "Uploads per time and client. None: no limit.")
-    event_rate: str | None = _setting("600/min", "Reports of events per time and client. None: no limit.")
+    upload_rate: str | None = _setting(
+        "20/min", "Uploads per time and client, by API and pages together. None: no limit."
+    )
+    event_rate: str | None = _setting(
+        "600/min", "Reports of events per time and client, by API and pages together. None: no limit."
+    )
 
 
 class SettingsError(ImproperlyConfigured):

@@ -26,8 +26,9 @@ from shop_similarity.embedding.index import build_index, index_state
 from shop_similarity.embedding.outbox import Claim
 from shop_similarity.embedding.writing import Embedded, known_contents, touch, write_embeddings
 from shop_similarity.models import Embedding, ModelVersion
-from shop_similarity.photos.decoding import ImageError, ImageLimits, content_sha256, open_image, read_bytes
+from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
+from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.workers.embedder import get_embedder, keep_only
 from shop_similarity.workers.identity import worker_name
@@ -232,11 +233,7 @@ class _Line:
         self.progress = progress
         self.stop = stop
         self.batch_size = settings.batch_size
-        self.limits = ImageLimits(
-            max_bytes=settings.max_image_bytes,
-            max_pixels=settings.max_image_pixels,
-            formats=settings.image_formats,
-        )
+        self.limits = catalogue_limits()
         self.preprocessing = Preprocessing.from_dict(version.preprocessing)
         self.storage = get_catalogue().storage
         self.threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="shop-similarity-decode")

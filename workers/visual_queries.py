@@ -12,29 +12,19 @@ import logging
 import os
 import threading
 import time
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
-from uuid import UUID
 
 import numpy as np
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import Exists, F, OuterRef, Q
-from django.utils import timezone
 from PIL import Image
 
-from shop_similarity.models import Experiment, ModelVersion, VisualQuery
-from shop_similarity.search import searched_version
-from shop_similarity.visual_search import purge
+from shop_similarity.models import Experiment, ModelVersion
+from shop_similarity.visual_search import queue
 from shop_similarity.visual_search.common_part import without_common_part
-from shop_similarity.visual_search.queue import CHANNEL, PHOTO_SECONDS, database, queries, waiting
 from shop_similarity.workers.drain import complain, stopping
 from shop_similarity.workers.embedder import Embedder, get_embedder
 
 logger = logging.getLogger(__name__)
-
-LEASE_SECONDS = 3
-"""After so long another worker takes the photo of one that died: within the time that a shopper waits."""
 
 _LOOK_SECONDS = 0.5
 _PURGE_SECONDS = 5.0
@@ -42,105 +32,44 @@ _PURGE_SECONDS = 5.0
 _LOAD_AGAIN_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
-class _Claimed:
-    key: UUID
-    photo: bytes
-    claimed_at: Any
-
-
 def answer_waiting(stop: threading.Event = stopping) -> int:
     """Embed the photos that wait, the oldest first, until there are none; returns how many."""
     answered = 0
-    while not stop.is_set():
-        following = _first_version()
-        if following is None:
-            return answered
-        of_version, version = following
+    while not stop.is_set() and (query_version := queue.next_version(_unusable())) is not None:
+        # One that went out of use between the shopper's click and now finds nothing any more.
+        version = query_version if query_version.state in ModelVersion.LIVE else ModelVersion.objects.active()
         # Before anything is claimed: other workers may hold the network already.
-        embedder = _load(version)
+        embedder = _load(version) if version is not None else None
         if embedder is None:
-            if version.pk != of_version:
-                return answered
+            if version is not query_version:
+                break
             continue
-        claimed = _claim(of_version)
-        if claimed is not None:
-            _answer(claimed, version, embedder)
+        claim = queue.claim(query_version)
+        if claim is not None:
+            queue.answer(claim, version, _vector(claim.photo, version, embedder))
             answered += 1
     return answered
 
 
-def _claimable() -> Q:
-    now = timezone.now()
-    return Q(created_at__gt=now - timedelta(seconds=PHOTO_SECONDS)) & (
-        Q(claimed_at__isnull=True) | Q(claimed_at__lt=now - timedelta(seconds=LEASE_SECONDS))
-    )
-
-
-def _first_version() -> tuple[int, ModelVersion] | None:
-    """Key of the version of the oldest photo that can be claimed, and the version to embed it with."""
-    now = time.monotonic()
-    unusable = [pk for pk, until in list(_failed_loads.items()) if now < until]
-    oldest = (
-        waiting()
-        .filter(_claimable())
-        .exclude(version__in=unusable)
-        .order_by("created_at")
-        .values_list("version", flat=True)[:1]
-    )
-    version = ModelVersion.objects.using(database()).filter(pk__in=oldest).first()
-    if version is None:
-        return None
-    of_version = version.pk
-    if version.state not in ModelVersion.LIVE:
-        # It went out of use between the shopper's click and now; nothing could be found with it.
-        active = searched_version()
-        if active is None:
-            return None
-        version = ModelVersion.objects.get(pk=active.pk)
-    return of_version, version
-
-
-def _claim(of_version: int) -> _Claimed | None:
-    """Take one photo for ``LEASE_SECONDS``, committed at once."""
-    now = timezone.now()
-    with transaction.atomic(using=database()):
-        row = (
-            waiting()
-            .select_for_update(skip_locked=True)
-            .filter(_claimable(), version=of_version)
-            .order_by("created_at")
-            .values_list("pk", "photo")
-            .first()
-        )
-        if row is None or row[1] is None:
-            return None
-        queries().filter(pk=row[0]).update(claimed_at=now)
-    return _Claimed(row[0], bytes(row[1]), now)
-
-
-def _answer(claimed: _Claimed, version: ModelVersion, embedder: Embedder) -> None:
-    vector: np.ndarray | None = None
+def _vector(photo: bytes, version: ModelVersion, embedder: Embedder) -> np.ndarray | None:
+    """What a photo is searched with, (4096,); None, with a line in the log, where it can't be embedded."""
     try:
         # Written by the web process itself, after it had checked what the shopper sent.
-        with Image.open(io.BytesIO(claimed.photo), formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(photo), formats=("PNG",)) as image:
             vector = embedder.embed_one(embedder.preprocessing.prepare(image))
-        vector = vector if np.isfinite(vector).all() else None
     except Exception:
         logger.exception("A photo that a shopper searched with could not be embedded.")
-    if vector is not None:
-        vector = without_common_part(version, vector)
-    # One statement: the photo is gone as soon as its vector is there. Who lost the claim meanwhile writes nothing.
-    queries().filter(pk=claimed.key, claimed_at=claimed.claimed_at, answered_at__isnull=True).update(
-        photo=None,
-        vector=vector,
-        version=version,
-        error="" if vector is not None else VisualQuery.Error.FAILED,
-        answered_at=timezone.now(),
-    )
+        return None
+    return without_common_part(version, vector) if np.isfinite(vector).all() else None
 
 
 _failed_loads: dict[int, float] = {}
+
+
+def _unusable() -> list[int]:
+    """Keys of the versions that could not be loaded a moment ago."""
+    now = time.monotonic()
+    return [pk for pk, until in list(_failed_loads.items()) if now < until]
 
 
 def _load(version: ModelVersion) -> Embedder | None:
@@ -161,7 +90,7 @@ def _load(version: ModelVersion) -> Embedder | None:
 def warm_up() -> None:
     """Load and compile the networks that shoppers may ask for: the active version's and those of an experiment."""
     running = Experiment.objects.running()
-    asked_for = (
+    versions = (
         ModelVersion.objects.live()
         .filter(
             Q(state=ModelVersion.State.ACTIVE)
@@ -170,7 +99,7 @@ def warm_up() -> None:
         )
         .order_by(F("activated_at").desc(nulls_last=True))
     )
-    for version in asked_for:
+    for version in versions:
         _load(version)
 
 
@@ -180,16 +109,16 @@ def watch(stop: threading.Event = stopping) -> None:
     next_purge = next_warm_up = 0.0
     while not stop.is_set():
         try:
-            _listen()
+            queue.listen()
             answer_waiting(stop)
             if time.monotonic() >= next_purge:
-                purge()
+                queue.purge()
                 next_purge = time.monotonic() + _PURGE_SECONDS
             if time.monotonic() >= next_warm_up:
                 warm_up()
                 next_warm_up = time.monotonic() + _PURGE_SECONDS
                 continue
-            _wait_for_photo(_LOOK_SECONDS)
+            queue.hear(_LOOK_SECONDS)
             complained = ""
         except Exception as error:
             # The database may be away for a while. Say each trouble once.
@@ -200,17 +129,6 @@ def watch(stop: threading.Event = stopping) -> None:
             connections.close_all()
             stop.wait(1.0)
     connections.close_all()
-
-
-def _listen() -> None:
-    # Each time anew, which costs nothing: the connection may be another one than before.
-    with connections[database()].cursor() as cursor:
-        cursor.execute(f"LISTEN {CHANNEL}")
-
-
-def _wait_for_photo(seconds: float) -> None:
-    for _notification in connections[database()].connection.notifies(timeout=seconds, stop_after=1):
-        return
 
 
 _threads: list[tuple[int, threading.Thread]] = []

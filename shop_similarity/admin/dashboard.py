@@ -22,7 +22,7 @@ from ..conf import get_settings
 from ..embedding import bell, outbox
 from ..embedding.index import IndexState, index_states
 from ..feedback.comparison import Comparison, compare
-from ..feedback.intervals import wilson
+from ..feedback.inference import wilson
 from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
 from ..models import Embedding, Experiment, ModelVersion, OutboxEntry, Surface, SweepRun
 from ..photos.thumbnails import Sources, sources

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from ..feedback.recording import BadEvent, record_events
+from ..feedback.events import BadEvent, record_events
 from ..feedback.tokens import BadToken, read
 from ..models import Event
 from . import documentation

@@ -167,11 +167,17 @@ class ImageSearchResultsView(SimilarityAPIView):
         values = SearchParameters.read(request.query_params)
         options = search_options(values)
         try:
-            query = VisualQuery.objects.select_related("version").filter(pk=uuid.UUID(id)).first()
+            query = visual_search.find_query(uuid.UUID(id))
         except ValueError:
             query = None
         if query is None:
             raise Http404(_("There is no such search by photo, or it has expired: send the photo again."))
+        try:
+            visual_search.wait(query, 0)
+        except visual_search.Expired as error:
+            raise Http404(str(error)) from error
+        except visual_search.Busy as error:
+            raise _busy(error) from error
         return Response(_photo_answer(request, query, options, page_values=request.query_params))
 
 
@@ -246,12 +252,7 @@ def _answer(
 
 
 def _photo_answer(request: Request, query: VisualQuery, options: SearchOptions, page_values: Any) -> dict[str, Any]:
-    try:
-        matches = _find(query.version, options, partial(visual_search.results, query))
-    except visual_search.Expired as error:
-        raise Http404(str(error)) from error
-    except visual_search.Busy as error:
-        raise _busy(error) from error
+    matches = _find(query.version, options, partial(visual_search.products, query))
     url = request.build_absolute_uri(reverse("shop_similarity_api:image-search-results", kwargs={"id": query.pk}))
     expires = query.created_at + timedelta(seconds=get_settings().visual_search_keep_seconds)
     answer = _answer(

@@ -1,1 +1,1 @@
-"""What shoppers do with look-alikes: tokens, recording, daily sums, statistics, experiments. See docs/feedback.md."""
+"""What shoppers do with look-alikes: tokens, events, daily sums, statistics, experiments. See docs/feedback.md."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from enum import Enum
-from statistics import NormalDist
+from operator import attrgetter
 
 from django.db import connections, router
 from django.utils import timezone
@@ -17,18 +14,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..models import Event, Experiment
+from .daily_sums import daily_sums, totals
 from .experiments import treatment_buckets
-from .intervals import newcombe, wilson, z_of
-from .statistics import daily_sums
-from .visitors import BUCKETS
+from .inference import design_effect, division_probability, lists_needed, newcombe, wilson
 
-POWER = 0.8
 # The change that an experiment is expected to be able to see, as a share of the control's rate.
 RELATIVE_CHANGE = 0.1
 # Weekdays differ, so a shorter experiment compares little but days.
 MIN_DAYS = 7
-# With fewer groups of visitors the spread between them is not known well enough.
-MIN_BUCKETS = 20
 # Below this an uneven division is no accident any more; the field's usual bound.
 MISMATCH = 0.001
 
@@ -133,9 +126,9 @@ class Comparison:
 
     def sentences(self) -> list[str]:
         """What to know about it, in the reader's language, the most important first."""
-        found = []
+        sentences = []
         if self.has_mismatch:
-            found.append(
+            sentences.append(
                 _(
                     "The lists are not divided as they should be: %(lists)s of %(treatment)s, %(others)s of "
                     "%(control)s. Look for the cause, such as a page cache that ignores cookies, before you read the "
@@ -148,16 +141,16 @@ class Comparison:
                     "others": _grouped(self.control.lists),
                 }
             )
-        found.append(self._difference_sentence())
+        sentences.append(self._difference_sentence())
         if not self.clustered:
-            found.append(
+            sentences.append(
                 _(
                     "The interval takes all lists as independent, which those of one visitor are not, so it is too "
                     "narrow: the raw events of too few groups of visitors are there to tell by how much."
                 )
             )
         if self.experiment.is_running and self.is_early:
-            found.append(
+            sentences.append(
                 _(
                     "It is too early to decide: an experiment that is stopped as soon as a difference shows finds "
                     "differences that are not there. Let it run for at least %(days)d days and until the number of "
@@ -166,13 +159,13 @@ class Comparison:
                 % {"days": MIN_DAYS}
             )
         if not self.experiment.is_running and self.days < MIN_DAYS:
-            found.append(
+            sentences.append(
                 _("It ended after less than %(days)d days: a difference that shows so early may be none.")
                 % {"days": MIN_DAYS}
             )
         more = self.more_lists_needed()
         if more and self.experiment.is_running:
-            found.append(
+            sentences.append(
                 ngettext(
                     "%(count)s more list is needed to see a difference of a tenth (%(points)s percentage points) "
                     "with 80 %% probability.",
@@ -183,7 +176,7 @@ class Comparison:
                 % {"count": _grouped(more), "points": _points(RELATIVE_CHANGE * self.control.rate)}
             )
         elif more:
-            found.append(
+            sentences.append(
                 ngettext(
                     "It ended early: %(count)s more list would have been needed to see a difference of a tenth "
                     "(%(points)s percentage points) with 80 %% probability.",
@@ -194,8 +187,8 @@ class Comparison:
                 % {"count": _grouped(more), "points": _points(RELATIVE_CHANGE * self.control.rate)}
             )
         elif more is None:
-            found.append(_("Nobody has clicked on the control version's lists yet."))
-        return found
+            sentences.append(_("Nobody has clicked on the control version's lists yet."))
+        return sentences
 
     def _difference_sentence(self) -> str:
         templates = {
@@ -247,12 +240,9 @@ def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
     """
     if experiment.started_at is None:
         raise ValueError(f"The experiment {experiment.name} has not been started.")
-    sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-    first = experiment.started_at.astimezone(UTC).date()
-    for _day, version, where, _experiment, position, *counts in daily_sums(first, experiment.pk):
-        if position == 0 and surface in (None, where):
-            for place, count in enumerate(counts):
-                sums[version][place] += count
+    rows = daily_sums(experiment.started_at.astimezone(UTC).date(), experiment.pk)
+    lists = (row for row in rows if row.position == 0 and surface in (None, row.surface))
+    sums = totals(lists, key=attrgetter("version_id"))
     groups = _groups(experiment, surface)
     treated = treatment_buckets(experiment.salt, experiment.share)
     effects = [
@@ -282,50 +272,6 @@ def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
     )
 
 
-def design_effect(groups: Sequence[tuple[int, int]]) -> float | None:
-    """By how much the variance of a click-through rate exceeds that of independent lists, at least 1.
-
-    Args:
-        groups: (lists, lists with a click) of each group of visitors.
-
-    Returns:
-        None for fewer than 20 groups, or where nobody or everybody clicked.
-    """
-    lists, clicked = (sum(column) for column in zip(*groups, strict=True)) if groups else (0, 0)
-    if len(groups) < MIN_BUCKETS or not 0 < clicked < lists:
-        return None
-    rate = clicked / lists
-    count = len(groups)
-    spread = sum((with_click - rate * shown) ** 2 for shown, with_click in groups)
-    variance = count / (count - 1) * spread / lists**2
-    return max(1.0, variance / (rate * (1 - rate) / lists))
-
-
-def division_probability(lists: Mapping[int, int], treated: Collection[int]) -> float | None:
-    """How probable it is that a random choice of as many buckets divides the lists at least as unevenly (two-sided).
-
-    A test for a sample ratio mismatch that lets a visitor have many lists: what is random is which buckets are treated,
-    so the treatment's number of lists is a sum drawn without replacement from those of all buckets.
-
-    Args:
-        lists: of each bucket; buckets without any may be left out.
-        treated: the treatment's buckets.
-
-    Returns:
-        None where there are too few buckets with lists to tell.
-    """
-    if len(lists) < MIN_BUCKETS:
-        return None
-    share = len(treated) / BUCKETS
-    mean = sum(lists.values()) / BUCKETS
-    squares = sum(count * count for count in lists.values()) - BUCKETS * mean * mean
-    deviation = math.sqrt(len(treated) * (1 - share) * squares / (BUCKETS - 1))
-    if not deviation:
-        return 1.0
-    found = sum(count for bucket, count in lists.items() if bucket in treated)
-    return 2 * NormalDist().cdf(-abs(found - len(treated) * mean) / deviation)
-
-
 def _groups(experiment: Experiment, surface: str | None) -> dict[int, tuple[int, int]]:
     """(lists, lists with a click) of each bucket, from raw events."""
     with connections[router.db_for_write(Event)].cursor() as cursor:
@@ -336,23 +282,3 @@ def _groups(experiment: Experiment, surface: str | None) -> dict[int, tuple[int,
             [experiment.pk, surface, surface],
         )
         return {bucket: (lists, clicked) for bucket, lists, clicked in cursor.fetchall()}
-
-
-def lists_needed(rate: float, difference: float, share: float = 0.5, design_effect: float = 1.0) -> int:
-    """Lists of both arms together with which a difference is seen with 80 % probability, at 95 % confidence.
-
-    Args:
-        rate: the control's click-through rate, above 0 and below 1.
-        difference: of the treatment's rate; not 0.
-        share: of the treatment.
-        design_effect: see :class:`Arm`.
-
-    Raises:
-        ValueError: a rate or difference with which there is nothing to see.
-    """
-    other = rate + difference
-    if not 0 < rate < 1 or not difference or not 0 <= other <= 1:
-        raise ValueError(f"Rates of {rate!r} and {other!r} can't be compared.")
-    quantiles = z_of() + NormalDist().inv_cdf(POWER)
-    variance = rate * (1 - rate) / (1 - share) + other * (1 - other) / share
-    return math.ceil(design_effect * quantiles**2 * variance / difference**2)

@@ -41,12 +41,12 @@ def start(experiment: Experiment) -> None:
         with transaction.atomic(using=using):
             # Neither version may be switched or retired between the look at it and the start.
             lock_for_switching(using)
-            held = _locked(experiment, using)
-            if held.started_at is not None:
+            current = _locked(experiment, using)
+            if current.started_at is not None:
                 raise ExperimentError(
-                    _("The experiment %(name)s has been started before: make a new one.") % {"name": held.name}
+                    _("The experiment %(name)s has been started before: make a new one.") % {"name": current.name}
                 )
-            for version in ModelVersion.objects.using(using).filter(pk__in=(held.control_id, held.treatment_id)):
+            for version in ModelVersion.objects.using(using).filter(pk__in=(current.control_id, current.treatment_id)):
                 if version.state not in ModelVersion.LIVE:
                     raise ExperimentError(
                         _("%(name)s is retired and has no embeddings: choose another version, or embed it anew.")
@@ -54,8 +54,8 @@ def start(experiment: Experiment) -> None:
                     )
             if (other := Experiment.objects.using(using).running().first()) is not None:
                 raise ExperimentError(_("The experiment %(name)s is running: stop it first.") % {"name": other.name})
-            held.started_at = timezone.now()
-            held.save(update_fields=["started_at"])
+            current.started_at = timezone.now()
+            current.save(update_fields=["started_at"])
     except IntegrityError as error:
         raise ExperimentError(_("Another experiment is running: stop it first.")) from error
     experiment.refresh_from_db()
@@ -72,10 +72,10 @@ def stop(experiment: Experiment, *, note: str = "") -> None:
     """
     using = router.db_for_write(Experiment)
     with transaction.atomic(using=using):
-        held = _locked(experiment, using)
-        if not held.is_running:
-            raise ExperimentError(_("The experiment %(name)s does not run.") % {"name": held.name})
-        _end(held, note)
+        current = _locked(experiment, using)
+        if not current.is_running:
+            raise ExperimentError(_("The experiment %(name)s does not run.") % {"name": current.name})
+        _end(current, note)
     experiment.refresh_from_db()
 
 
@@ -90,10 +90,10 @@ def end_for(note: str, version: ModelVersion | None = None) -> None:
 
 
 def _locked(experiment: Experiment, using: str) -> Experiment:
-    held = Experiment.objects.using(using).select_for_update(no_key=True).filter(pk=experiment.pk).first()
-    if held is None:
+    current = Experiment.objects.using(using).select_for_update(no_key=True).filter(pk=experiment.pk).first()
+    if current is None:
         raise ExperimentError(_("The experiment %(name)s was deleted meanwhile.") % {"name": experiment.name})
-    return held
+    return current
 
 
 def _end(experiment: Experiment, note: str) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.db import connections, router
 
 from ..models import Event, Preference
-from .statistics import last_closed_day
+from .daily_sums import last_closed_day, span
 
 _EVENTS = Event._meta.db_table
 
@@ -47,14 +47,13 @@ def add_day(day: date) -> None:
     """Add what a day's clicks prefer to the table: once for each day, in the transaction that closes it."""
     using = router.db_for_write(Preference)
     connection = connections[using]
-    begin = datetime.combine(day, time(), UTC)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {Preference._meta.db_table} AS held (product_id, chosen_id, skipped_id, count, last_day) "
+            f"INSERT INTO {Preference._meta.db_table} AS known (product_id, chosen_id, skipped_id, count, last_day) "
             f"{_preferred(_key_type(connection))} ORDER BY 1, 2, 3 "
             "ON CONFLICT (product_id, chosen_id, skipped_id) DO UPDATE "
-            "SET count = held.count + excluded.count, last_day = greatest(held.last_day, excluded.last_day)",
-            {"begin": begin, "end": begin + timedelta(days=1)},
+            "SET count = known.count + excluded.count, last_day = greatest(known.last_day, excluded.last_day)",
+            span(day, day),
         )
 
 
@@ -64,22 +63,18 @@ def preferences() -> Iterator[tuple[Any, Any, Any, int]]:
     So often, on the look-alikes of the first, the second was chosen and the third, which stood above it, was not.
     """
     counts: Counter[tuple[Any, Any, Any]] = Counter()
-    held = Preference.objects.order_by().values_list("product_id", "chosen_id", "skipped_id", "count")
-    for *triple, count in held.iterator(chunk_size=5_000):
+    rows = Preference.objects.order_by().values_list("product_id", "chosen_id", "skipped_id", "count")
+    for *triple, count in rows.iterator(chunk_size=5_000):
         counts[tuple(triple)] += count
     closed = last_closed_day()
     connection = connections[router.db_for_write(Preference)]
-    begin = datetime.min.replace(tzinfo=UTC) if closed is None else _after(closed)
+    first = date.min if closed is None else closed + timedelta(days=1)
     with connection.cursor() as cursor:
-        cursor.execute(_preferred(_key_type(connection)), {"begin": begin, "end": _after(date.max - timedelta(days=2))})
+        cursor.execute(_preferred(_key_type(connection)), span(first, date.max - timedelta(days=2)))
         for product, chosen, skipped, count, _day in cursor:
             counts[product, chosen, skipped] += count
     for triple, count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0]))):
         yield *triple, count
-
-
-def _after(day: date) -> datetime:
-    return datetime.combine(day + timedelta(days=1), time(), UTC)
 
 
 def _key_type(connection: Any) -> str:

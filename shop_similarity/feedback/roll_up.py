@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from django.db import connections, router, transaction
 from django.db.models import Min, QuerySet
@@ -20,8 +20,7 @@ from django.utils import timezone
 from ..conf import get_settings
 from ..models import DailyStatistic, Event, EventDay, Preference
 from . import preferences
-from .statistics import last_closed_day
-from .sums import SUMS, span, today
+from .daily_sums import SUMS, DailySum, last_closed_day, span, start_of, today
 from .tokens import MAX_AGE_SECONDS
 
 logger = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ _LOCK = 0x5105_0FEE
 
 
 @dataclass
-class RolledUp:
+class Result:
     """What a roll-up did: days summed, of them days closed, and raw events and preferences removed."""
 
     days: int = 0
@@ -53,7 +52,7 @@ def is_due() -> bool:
     return not recent.exists() and (Event.objects.exists() or Preference.objects.exists())
 
 
-def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> RolledUp:
+def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> Result:
     """Sum every day that is not closed, close those that nothing can be added to any more, and trim.
 
     One process at a time does it; in another one this returns at once with ``skipped``. Each day is a transaction of
@@ -66,16 +65,16 @@ def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> RolledUp:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
         if not cursor.fetchone()[0]:
-            return RolledUp(skipped=True)
+            return Result(skipped=True)
     try:
-        done = RolledUp()
+        result = Result()
         for day in _open_days():
             if stopped():
-                return done
-            done.days += 1
-            done.closed += _roll_up_day(day, close=datetime.now(UTC) > _nothing_comes_after(day))
-        _trim(done, stopped)
-        return done
+                return result
+            result.days += 1
+            result.closed += _roll_up_day(day, close=datetime.now(UTC) > _nothing_comes_after(day))
+        _trim(result, stopped)
+        return result
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
@@ -99,9 +98,7 @@ def _roll_up_day(day: date, *, close: bool) -> bool:
         with connections[using].cursor() as cursor:
             cursor.execute(f"DELETE FROM {DailyStatistic._meta.db_table} WHERE day = %s", [day])  # noqa: S608
             cursor.execute(
-                f"INSERT INTO {DailyStatistic._meta.db_table} (day, version_id, surface, experiment_id, position, "
-                f"impressions, clicks, baskets) {SUMS}",
-                span(day, day),
+                f"INSERT INTO {DailyStatistic._meta.db_table} ({', '.join(DailySum._fields)}) {SUMS}", span(day, day)
             )
         if close:
             preferences.add_day(day)
@@ -114,45 +111,41 @@ def _roll_up_day(day: date, *, close: bool) -> bool:
 
 def _nothing_comes_after(day: date) -> datetime:
     # The last token of the day is a day old then; the minutes are for clocks that differ and requests under way.
-    return _begin(day + timedelta(days=1)) + timedelta(seconds=MAX_AGE_SECONDS, minutes=5)
+    return start_of(day + timedelta(days=1)) + timedelta(seconds=MAX_AGE_SECONDS, minutes=5)
 
 
-def _begin(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
-
-
-def _trim(done: RolledUp, stopped: Callable[[], bool]) -> None:
+def _trim(result: Result, stopped: Callable[[], bool]) -> None:
     settings = get_settings()
     closed = last_closed_day()
     if closed is not None:
-        old = min(_begin(today() - timedelta(days=settings.event_days)), _begin(closed + timedelta(days=1)))
-        done.removed_events += _remove(Event.objects.filter(shown_at__lt=old).order_by("shown_at"), stopped)
+        old = min(start_of(today() - timedelta(days=settings.event_days)), start_of(closed + timedelta(days=1)))
+        result.removed_events += _remove(Event.objects.filter(shown_at__lt=old).order_by("shown_at"), stopped)
     excess = Event.objects.count() - settings.event_rows
     if excess > 0 and not stopped():
-        _trim_excess(excess, done, stopped)
+        _trim_excess(excess, result, stopped)
     forgotten = Preference.objects.filter(last_day__lt=today() - timedelta(days=PREFERENCE_DAYS)).order_by("last_day")
-    done.removed_preferences += _remove(forgotten, stopped)
+    result.removed_preferences += _remove(forgotten, stopped)
     excess = Preference.objects.count() - settings.event_rows
     while excess > 0 and not stopped():
         # What was seen once, long ago, is the least loss.
         least = Preference.objects.order_by("count", "last_day", "pk").values("pk")[: min(excess, _PORTION)]
-        done.removed_preferences += Preference.objects.filter(pk__in=least).delete()[0]
+        result.removed_preferences += Preference.objects.filter(pk__in=least).delete()[0]
         excess -= _PORTION
 
 
-def _trim_excess(excess: int, done: RolledUp, stopped: Callable[[], bool]) -> None:
+def _trim_excess(excess: int, result: Result, stopped: Callable[[], bool]) -> None:
     """Remove the oldest events, whole lists of them; days that lose some are closed before."""
     last = Event.objects.order_by("shown_at").values_list("shown_at", flat=True)[excess - 1]
     now = today()
     for day in _open_days():
         if day <= last.astimezone(UTC).date() and day < now:
-            done.closed += _roll_up_day(day, close=True)
-    if last >= _begin(now):
+            result.closed += _roll_up_day(day, close=True)
+    if last >= start_of(now):
         logger.warning(
             "Today alone has more than %d events, so its sums count the newest of them: raise EVENT_ROWS.",
             get_settings().event_rows,
         )
-    done.removed_events += _remove(Event.objects.filter(shown_at__lte=last).order_by("shown_at"), stopped)
+    result.removed_events += _remove(Event.objects.filter(shown_at__lte=last).order_by("shown_at"), stopped)
 
 
 def _remove(rows: QuerySet, stopped: Callable[[], bool]) -> int:

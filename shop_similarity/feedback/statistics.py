@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
-from datetime import date, timedelta
-from typing import Any
+from datetime import timedelta
 
-from django.db import connections, router
-from django.db.models import Max
-
-from ..models import DailyStatistic, EventDay, ModelVersion, Surface
-from .intervals import wilson
-from .sums import SUMS, span, today
+from ..models import ModelVersion, Surface
+from .daily_sums import daily_sums, today, totals
+from .inference import wilson
 
 
 @dataclass(frozen=True)
@@ -77,49 +72,12 @@ def clicks_by_position(days: int = 28) -> list[ClickRate]:
 def _rates(days: int, *, by_position: bool) -> list[ClickRate]:
     if days < 1:
         raise ValueError(f"days must be 1 or more, not {days!r}.")
-    sums: dict[tuple, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for _day, version, surface, _experiment, position, *counts in daily_sums(today() - timedelta(days=days - 1)):
-        if bool(position) == by_position:
-            for place, count in enumerate(counts):
-                sums[version, surface, position][place] += count
+    rows = (row for row in daily_sums(today() - timedelta(days=days - 1)) if bool(row.position) == by_position)
+    sums = totals(rows, key=lambda row: (row.version_id, row.surface, row.position))
     names = dict(ModelVersion.objects.filter(pk__in={version for version, *_ in sums}).values_list("pk", "name"))
     # The version's own order, newest first.
     return [
-        ClickRate(version, names[version], surface, position, *counts)
-        for (version, surface, position), counts in sorted(
-            sums.items(), key=lambda item: (-item[0][0], item[0][1], item[0][2])
-        )
+        ClickRate(version, names[version], surface, position, *sums[version, surface, position])
+        for version, surface, position in sorted(sums, key=lambda key: (-key[0], *key[1:]))
         if version in names
     ]
-
-
-def daily_sums(first: date, experiment: int | None = None) -> list[tuple[Any, ...]]:
-    """``(day, version, surface, experiment, position, impressions, clicks, baskets)`` from a day on, up to now.
-
-    Closed days come from the roll-up, the others, today among them, are summed from raw events.
-
-    Args:
-        first: the first day.
-        experiment: key of an experiment; only what was shown in it.
-    """
-    using = router.db_for_write(EventDay)
-    closed = last_closed_day()
-    fields = ("day", "version_id", "surface", "experiment_id", "position", "impressions", "clicks", "baskets")
-    rows: list[tuple[Any, ...]] = []
-    if closed is not None:
-        rolled = DailyStatistic.objects.using(using).filter(day__gte=first, day__lte=closed).order_by()
-        if experiment is not None:
-            rolled = rolled.filter(experiment=experiment)
-        rows += rolled.values_list(*fields)
-        first = max(first, closed + timedelta(days=1))
-    with connections[using].cursor() as cursor:
-        cursor.execute(SUMS, span(first, today()))
-        rows += (row for row in cursor.fetchall() if experiment is None or row[3] == experiment)
-    return rows
-
-
-def last_closed_day() -> date | None:
-    """The last day whose sums are final; all days before it are closed as well."""
-    using = router.db_for_write(EventDay)
-    closed = EventDay.objects.using(using).filter(closed_at__isnull=False)
-    return closed.aggregate(last=Max("day"))["last"]

@@ -12,9 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
-from ..conf import get_settings
-from .rates import seconds_to_wait
-from .recording import BadEvent, record_events
+from ..rate_limits import seconds_to_wait
+from .events import BadEvent, record_events
 from .tokens import BadToken, read
 
 MAX_BODY = 16_384
@@ -37,15 +36,14 @@ def events(request: HttpRequest) -> HttpResponse:
     The body is JSON whatever its content type says, since a beacon of another type would need a preflight. Answers 204,
     400 (no JSON, a bad token or event), 413 (longer than 16,384 bytes) or 429 (more often than ``EVENT_RATE``).
     """
-    settings = get_settings()
-    wait = seconds_to_wait(request, settings.event_rate)
+    wait = seconds_to_wait(request, "event_rate")
     if wait:
         response = _problem(429, _("Too many events: try again in %(seconds)d seconds.") % {"seconds": wait})
         response["Retry-After"] = str(wait)
         return response
     try:
-        token, reported = _parse(_body(request))
-        record_events(read(token), reported, request)
+        token, reports = _parse(_body(request))
+        record_events(read(token), reports, request)
     except _TooBig as error:
         return _problem(413, str(error))
     except (BadToken, BadEvent) as error:
@@ -67,24 +65,24 @@ def _body(request: HttpRequest) -> bytes:
 
 def _parse(body: bytes) -> tuple[str, list[tuple[str, Any]]]:
     try:
-        sent = json.loads(body)
+        message = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadEvent(_("The body is no JSON.")) from error
-    if not isinstance(sent, dict):
+    if not isinstance(message, dict):
         raise BadEvent(_("The body must be an object with a token and events."))
-    token, reported = sent.get("token"), sent.get("events")
+    token, reports = message.get("token"), message.get("events")
     if not isinstance(token, str):
         raise BadToken(_("The token is missing or is none."))
-    if not isinstance(reported, list) or not 0 < len(reported) <= MAX_EVENTS:
+    if not isinstance(reports, list) or not 0 < len(reports) <= MAX_EVENTS:
         raise BadEvent(_("Send a list of 1 to %(count)d events.") % {"count": MAX_EVENTS})
-    found = []
-    for event in reported:
+    events = []
+    for event in reports:
         kind = event.get("kind") if isinstance(event, dict) else None
         product = event.get("product") if isinstance(event, dict) else None
         if not isinstance(kind, str) or not isinstance(product, str | int | None) or isinstance(product, bool):
             raise BadEvent(_("Each event is an object with a kind and, for a click, the key of a product."))
-        found.append((kind, product))
-    return token, found
+        events.append((kind, product))
+    return token, events
 
 
 def _problem(status: int, detail: str) -> JsonResponse:

@@ -20,7 +20,8 @@ from django.core.files.images import get_image_dimensions
 from django.utils.module_loading import import_string
 
 from ..conf import get_settings
-from .decoding import ImageError, ImageLimits, ImageMissing, open_image
+from .decoding import ImageError, ImageMissing, open_image
+from .limits import catalogue_limits
 
 logger = logging.getLogger(__name__)
 
@@ -151,9 +152,7 @@ class _Photo:
 
     @functools.cached_property
     def image(self) -> Any:
-        settings = get_settings()
-        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.image_formats)
-        return open_image(self.file, limits, target_size=self.largest)
+        return open_image(self.file, catalogue_limits(), target_size=self.largest)
 
     @functools.cached_property
     def changed(self) -> str:

@@ -9,7 +9,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from ..visual_search.component import form_context
+from ..visual_search.forms import form_context
 
 register = template.Library()
 

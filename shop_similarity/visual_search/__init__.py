@@ -5,12 +5,10 @@ query = wait(query)
 products = results(query, SearchOptions(limit=12))
 """
 
-from .errors import Busy, CropError, Expired
-from .preparing import MAX_SIDE, Crop, prepare_photo, upload_limits
-from .purging import purge
-from .searching import results
-from .submitting import submit
-from .waiting import wait
+from ..photos.limits import upload_limits
+from .queue import Busy, Expired, find_query, purge, submit, wait
+from .results import products, results
+from .uploads import MAX_SIDE, Crop, CropError, prepare_photo
 
 __all__ = [
     "MAX_SIDE",
@@ -18,7 +16,9 @@ __all__ = [
     "Crop",
     "CropError",
     "Expired",
+    "find_query",
     "prepare_photo",
+    "products",
     "purge",
     "results",
     "submit",

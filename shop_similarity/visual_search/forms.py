@@ -1,22 +1,21 @@
-"""What a shopper sends: a photo with the region to search with, then filters."""
+"""The form that a shopper sends a photo with, on its own page and on any other."""
 
 from __future__ import annotations
 
-from decimal import Decimal
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
-from django.utils.http import urlencode
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
+from PIL import Image
 
-from ..search.aspects import LABELS, LEAN_LABEL
-from ..search.options import CATEGORY, PRICE_MAX, PRICE_MIN, Filters, SearchOptions
-from .preparing import Crop
+from ..conf import get_settings
+from .uploads import Crop
 
 EDGES = ("left", "top", "right", "bottom")
-PAGE_SIZE = 24
-MOST_PAGES = 20
-EVERYTHING = ""
+_NAMES = {"WEBP": "WebP"}
 
 
 class PhotoForm(forms.Form):
@@ -51,68 +50,50 @@ class PhotoForm(forms.Form):
         return " ".join(sentences)
 
 
-class FiltersForm(forms.Form):
-    """Filters, lean and page as parameters of the address of the results. Fields that the shop has no use for are gone.
+def _media_types(formats: Iterable[str]) -> list[str]:
+    Image.init()
+    return [Image.MIME[name] for name in formats if name in Image.MIME]
+
+
+def form_context(
+    *,
+    error: str = "",
+    element_id: str = "visual-search",
+    heading: str | None = None,
+    heading_level: int = 2,
+    is_page: bool = False,
+) -> dict[str, Any]:
+    """Context of ``shop_similarity/_visual_search_form.html``.
 
     Args:
-        data: the parameters.
-        categories: value and label of the categories that may be chosen.
-        leanings: whether the model version can tell aspects apart.
+        error: sentence about what was sent before.
+        element_id: prefix of all ids in the form; another one for each form of a page.
+        heading: text above the form; None for none.
+        heading_level: 1 to 6.
+        is_page: whether the page is about nothing else, so that pasting anywhere means the form and the address may
+            follow the results.
+
+    Raises:
+        ValueError: the heading's level is none.
+        NoReverseMatch: the shop does not include ``shop_similarity.urls``.
     """
-
-    category = CATEGORY.form_field()
-    price_min = PRICE_MIN.form_field()
-    price_max = PRICE_MAX.form_field()
-    lean = forms.ChoiceField(label=LEAN_LABEL, required=False)
-    page = forms.IntegerField(min_value=1, max_value=MOST_PAGES, required=False)
-
-    def __init__(self, data: Any, *, categories: list[tuple[str, str]], leanings: bool) -> None:
-        super().__init__(data, label_suffix="")
-        if categories:
-            self.fields["category"].choices = [("", _("All categories")), *categories]
-        else:
-            del self.fields["category"]
-        if not PRICE_MIN.path:
-            del self.fields["price_min"], self.fields["price_max"]
-        if leanings:
-            names = [(name, str(label).capitalize()) for name, label in LABELS.items()]
-            self.fields["lean"].choices = [(EVERYTHING, _("Everything")), *names]
-        else:
-            del self.fields["lean"]
-
-    def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
-        low, high = cleaned.get("price_min"), cleaned.get("price_max")
-        if low is not None and high is not None and low > high:
-            self.add_error("price_max", _("The highest price is below the lowest; swap them or leave one out."))
-        return cleaned
-
-    def options(self) -> SearchOptions:
-        """What is searched for; a filter that is wrong is left out, its sentence stands beside the field."""
-        cleaned = self.cleaned_data if self.is_bound and hasattr(self, "cleaned_data") else {}
-        return SearchOptions(
-            limit=PAGE_SIZE,
-            offset=(self.page_number - 1) * PAGE_SIZE,
-            filters=Filters.of(cleaned),
-            lean=cleaned.get("lean") or None,
-        )
-
-    @property
-    def page_number(self) -> int:
-        """From 1."""
-        return self.cleaned_data.get("page") or 1
-
-    @property
-    def is_filtered(self) -> bool:
-        """Whether something was chosen that may leave products out."""
-        return bool(self.options().filters)
-
-    def address(self, **changes: Any) -> str:
-        """The query string of these choices with some of them changed."""
-        values = {name: self.cleaned_data.get(name) for name in self.fields} | changes
-        parameters = [
-            (name, format(value, "f") if isinstance(value, Decimal) else value)
-            for name, value in values.items()
-            if value not in (None, "") and not (name == "page" and value == 1)
-        ]
-        return urlencode(parameters)
+    if not 1 <= heading_level <= 6:
+        raise ValueError(f"heading_level is {heading_level}; HTML has 1 to 6.")
+    settings = get_settings()
+    fields = PhotoForm.base_fields
+    edges = zip(EDGES, (0, 0, 100, 100), strict=True)
+    return {
+        "visual_search": {
+            "action": reverse("shop_similarity:visual-search"),
+            "error": error,
+            "id": element_id,
+            "heading": heading,
+            "heading_level": heading_level,
+            "is_page": is_page,
+            "edges": [{"name": name, "label": fields[name].label, "value": value} for name, value in edges],
+            "max_bytes": settings.visual_search_max_bytes,
+            "max_size": filesizeformat(settings.visual_search_max_bytes),
+            "types": " ".join(_media_types(settings.visual_search_formats)),
+            "formats": ", ".join(_NAMES.get(name, name) for name in settings.visual_search_formats),
+        }
+    }

@@ -1,16 +1,67 @@
-"""The rows of visual queries, where they are: the primary database, since a replica has no unlogged tables."""
+"""The queue of shoppers' photos: one is submitted, claimed by a worker, answered with its vector, waited for, removed.
+
+All of it happens in rows of the primary database, since a replica has no unlogged tables.
+"""
 
 from __future__ import annotations
 
-from django.db import models, router
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
-from ..models import VisualQuery
+import numpy as np
+from django.db import connections, models, router, transaction
+from django.db.models import Count, Min, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-CHANNEL = "shop_similarity_visual_query"
-"""PostgreSQL notification channel on which workers hear of a new photo."""
+from ..conf import get_settings
+from ..models import ModelVersion, VisualQuery
+from ..photos.contents import Source
+from ..search import searched_version
+from .uploads import prepare_photo
 
 PHOTO_SECONDS = 60
 """No photo is kept longer than this, embedded or not."""
+
+LEASE_SECONDS = 3
+"""After so long another worker takes the photo of one that died: within the time that a shopper waits."""
+
+_CHANNEL = "shop_similarity_visual_query"
+_LOOK_SECONDS = 0.05
+# Any number will do that no other part of the shop takes an advisory lock with: "visual" as bytes.
+_LOCK = int.from_bytes(b"visual")
+
+
+class Busy(Exception):
+    """No worker has answered, or too many photos wait already; ``str()`` is a translated sentence for the shopper.
+
+    Attributes:
+        retry_after: seconds after which it makes sense to try again, for the header of that name.
+    """
+
+    def __init__(self, message: Any, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Expired(Exception):
+    """The query can't be searched with any more: its photo was never embedded, or its model version is out of use.
+
+    ``str()`` is a translated sentence for the shopper.
+    """
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's right to answer a query: the query's key, the photo as PNG, and when it was given."""
+
+    key: UUID
+    photo: bytes
+    claimed_at: datetime
 
 
 def database() -> str:
@@ -23,6 +74,167 @@ def queries() -> models.QuerySet[VisualQuery]:
     return VisualQuery.objects.using(database())
 
 
-def waiting() -> models.QuerySet[VisualQuery]:
-    """Queries whose photo waits to be embedded."""
+def _waiting() -> models.QuerySet[VisualQuery]:
     return queries().filter(answered_at__isnull=True)
+
+
+def find_query(key: UUID) -> VisualQuery | None:
+    """The query of a key with its version; None where it has expired or never was."""
+    return queries().select_related("version").filter(pk=key).first()
+
+
+def submit(file: Source, *, crop: Sequence[float] | None = None, version: ModelVersion | None = None) -> VisualQuery:
+    """Check a photo, make it small and queue it for a worker; committed when this returns.
+
+    Args:
+        file: what the shopper sent, see :func:`~shop_similarity.visual_search.uploads.prepare_photo`.
+        crop: left, top, right and bottom edge of the region to search with, parts of 1 of the upright photo.
+        version: model version to search with; the active one by default.
+
+    Raises:
+        ImageError: the photo, or the region of it, can't be used; the sentence says what to do.
+        Busy: no version is active, the queue is full, or no worker has answered for a while.
+        RuntimeError: called inside a transaction, which would hide the photo from the workers until it ends.
+    """
+    photo = prepare_photo(file, crop)
+    version = version or searched_version()
+    if version is None:
+        raise Busy(_("Search by photo is not ready yet; please try again later."), retry_after=60)
+    using = database()
+    with transaction.atomic(using=using, durable=True):
+        with connections[using].cursor() as cursor:
+            # One after another, or two that come at once would both take the last place.
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        purge()
+        _check_length()
+        query = VisualQuery(version=version, photo=photo)
+        query.save(using=using, force_insert=True)
+        with connections[using].cursor() as cursor:
+            # Heard when this commits. A message through the broker would be heard no sooner, and not without broker.
+            cursor.execute("SELECT pg_notify(%s, '')", [_CHANNEL])
+    # The row has the photo from here on; the caller may live longer.
+    query.photo = None
+    return query
+
+
+def _check_length() -> None:
+    settings = get_settings()
+    queue = _waiting().aggregate(length=Count("pk"), oldest=Min("created_at"))
+    if queue["length"] >= settings.visual_search_queue:
+        raise Busy(_("Many shoppers search by photo right now; please try again in a few seconds."), retry_after=5)
+    # Nobody answers: to let each shopper find that out anew would bind a web process for so long each time.
+    patience = timedelta(seconds=2 * max(settings.visual_search_wait_seconds, 5))
+    if queue["oldest"] is not None and queue["oldest"] < timezone.now() - patience:
+        raise Busy(_("Search by photo does not answer at the moment; please try again in a minute."), retry_after=60)
+
+
+def listen() -> None:
+    """Have this connection hear of photos. Each time anew costs nothing; the connection may be another than before."""
+    with connections[database()].cursor() as cursor:
+        cursor.execute(f"LISTEN {_CHANNEL}")
+
+
+def hear(seconds: float) -> None:
+    """Return as soon as a photo is queued, or after ``seconds``."""
+    for _notification in connections[database()].connection.notifies(timeout=seconds, stop_after=1):
+        return
+
+
+def _claimable() -> models.QuerySet[VisualQuery]:
+    """Photos that no worker has, or had for too long, the oldest first."""
+    now = timezone.now()
+    return (
+        _waiting()
+        .filter(Q(claimed_at__isnull=True) | Q(claimed_at__lt=now - timedelta(seconds=LEASE_SECONDS)))
+        .filter(created_at__gt=now - timedelta(seconds=PHOTO_SECONDS))
+        .order_by("created_at")
+    )
+
+
+def next_version(unusable: Collection[int] = ()) -> ModelVersion | None:
+    """The model version that the oldest photo was queued for, leaving out versions by key; None without a photo."""
+    oldest = _claimable().exclude(version__in=unusable).values_list("version", flat=True)[:1]
+    return ModelVersion.objects.using(database()).filter(pk__in=oldest).first()
+
+
+def claim(version: ModelVersion) -> Claim | None:
+    """Take the oldest photo that was queued for a version, for ``LEASE_SECONDS``, committed at once."""
+    now = timezone.now()
+    with transaction.atomic(using=database()):
+        oldest = _claimable().filter(version=version).select_for_update(skip_locked=True)
+        row = oldest.values_list("pk", "photo", named=True).first()
+        if row is None or row.photo is None:
+            return None
+        queries().filter(pk=row.pk).update(claimed_at=now)
+    return Claim(row.pk, bytes(row.photo), now)
+
+
+def answer(claim: Claim, version: ModelVersion, vector: np.ndarray | None) -> None:
+    """Put the vector into the photo's place; who has lost the claim meanwhile writes nothing.
+
+    Args:
+        claim: what :func:`claim` gave.
+        version: that embedded the photo.
+        vector: (4096,); None where the photo could not be embedded.
+    """
+    # One statement: the photo is gone as soon as its vector is there.
+    queries().filter(pk=claim.key, claimed_at=claim.claimed_at, answered_at__isnull=True).update(
+        photo=None,
+        vector=vector,
+        version=version,
+        error="" if vector is not None else VisualQuery.Error.FAILED,
+        answered_at=timezone.now(),
+    )
+
+
+def wait(query: VisualQuery, seconds: float | None = None) -> VisualQuery:
+    """Wait until a query is answered; looks at its row about twenty times a second.
+
+    Args:
+        query: what :func:`~shop_similarity.visual_search.submit` returned.
+        seconds: how long; ``VISUAL_SEARCH_WAIT_SECONDS`` by default. 0 looks once.
+
+    Returns:
+        The same query, brought up to date, with its vector.
+
+    Raises:
+        Busy: not answered in that time. The query goes on waiting for up to a minute and may be waited for again.
+        Expired: the photo was not embedded in time, could not be embedded, the query is gone, or its version is out of
+            use.
+    """
+    deadline = time.monotonic() + (get_settings().visual_search_wait_seconds if seconds is None else seconds)
+    columns = ("answered_at", "error", "version", "vector", "version__state")
+    rows = queries().filter(pk=query.pk).values_list(*columns, named=True)
+    while (row := rows.first()) is not None and row.answered_at is None:
+        if time.monotonic() >= deadline:
+            raise Busy(
+                _("The search by photo takes longer than usual; please try again in a few seconds."), retry_after=10
+            )
+        time.sleep(_LOOK_SECONDS)
+    if row is None:
+        raise Expired(VisualQuery.Error.GONE.label)
+    # A worker takes the version that is active by then, where the query's is out of use.
+    query.answered_at, query.error, query.version_id, query.vector, state = row
+    if query.error:
+        raise Expired(query.error_sentence)
+    if query.vector is None or state not in ModelVersion.LIVE:
+        raise Expired(VisualQuery.Error.GONE.label)
+    return query
+
+
+def purge() -> int:
+    """Remove photos older than a minute and queries older than ``VISUAL_SEARCH_KEEP_SECONDS``; returns how many rows.
+
+    Called by every worker, idle or not, and by the next search: where no worker runs, that search tidies up.
+    """
+    now = timezone.now()
+    keep = timedelta(seconds=get_settings().visual_search_keep_seconds)
+    with transaction.atomic(using=database()):
+        # Several purge at once: waiting for each other's rows they could lock each other out.
+        late = _waiting().filter(created_at__lt=now - timedelta(seconds=PHOTO_SECONDS))
+        late = list(late.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        if late:
+            queries().filter(pk__in=late).update(photo=None, error=VisualQuery.Error.TOO_LATE, answered_at=now)
+        old = queries().filter(created_at__lt=now - keep)
+        removed = queries().filter(pk__in=old.select_for_update(skip_locked=True).values("pk"))._raw_delete(database())
+    return len(late) + removed

@@ -18,22 +18,18 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from ..conf import get_settings
 from ..feedback import tokens
-from ..feedback.rates import seconds_to_wait
 from ..models import Surface, VisualQuery
-from ..photos.decoding import ImageError, ImageTooLarge, ImageTypeNotAllowed
+from ..photos.errors import ImageError, ImageTooLarge, ImageTypeNotAllowed
+from ..rate_limits import seconds_to_wait
 from ..search.aspects import has_aspects
 from ..storefront.cards import card_of
 from ..storefront.context import events_url
 from ..storefront.experiment_arms import experiment_for, version_for
 from .categories import category_choices
-from .component import form_context
-from .errors import Busy, Expired
-from .forms import MOST_PAGES, PAGE_SIZE, FiltersForm, PhotoForm
-from .queue import queries
-from .searching import results
-from .submitting import submit
+from .forms import PhotoForm, form_context
+from .queue import Busy, Expired, find_query, submit, wait
+from .results import MOST_PAGES, PAGE_SIZE, FiltersForm, products
 from .uploads import limit_upload, was_too_large
-from .waiting import wait
 
 # A page that still waits looks again after so many seconds, and so long a request for it is held.
 REFRESH_SECONDS = 2
@@ -76,7 +72,7 @@ def visual_search(request: HttpRequest) -> HttpResponse:
 
 @csrf_protect
 def _search(request: HttpRequest) -> HttpResponse:
-    seconds = seconds_to_wait(request, get_settings().upload_rate, "uploads")
+    seconds = seconds_to_wait(request, "upload_rate")
     if seconds:
         sentence = _("These were many photos in a short time; please try again in %(seconds)d seconds.")
         return _refusal(request, sentence % {"seconds": seconds}, 429, retry_after=seconds)
@@ -140,7 +136,7 @@ def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
     A request with ``X-Requested-With: fetch`` gets the list alone. 202 while the answer is not there yet; 404, 410, 422
     or 503 with a sentence where there will be none.
     """
-    query = queries().select_related("version").filter(pk=pk).first()
+    query = find_query(pk)
     context: dict[str, Any] = {"state": "found"}
     status = 200
     try:
@@ -169,18 +165,18 @@ def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
 def _results_context(request: HttpRequest, query: VisualQuery) -> dict[str, Any]:
     filters = FiltersForm(request.GET, categories=category_choices(), leanings=has_aspects(query.version))
     filters.full_clean()
-    products = results(query, filters.options())
+    matches = products(query, filters.options())
     # Positions are counted from the first product of a list, so only the first page says what was shown where.
     token = ""
     if filters.page_number == 1:
-        shown = [product.pk for product in products]
+        shown = [product.pk for product in matches]
         token = tokens.issue(
             version=query.version, surface=Surface.VISUAL_SEARCH, shown=shown, experiment=experiment_for(request)
         )
     url = request.path
-    is_full = len(products) == PAGE_SIZE and filters.page_number < MOST_PAGES
+    is_full = len(matches) == PAGE_SIZE and filters.page_number < MOST_PAGES
     return {
-        "cards": [card_of(product) for product in products],
+        "cards": [card_of(product) for product in matches],
         "filters": filters,
         "reset_url": url if filters.is_filtered else "",
         "previous_url": f"{url}?{filters.address(page=filters.page_number - 1)}" if filters.page_number > 1 else "",

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from shop_similarity.feedback.sums import today
+from shop_similarity.feedback.daily_sums import today
 from shop_similarity.models import DailyStatistic, Event, EventDay, Preference
 from tests.shop_similarity.factories import make_version
 from tests.shop_similarity.feedback.lists import show

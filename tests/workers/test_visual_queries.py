@@ -16,11 +16,12 @@ from django.utils import timezone
 
 from shop_similarity.embedding import outbox
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, VisualQuery
-from shop_similarity.visual_search import Busy, Expired, results, submit, wait
+from shop_similarity.visual_search import Busy, Expired, queue, results, submit, wait
 from shop_similarity.workers import embedder, visual_queries
 from shop_similarity.workers.drain import drain
 from tests.shop_similarity.drawn_photos import product_image, product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product
+from tests.vectors import random_vectors
 
 QUICK = {"POLL_SECONDS": 600, "SWEEP_SECONDS": 0, "SWEEP_FILES_SECONDS": 0, "FALLBACK": None}
 
@@ -115,14 +116,14 @@ class TestInThisProcess:
     def test_claim_of_a_dead_worker_ends_and_the_late_one_writes_nothing(self, tiny_version):
         version = tiny_version()
         query = submit(io.BytesIO(product_photo("mug", "red")))
-        dead = visual_queries._claim(version.pk)
+        dead = queue.claim(version)
         assert dead is not None
         assert visual_queries.answer_waiting() == 0
-        late = timezone.now() - timedelta(seconds=visual_queries.LEASE_SECONDS + 1)
+        late = timezone.now() - timedelta(seconds=queue.LEASE_SECONDS + 1)
         VisualQuery.objects.filter(pk=query.pk).update(claimed_at=late)
         assert visual_queries.answer_waiting() == 1
         answer = _row(query).answered_at
-        visual_queries._answer(dead, version, embedder.get_embedder(version))
+        queue.answer(dead, version, random_vectors(1)[0])
         assert _row(query).answered_at == answer
 
 
@@ -205,7 +206,7 @@ class TestWorkerProcesses:
         version = tiny_version()
         query = submit(io.BytesIO(product_photo("mug", "red")))
         # What a worker leaves behind that is killed at this moment.
-        assert visual_queries._claim(version.pk) is not None
+        assert queue.claim(version) is not None
         worker = celery_worker_process(env=_environment())
         wait(query, 30)
         worker.kill()

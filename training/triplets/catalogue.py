@@ -21,8 +21,9 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
-from shop_similarity.photos.decoding import ImageError, ImageLimits, content_sha256, open_image, read_bytes
+from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
+from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.files import write_atomically
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.building import MIN_PRODUCTS, ProductPhoto, build_triplets
@@ -172,9 +173,8 @@ class PhotoStore:
     def __init__(self, folder: Path, storage: Storage) -> None:
         self.folder = Path(folder)
         self.storage = storage
-        settings = get_settings()
-        self.limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, tuple(settings.image_formats))
-        self.threads = settings.decode_threads
+        self.limits = catalogue_limits()
+        self.threads = get_settings().decode_threads
         self.folder.mkdir(parents=True, exist_ok=True)
         self.index = self.folder / "index.jsonl"
         self.known = self._read_index()

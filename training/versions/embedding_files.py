@@ -11,6 +11,7 @@ from PIL import Image
 
 from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, open_image
+from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.networks.runner import extract
@@ -139,5 +140,4 @@ def embed_with_version(version: ModelVersion, paths: Sequence[Path], progress: P
 
 def image_limits() -> ImageLimits:
     """What the shop's settings let a photo be."""
-    settings = get_settings()
-    return ImageLimits(settings.max_image_bytes, settings.max_image_pixels, tuple(settings.image_formats))
+    return catalogue_limits()

@@ -20,7 +20,8 @@ from django.utils.translation import ngettext
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
-from shop_similarity.photos.decoding import ImageError, ImageLimits, open_image
+from shop_similarity.photos.decoding import ImageError, open_image
+from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -171,7 +172,7 @@ def prepared_photos(rows: list[ImageRow], preprocessing: Preprocessing, skipped:
     """The rows' photos, ready for the model, in their order; decoded in threads ahead of the model."""
     settings = get_settings()
     storage = get_catalogue().storage
-    limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, tuple(settings.image_formats))
+    limits = catalogue_limits()
 
     def prepare(row: ImageRow) -> np.ndarray | Skipped:
         try:

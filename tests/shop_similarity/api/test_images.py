@@ -233,6 +233,19 @@ def test_unknown_expired_and_failed_searches(client, products, answered):
     problem(client.get(f"{URL}{key}/"), 404, "not-found")
 
 
+class Replica:
+    """Reads from a copy of the database, which has no unlogged tables."""
+
+    def db_for_read(self, model, **hints):
+        return "replica" if model is VisualQuery else None
+
+
+def test_results_in_a_shop_that_reads_from_a_replica(client, products, answered, settings):
+    settings.DATABASE_ROUTERS = [f"{__name__}.Replica"]
+    key = client.post(URL, {"image": photo()}).json()["id"]
+    assert len(client.get(f"{URL}{key}/").json()["results"]) == 8
+
+
 def test_expires_at(client, products, answered, settings):
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "VISUAL_SEARCH_KEEP_SECONDS": 60}
     data = client.post(URL, {"image": photo()}).json()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
 
 from shop_similarity.feedback import tokens
-from shop_similarity.feedback.recording import record_events
+from shop_similarity.feedback.events import record_events
 from shop_similarity.models import ModelVersion, Surface
 
 

@@ -4,57 +4,14 @@ import pytest
 from django.utils import timezone
 from django.utils.translation import override
 
-from shop_similarity.feedback.comparison import (
-    Arm,
-    Comparison,
-    Verdict,
-    compare,
-    design_effect,
-    division_probability,
-    lists_needed,
-)
+from shop_similarity.feedback.comparison import Arm, Comparison, Verdict, compare
+from shop_similarity.feedback.daily_sums import today
 from shop_similarity.feedback.experiments import stop, treatment_buckets
-from shop_similarity.feedback.intervals import newcombe
+from shop_similarity.feedback.inference import division_probability, newcombe
 from shop_similarity.feedback.roll_up import roll_up
-from shop_similarity.feedback.sums import today
 from shop_similarity.models import Event, Experiment, Surface
 from tests.shop_similarity.factories import make_version
 from tests.shop_similarity.feedback.lists import show
-
-
-def test_sample_size_of_the_textbook():
-    # Fleiss, Levin & Paik, "Statistical Methods for Rates and Proportions", without their continuity correction:
-    # (1.95996 + 0.84162)^2 * (0.1 * 0.9 + 0.12 * 0.88) / 0.02^2 = 3838.1 in each arm.
-    assert lists_needed(0.1, 0.02) == 7_677
-    assert lists_needed(0.1, 0.02, design_effect=2) == 15_353
-    # The smaller arm decides: with a tenth of the visitors it takes far more.
-    assert lists_needed(0.1, 0.02, share=0.1) == 22_684
-    for rate, difference in ((0, 0.1), (0.5, 0), (0.95, 0.1), (0.1, -0.2)):
-        with pytest.raises(ValueError, match="can't be compared"):
-            lists_needed(rate, difference)
-
-
-def test_the_design_effect_by_hand():
-    # Each of 40 groups has 10 lists; in half of them all were clicked, in half none: whole groups are what varies.
-    # 40/39 * 40 * 25 / 400^2 = 0.00641 against 0.5 * 0.5 / 400 = 0.000625.
-    assert design_effect([(10, 10), (10, 0)] * 20) == pytest.approx(400 / 39)
-    # Lists that are more even than chance do not narrow the interval.
-    assert design_effect([(10, 5)] * 40) == 1
-    assert design_effect([(10, 5)] * 19) is None
-    assert design_effect([(10, 0)] * 40) is None and design_effect([]) is None
-
-
-def test_the_division_by_hand():
-    treated = set(range(500))
-    even = dict.fromkeys(range(400, 600), 10)
-    # 100 buckets with lists on either side.
-    assert division_probability(even, treated) == 1
-    # 130 of 200: 1300 lists where 1000 are expected; sigma^2 = 500 * 0.5 * (200 * 100 - 1000 * 4) / 999 = 4004.0.
-    uneven = dict.fromkeys(range(370, 570), 10)
-    assert division_probability(uneven, treated) == pytest.approx(2 * 1.0639e-6, rel=1e-3)
-    # One visitor who looked at a thousand lists is no mismatch, which a test of single lists would take it for.
-    assert division_probability({**even, 3: 1000}, treated) > 0.3
-    assert division_probability(dict.fromkeys(range(19), 5), treated) is None
 
 
 def comparison(control, treatment, *, clustered=True, mismatch=0.5, days=10, **values):

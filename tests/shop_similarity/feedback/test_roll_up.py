@@ -8,10 +8,10 @@ from django.test import override_settings
 from django.utils import timezone
 
 from shop_similarity.feedback import roll_up as module
+from shop_similarity.feedback.daily_sums import today
 from shop_similarity.feedback.preferences import preferences
 from shop_similarity.feedback.roll_up import is_due, roll_up
 from shop_similarity.feedback.statistics import click_rates, clicks_by_position
-from shop_similarity.feedback.sums import today
 from shop_similarity.models import DailyStatistic, Event, EventDay, Preference, Surface
 from tests.shop_similarity.factories import make_version
 from tests.shop_similarity.feedback.lists import show
@@ -87,7 +87,7 @@ def test_a_late_click_belongs_to_the_day_of_its_list_and_counts_once(version):
     early = show(version, [1, 2], product=9, day=ago(1), hour=0)
     roll_up()
     assert sums()[ago(1), "widget", 0] == (1, 0, 0)
-    from shop_similarity.feedback.recording import record
+    from shop_similarity.feedback.events import record
 
     record(early, "click", 2)
     for _ in range(3):

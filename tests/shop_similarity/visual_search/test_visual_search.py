@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from PIL import Image, ImageDraw
@@ -223,8 +225,6 @@ class TestQueue:
         assert purge() == 0
 
     def test_table_is_in_no_write_ahead_log(self, db):
-        from django.db import connection
-
         with connection.cursor() as cursor:
             cursor.execute("SELECT relpersistence FROM pg_class WHERE relname = %s", [VisualQuery._meta.db_table])
             assert cursor.fetchone() == ("u",)
@@ -232,8 +232,6 @@ class TestQueue:
 
 @pytest.mark.django_db(transaction=True)
 def test_submit_inside_a_transaction_says_so_instead_of_hiding_the_photo():
-    from django.db import transaction
-
     make_version()
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
         submit(io.BytesIO(_encoded(_quarters())))
@@ -432,6 +430,12 @@ class TestPages:
             return len(captured)
 
         assert count({"price_max": "2"}) == count({"price_max": "12"})
+
+    def test_row_of_the_query_is_read_to_find_it_and_to_wait_for_it(self, client, shop):
+        url = reverse("shop_similarity:visual-search-results", args=[shop[2].pk])
+        with CaptureQueriesContext(connection) as captured:
+            assert client.get(url).status_code == 200
+        assert sum(VisualQuery._meta.db_table in query["sql"] for query in captured) == 2
 
     def test_click_can_be_reported_with_the_token_of_the_list(self, client, shop):
         _version, products, query = shop

@@ -10,9 +10,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import models
 
 from shop_similarity.catalogue import NotAKeyError, get_catalogue, product_key
-from shop_similarity.conf import get_settings
 from shop_similarity.models import Embedding, ModelVersion
-from shop_similarity.photos.decoding import ImageError, ImageLimits, open_image
+from shop_similarity.photos.decoding import ImageError, open_image
+from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.search import search_by_vector, similar_products
 from shop_similarity.training.extras import ExtraMissing
 
@@ -69,10 +69,8 @@ class Command(BaseCommand):
     def _vector(self, version: ModelVersion, path: Path) -> Any:
         from shop_similarity.workers.embedder import embed_image
 
-        settings = get_settings()
-        limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.image_formats)
         try:
-            image = open_image(path, limits, target_size=version.preprocessing.get("size"))
+            image = open_image(path, catalogue_limits(), target_size=version.preprocessing.get("size"))
         except ImageError as error:
             raise CommandError(str(error)) from error
         try:

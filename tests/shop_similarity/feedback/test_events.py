@@ -10,8 +10,7 @@ from django.urls import reverse
 
 from shop_similarity.checks import check_settings
 from shop_similarity.feedback import tokens, views
-from shop_similarity.feedback.rates import parse_rate, seconds_to_wait
-from shop_similarity.feedback.recording import BadEvent, record, record_events
+from shop_similarity.feedback.events import BadEvent, record, record_events
 from shop_similarity.models import Event, Experiment, Surface
 from tests.shop_similarity.factories import make_version
 
@@ -113,29 +112,6 @@ def test_who_sends_too_much_waits_and_leaves_no_address(client, token, settings)
             reverse("shop_similarity:events"), b"{}", content_type="text/plain", REMOTE_ADDR="192.0.2.7"
         )
         assert somebody.status_code == 400
-
-
-def test_clients_behind_proxies_are_told_apart_as_the_api_does(settings):
-    cache.clear()
-
-    def wait(forwarded):
-        request = RequestFactory().get("/", headers={"X-Forwarded-For": forwarded})
-        return seconds_to_wait(request, "1/day")
-
-    with override_settings(REST_FRAMEWORK={"NUM_PROXIES": 1}):
-        # What a client claims itself does not help it.
-        assert not wait("198.51.100.1, 192.0.2.1")
-        assert wait("198.51.100.2, 192.0.2.1")
-        assert not wait("198.51.100.1, 192.0.2.2")
-    assert not wait("192.0.2.9")
-    assert wait("192.0.2.9")
-    assert not seconds_to_wait(RequestFactory().get("/"), None)
-
-
-def test_rates_are_written_as_for_the_api():
-    assert parse_rate("600/min") == (600, 60) and parse_rate("5/s") == (5, 1) and parse_rate("1/day") == (1, 86_400)
-    with pytest.raises(ValueError, match="is no rate"):
-        parse_rate("many")
 
 
 @pytest.mark.parametrize("headers", [{"Sec-GPC": "1"}, {"DNT": "1"}])

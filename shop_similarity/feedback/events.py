@@ -1,10 +1,10 @@
-"""Events are recorded: one statement, no matter how often or in which order they come in."""
+"""What shoppers did with a list, recorded by one statement, no matter how often or in which order it comes in."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, connections, router
 from django.http import HttpRequest
@@ -49,6 +49,15 @@ _RECORD = f"""
 """  # noqa: S608
 
 
+class _Row(NamedTuple):
+    kind: str
+    target: str | None
+    position: int | None
+
+
+_IMPRESSION = _Row(str(Kind.IMPRESSION), None, None)
+
+
 class BadEvent(ValueError):
     """An event that makes no sense; the sentence says why."""
 
@@ -77,12 +86,12 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
     Raises:
         BadEvent: an unknown kind, or a product that was not in the list; then nothing is recorded.
     """
-    rows = [_checked(query, kind, product) for kind, product in events]
+    rows = [_row(query, kind, product) for kind, product in events]
     if not rows or not get_settings().record_events or (request is not None and _is_not_counted(request)):
         return False
     # In one order always, so that two beacons of a list that come in at once never wait for each other in a circle.
-    chosen = sorted({row for row in rows if row[0] != Kind.IMPRESSION}, key=lambda row: (row[0], row[2]))
-    kinds, targets, positions = zip((str(Kind.IMPRESSION), None, None), *chosen, strict=True)
+    choices = sorted({row for row in rows if row != _IMPRESSION}, key=lambda row: (row.kind, row.position))
+    kinds, targets, positions = zip(_IMPRESSION, *choices, strict=True)
     connection = connections[router.db_for_write(Event)]
     try:
         with connection.cursor() as cursor:
@@ -111,14 +120,14 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
         return False
 
 
-def _checked(query: Query, kind: str, product: Any) -> tuple[str, str | None, int | None]:
+def _row(query: Query, kind: str, product: Any) -> _Row:
     if kind not in Kind.values:
         raise BadEvent(
             _("There is no kind of event %(kind)s. There are: %(known)s.")
             % {"kind": repr(kind)[:40], "known": ", ".join(Kind.values)}
         )
     if kind == Kind.IMPRESSION:
-        return str(Kind.IMPRESSION), None, None
+        return _IMPRESSION
     # Keys travel as text; a UUID may be written in another way than ours.
     text = str(product)
     if text not in query.shown:
@@ -128,7 +137,7 @@ def _checked(query: Query, kind: str, product: Any) -> tuple[str, str | None, in
             text = ""
     if product is None or text not in query.shown:
         raise BadEvent(_("The product %(product)s was not in this list.") % {"product": repr(product)[:60]})
-    return str(Kind(kind)), text, query.shown.index(text) + 1
+    return _Row(str(Kind(kind)), text, query.shown.index(text) + 1)
 
 
 def _is_not_counted(request: HttpRequest) -> bool:

@@ -1,0 +1,115 @@
+"""What a photo is answered with: products, narrowed by the shopper's filters."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+from django.db import models
+from django.utils.http import urlencode
+from django.utils.translation import gettext_lazy as _
+
+from ..models import VisualQuery
+from ..search import search_by_vector
+from ..search.aspects import LABELS, LEAN_LABEL
+from ..search.options import CATEGORY, PRICE_MAX, PRICE_MIN, Filters, SearchOptions
+from .queue import wait
+
+PAGE_SIZE = 24
+MOST_PAGES = 20
+EVERYTHING = ""
+
+
+def results(query: VisualQuery, options: SearchOptions | None = None) -> list[models.Model]:
+    """Products that look like the photo of a query, most similar first.
+
+    They are found by the model version that embedded the photo, also after another one has become active, as long as
+    the shop's photos are embedded for it. After that nothing can be compared any more, and the photo is not there to be
+    embedded anew.
+
+    Args:
+        query: an answered query.
+        options: filters, lean, paging; see :class:`shop_similarity.search.options.SearchOptions`.
+
+    Returns:
+        Product instances as :func:`shop_similarity.search.similar_products` returns them.
+
+    Raises:
+        Busy: the query is not answered yet.
+        Expired: the photo could not be embedded, the query is gone or its version is out of use.
+    """
+    return products(wait(query, 0), options)
+
+
+def products(query: VisualQuery, options: SearchOptions | None = None) -> list[models.Model]:
+    """What :func:`results` gives, for a query that was waited for just now."""
+    # A list, or in older versions of pgvector a type of its own.
+    vector = query.vector.to_list() if hasattr(query.vector, "to_list") else query.vector
+    return search_by_vector(vector, version=query.version, options=options)
+
+
+class FiltersForm(forms.Form):
+    """Filters, lean and page as parameters of the address of the results. Fields that the shop has no use for are gone.
+
+    Args:
+        data: the parameters.
+        categories: value and label of the categories that may be chosen.
+        leanings: whether the model version can tell aspects apart.
+    """
+
+    category = CATEGORY.form_field()
+    price_min = PRICE_MIN.form_field()
+    price_max = PRICE_MAX.form_field()
+    lean = forms.ChoiceField(label=LEAN_LABEL, required=False)
+    page = forms.IntegerField(min_value=1, max_value=MOST_PAGES, required=False)
+
+    def __init__(self, data: Any, *, categories: list[tuple[str, str]], leanings: bool) -> None:
+        super().__init__(data, label_suffix="")
+        if categories:
+            self.fields["category"].choices = [("", _("All categories")), *categories]
+        else:
+            del self.fields["category"]
+        if not PRICE_MIN.path:
+            del self.fields["price_min"], self.fields["price_max"]
+        if leanings:
+            names = [(name, str(label).capitalize()) for name, label in LABELS.items()]
+            self.fields["lean"].choices = [(EVERYTHING, _("Everything")), *names]
+        else:
+            del self.fields["lean"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        low, high = cleaned.get("price_min"), cleaned.get("price_max")
+        if low is not None and high is not None and low > high:
+            self.add_error("price_max", _("The highest price is below the lowest; swap them or leave one out."))
+        return cleaned
+
+    def options(self) -> SearchOptions:
+        """What is searched for; a filter that is wrong is left out, its sentence stands beside the field."""
+        return SearchOptions(
+            limit=PAGE_SIZE,
+            offset=(self.page_number - 1) * PAGE_SIZE,
+            filters=Filters.of(self.cleaned_data),
+            lean=self.cleaned_data.get("lean") or None,
+        )
+
+    @property
+    def page_number(self) -> int:
+        """From 1."""
+        return self.cleaned_data.get("page") or 1
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether something was chosen that may leave products out."""
+        return bool(self.options().filters)
+
+    def address(self, **changes: Any) -> str:
+        """The query string of these choices with some of them changed."""
+        values = {name: self.cleaned_data.get(name) for name in self.fields} | changes
+        parameters = [
+            (name, format(value, "f") if isinstance(value, Decimal) else value)
+            for name, value in values.items()
+            if value not in (None, "") and not (name == "page" and value == 1)
+        ]
+        return urlencode(parameters)
