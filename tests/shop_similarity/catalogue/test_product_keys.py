@@ -15,7 +15,7 @@ from shop_similarity.admin.comparison import _keys
 from shop_similarity.admin.product_choice import is_key
 from shop_similarity.catalogue import NotAKeyError, product_key
 from shop_similarity.feedback import tokens
-from shop_similarity.feedback.recording import BadEvent, record_events
+from shop_similarity.feedback.events import BadEvent, record_events
 from shop_similarity.models import Surface
 from shop_similarity.search import searched_version
 from shop_similarity.workers.management.commands.similar_products import _find_product

@@ -8,8 +8,8 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from catalog.models import ProductPhoto
+from shop_similarity.feedback.daily_sums import today
 from shop_similarity.feedback.roll_up import roll_up
-from shop_similarity.feedback.sums import today
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.learning.loop import read_history
 from shop_similarity.training.triplets.clicks import certain_preferences, shop_click_triplets
