@@ -68,8 +68,8 @@ def photo_states(product: models.Model) -> list[Photo]:
     }
     entries: dict[tuple, OutboxEntry] = {}
     # Of several entries of one photo the one that waits counts: it comes last.
-    found = OutboxEntry.objects.filter(version__in=versions, image_id__in=image_ids)
-    for entry in sorted(found, key=lambda entry: (entry.failed_at is None, entry.pk)):
+    rows = OutboxEntry.objects.filter(version__in=versions, image_id__in=image_ids)
+    for entry in sorted(rows, key=lambda entry: (entry.failed_at is None, entry.pk)):
         entries[entry.version_id, entry.image_id] = entry
     return [
         Photo(
