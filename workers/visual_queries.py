@@ -30,8 +30,8 @@ from shop_similarity.search import searched_version
 from shop_similarity.visual_search import purge
 from shop_similarity.visual_search.common_part import without_common_part
 from shop_similarity.visual_search.queue import CHANNEL, PHOTO_SECONDS, database, queries, waiting
-from shop_similarity.workers.drain import complain, stopping
-from shop_similarity.workers.embedder import Embedder, get_embedder
+from shop_similarity.workers.drain import stopping
+from shop_similarity.workers.embedder import Embedder, complain, get_embedder
 
 logger = logging.getLogger(__name__)
 
