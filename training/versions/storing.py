@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.files import File
-from django.db import transaction
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.models import ModelVersion
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def store_weights(version: ModelVersion, path: Path) -> None:
 
 def store_evaluation(version: ModelVersion, found: Evaluation) -> None:
     """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before."""
-    with transaction.atomic():
+    with database.atomic():
         row = ModelVersion.objects.select_for_update().get(pk=version.pk)
         row.metrics = {**row.metrics, "evaluation": found.to_dict()}
         row.save(update_fields=["metrics"])
