@@ -78,12 +78,10 @@ class _Photo:
     @property
     def is_where_it_was(self) -> bool:
         """Whether product and file are what they were when it was embedded."""
-        old, row = self.embedding, self.row
-        return old is not None and (old.product_id, old.file_name, old.file_mark) == (
-            row.product_id,
-            row.file_name,
-            self.mark,
-        )
+        old = self.embedding
+        if old is None or old.file_mark != self.mark:
+            return False
+        return ImageRow(old.image_id, old.product_id, old.file_name) == self.row
 
     @property
     def is_unchanged(self) -> bool:
