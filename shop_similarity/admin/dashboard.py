@@ -211,13 +211,12 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
 
 
 def _shown_versions() -> list[ModelVersion]:
-    order = {state: number for number, state in enumerate(ModelVersion.LIVE)}
     versions = sorted(
         ModelVersion.objects.defer("config", "preprocessing"),
-        key=lambda version: (order.get(version.state, len(order)), -version.pk),
+        key=lambda version: (version.rank, -version.pk),
     )
-    live = [version for version in versions if version.state in order]
-    return live + [version for version in versions if version.state not in order][:_RETIRED]
+    live = sum(version.state in ModelVersion.LIVE for version in versions)
+    return versions[: live + _RETIRED]
 
 
 def _columns(

@@ -55,9 +55,8 @@ def photo_states(product: models.Model) -> list[Photo]:
     catalogue = get_catalogue()
     files = catalogue.product_images(product)
     image_ids = [file.instance.pk for file in files]
-    order = {state: number for number, state in enumerate(ModelVersion.LIVE)}
     versions = sorted(
-        ModelVersion.objects.live().only("name", "state"), key=lambda version: (order[version.state], -version.pk)
+        ModelVersion.objects.live().only("name", "state"), key=lambda version: (version.rank, -version.pk)
     )
     embedded = {
         (version, image_id): when

@@ -123,6 +123,5 @@ def in_order(keys: Sequence[Any]) -> list[models.Model]:
 
 def comparable_versions() -> list[ModelVersion]:
     """The versions that have embeddings, the active one first. One statement."""
-    order = {state: number for number, state in enumerate(ModelVersion.LIVE)}
     versions = ModelVersion.objects.filter(Exists(Embedding.objects.filter(version=OuterRef("pk"))))
-    return sorted(versions, key=lambda version: (order.get(version.state, len(order)), -version.pk))
+    return sorted(versions, key=lambda version: (version.rank, -version.pk))
