@@ -22,10 +22,12 @@ from django.utils import timezone
 from shop_similarity import rollout
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
+from shop_similarity.embedding.coverage import version_counts
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.management.commands import activate_model
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.rollout import activation, retirement
+from shop_similarity.rollout.status import status
 from tests.shop_similarity.factories import (
     add_photo,
     make_photos_without_files,
@@ -162,6 +164,21 @@ def test_coverage_counts_what_is_there_what_waits_and_what_failed(active, candid
     with pytest.raises(rollout.NotReady, match=r"1 of the 5 photos that old shows failed for new.*--retry-failed"):
         rollout.activate(candidate)
     assert rollout.coverage(active).is_ready
+
+
+def test_versions_are_counted_alike_by_three_statements(active, candidate, photos, django_assert_num_queries):
+    _complete(candidate, photos[:2])
+    outbox.enqueue(candidate.pk, [ImageRow(photo.pk, photo.product_id, "a.jpg") for photo in photos[2:4]])
+    outbox.fail(outbox.claim(candidate.pk, 1, "w")[0], "The file is cut off.")
+    with django_assert_num_queries(3):
+        counts = version_counts([active.pk, candidate.pk])
+    of_active, of_candidate = counts[active.pk], counts[candidate.pk]
+    assert (of_active.embedded, of_active.products, of_active.waiting, of_active.failed) == (6, 6, 0, 0)
+    assert (of_candidate.embedded, of_candidate.products, of_candidate.waiting, of_candidate.failed) == (2, 2, 1, 1)
+    found = rollout.coverage(candidate)
+    row = next(row for row in status()["versions"] if row["name"] == "new")
+    assert (found.embedded, found.waiting, found.failed) == (2, 1, 1)
+    assert (row["embedded"], row["pending"], row["failed"], row["coverage"]) == (2, 1, 1, round(found.share, 4))
 
 
 def test_a_photo_that_moved_counts_for_its_product_only(active, candidate, photos):
