@@ -33,7 +33,7 @@ def run(photos: int, queries: int) -> None:
     from shop_similarity.catalogue import ImageRow
     from shop_similarity.embedding.index import build_index, index_state
     from shop_similarity.embedding.outbox import Claim
-    from shop_similarity.embedding.writing import Embedded, write_embeddings
+    from shop_similarity.embedding.writing import PhotoVector, write_embeddings
     from shop_similarity.models import Embedding, ModelVersion
     from shop_similarity.search import Path as SearchPath
     from shop_similarity.search import Query, find_matches
@@ -59,7 +59,7 @@ def run(photos: int, queries: int) -> None:
         write_embeddings(
             version.pk,
             [
-                Embedded(Claim(pk, (), 1), ImageRow(pk, product, name), "", f"{pk:064}", vector)
+                PhotoVector(Claim(pk, (), 1), ImageRow(pk, product, name), "", f"{pk:064}", vector)
                 for (pk, product, name), vector in zip(part, made, strict=True)
             ],
         )

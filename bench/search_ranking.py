@@ -37,7 +37,7 @@ def run(photos: int, queries: int) -> None:
     from shop_similarity.catalogue import ImageRow
     from shop_similarity.embedding.index import build_index
     from shop_similarity.embedding.outbox import Claim
-    from shop_similarity.embedding.writing import Embedded, write_embeddings
+    from shop_similarity.embedding.writing import PhotoVector, write_embeddings
     from shop_similarity.models import MerchandisingRule, ModelVersion
     from shop_similarity.search import Filters, Query, SearchOptions, find_matches, similar_products, similar_to_several
     from shop_similarity.search.cache import cached_similar_products
@@ -67,7 +67,7 @@ def run(photos: int, queries: int) -> None:
         write_embeddings(
             version.pk,
             [
-                Embedded(Claim(pk, (), 1), ImageRow(pk, product, name), "", f"{pk:064}", vector)
+                PhotoVector(Claim(pk, (), 1), ImageRow(pk, product, name), "", f"{pk:064}", vector)
                 for (pk, product, name), vector in zip(part, made, strict=True)
             ],
         )

@@ -25,10 +25,10 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
+from . import database
 from .catalogue import get_catalogue
 from .catalogue.field_paths import setting_path
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
@@ -151,14 +151,10 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
     except SettingsError:
         # Reported by check_settings.
         return messages
-    from django.db import router
-
-    from .models import Embedding
-
     for alias in databases or []:
-        if not router.allow_migrate_model(alias, Embedding):
+        if not database.has_tables(alias):
             continue
-        connection = connections[alias]
+        connection = database.connection(alias)
         if connection.vendor != "postgresql":
             messages.append(
                 checks.Error(

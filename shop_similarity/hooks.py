@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps
-from django.db import models, transaction
+from django.db import models
 from django.db.models.signals import post_delete, post_save, pre_save
 
+from . import database
 from .catalogue import get_catalogue
 from .embedding import bell, outbox
 from .models import Embedding, OutboxEntry
@@ -34,7 +35,7 @@ def _image_saved(instance: models.Model, using: str, update_fields: frozenset | 
         _forget(using, image_id=row.image_id)
         return
     if outbox.enqueue_saved(row, new_file=new_file, using=using):
-        transaction.on_commit(bell.ring, using=using)
+        database.on_commit(bell.ring, using)
 
 
 def _image_deleted(instance: models.Model, using: str, **kwargs: Any) -> None:
@@ -49,7 +50,7 @@ def _product_saved(
     if created or update_fields is not None:
         return
     if outbox.enqueue_missing_of_product(instance.pk, using=using):
-        transaction.on_commit(bell.ring, using=using)
+        database.on_commit(bell.ring, using)
 
 
 def _product_deleted(instance: models.Model, using: str, **kwargs: Any) -> None:
@@ -57,8 +58,8 @@ def _product_deleted(instance: models.Model, using: str, **kwargs: Any) -> None:
 
 
 def _forget(using: str, **key: Any) -> None:
-    Embedding.objects.using(using).filter(**key)._raw_delete(using)
-    OutboxEntry.objects.using(using).filter(**key)._raw_delete(using)
+    for model in (Embedding, OutboxEntry):
+        database.raw_delete(model.objects.filter(**key), using)
 
 
 def _family(model: type[models.Model]) -> list[type[models.Model]]:

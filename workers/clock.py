@@ -9,9 +9,9 @@ import logging
 import threading
 from collections.abc import Callable
 
-from django.db import close_old_connections, connections
+from django.db import close_old_connections
 
-from shop_similarity import rollout
+from shop_similarity import database, rollout
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.sweep import due_sweep, sweep
@@ -39,9 +39,9 @@ def look_round(embed: Callable[[], object] = drain_unless_running) -> None:
         logger.info("Freed %d claims of workers that were killed on this machine.", freed)
     kind = due_sweep()
     if kind is not None:
-        swept = sweep(files=kind == "files")
-        if swept.enqueued or swept.removed:
-            logger.info("The sweep queued %d photos and removed %d embeddings.", swept.enqueued, swept.removed)
+        report = sweep(files=kind == "files")
+        if report.enqueued or report.removed:
+            logger.info("The sweep queued %d photos and removed %d embeddings.", report.enqueued, report.removed)
     cleared = clear_retired(seconds=_CLEARING_SECONDS, stopped=stopping.is_set)
     if cleared:
         logger.info("Removed %d embeddings of retired versions.", cleared)
@@ -64,7 +64,7 @@ def _run(embed: Callable[[], object]) -> None:
             if str(error) != complained:
                 complained = str(error)
                 logger.exception("The worker could not look into the outbox; it goes on trying.")
-    connections.close_all()
+    database.close_connections()
 
 
 def start(embed: Callable[[], object] = drain_unless_running) -> None:

@@ -241,3 +241,14 @@ def embed_image(version: ModelVersion, image: Any) -> np.ndarray:
     """Embed one decoded Pillow image: ``(4096,)`` ``float32``."""
     embedder = get_embedder(version)
     return embedder.embed_one(embedder.preprocessing.prepare(image))
+
+
+_complaints: dict[int, tuple[str, float]] = {}
+
+
+def complain(version: ModelVersion, error: Exception) -> None:
+    """Log why a version can't be loaded, but not at every try."""
+    said, when = _complaints.get(version.pk, ("", 0.0))
+    if said != str(error) or time.monotonic() - when > 600:
+        _complaints[version.pk] = (str(error), time.monotonic())
+        logger.error("Model version %s can't be loaded, its photos wait: %s", version.name, error)

@@ -21,8 +21,8 @@ from PIL import Image
 from shop_similarity.models import Experiment, ModelVersion
 from shop_similarity.visual_search import queue
 from shop_similarity.visual_search.common_part import without_common_part
-from shop_similarity.workers.drain import complain, stopping
-from shop_similarity.workers.embedder import Embedder, get_embedder
+from shop_similarity.workers.drain import stopping
+from shop_similarity.workers.embedder import Embedder, complain, get_embedder
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,10 @@
-"""Who may do what in the admin: docs/admin.md has the table."""
+"""Who may do what in the admin: docs/admin.md has the table. What only the plugin itself writes, nobody may change."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.contrib import admin
 from django.contrib.auth import get_permission_codename
 from django.http import HttpRequest
 
@@ -27,3 +30,16 @@ def may_view_products(request: HttpRequest) -> bool:
         request.user.has_perm(f"{options.app_label}.{get_permission_codename(action, options)}")
         for action in ("view", "change")
     )
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    """Rows that only the plugin itself writes."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False

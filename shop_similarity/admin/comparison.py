@@ -2,27 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import admin
 from django.db import models
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from .. import rollout
 from ..catalogue import NotAKeyError, product_key
 from ..models import ModelVersion
 from ..photos.thumbnails import Sources
+from ..rollout.gate import Figure, measured
 from ..rollout.side_by_side import Comparison, Place, comparable_versions, compare_versions, in_order, sample_products
 from . import access
-from .figures import FigureRow, figure_rows
 from .pages import admin_path, admin_url, render_page
 from .pictures import picture_of, similar_products_url
+
+_TITLES = {
+    "retrieval.mean_average_precision": (
+        gettext_lazy("Mean average precision"),
+        gettext_lazy("How far at the front the right products stand; 1 is the best."),
+    ),
+    "retrieval.recall_at_1": (
+        gettext_lazy("Recall at 1"),
+        gettext_lazy("How often the first product is a right one; 1 is always."),
+    ),
+    "triplets.accuracy": (
+        gettext_lazy("Triplet accuracy"),
+        gettext_lazy("How often, of two products, the one that is alike is found nearer; 1 is always."),
+    ),
+}
 
 PRODUCTS = 6
 SHOWN = 8
 _MOST_PRODUCTS = 12
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """One figure of several versions, in their order; None where a version was not measured."""
+
+    title: Any
+    meaning: Any
+    values: list[Figure | None]
+
+
+def figure_rows(versions: Sequence[ModelVersion]) -> list[FigureRow]:
+    """The figures that at least one of the versions was measured on."""
+    measurements = [measured(version) for version in versions]
+    rows = [
+        FigureRow(title, meaning, [figures.get(name) for figures in measurements])
+        for name, (title, meaning) in _TITLES.items()
+    ]
+    return [row for row in rows if any(row.values)]
 
 
 @dataclass(frozen=True)

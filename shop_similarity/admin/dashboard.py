@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Count, Max, Min, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
@@ -17,10 +17,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from .. import database
 from ..catalogue import get_catalogue
 from ..conf import get_settings
 from ..embedding import bell, outbox
-from ..embedding.index import IndexState, index_states
+from ..embedding.coverage import version_counts
+from ..embedding.index import IndexState
 from ..feedback.comparison import Comparison, compare
 from ..feedback.inference import wilson
 from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
@@ -28,7 +30,7 @@ from ..models import Embedding, Experiment, ModelVersion, OutboxEntry, Surface, 
 from ..photos.thumbnails import Sources, sources
 from ..rollout.recall import CodeRecall, measure_code_recall, remember, remembered
 from . import access, journal
-from .figures import figure_rows
+from .comparison import figure_rows
 from .pages import admin_path, admin_url, render_page, way_back
 from .pictures import WIDTHS, products_by_key, similar_products_url
 
@@ -209,53 +211,40 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
 
 
 def _shown_versions() -> list[ModelVersion]:
-    order = {state: number for number, state in enumerate(ModelVersion.LIVE)}
     versions = sorted(
         ModelVersion.objects.defer("config", "preprocessing"),
-        key=lambda version: (order.get(version.state, len(order)), -version.pk),
+        key=lambda version: (version.rank, -version.pk),
     )
-    live = [version for version in versions if version.state in order]
-    return live + [version for version in versions if version.state not in order][:_RETIRED]
+    live = sum(version.state in ModelVersion.LIVE for version in versions)
+    return versions[: live + _RETIRED]
 
 
 def _columns(
     request: HttpRequest, site: admin.AdminSite, versions: list[ModelVersion], images: int
 ) -> list[VersionColumn]:
-    embedded = {
-        version: (count, products)
-        for version, count, products in Embedding.objects.order_by()
-        .values_list("version_id")
-        .annotate(count=Count("pk"), products=Count("product_id", distinct=True))
-    }
-    counted = outbox.counts()
-    indexes = index_states([version.pk for version in versions])
+    counts = version_counts([version.pk for version in versions])
     active = next((version for version in versions if version.state == _State.ACTIVE), None)
     may_activate = request.user.has_perm(access.ACTIVATE_VERSION)
     compare = request.user.has_perm(access.COMPARE_VERSIONS) and admin_url(site, "shop_similarity_compare")
     columns = []
     for version in versions:
-        count, products = embedded.get(version.pk, (0, 0))
-        waits = counted.get(version.pk, {"pending": 0, "failed": 0})
+        embedded = counts[version.pk].embedded
         columns.append(
             VersionColumn(
                 version=version,
-                embedded=count,
-                products=products,
-                waiting=waits["pending"],
-                failed=waits["failed"],
-                share=min(count / images, 1.0) if images else 1.0,
-                index=indexes[version.pk],
-                recall=remembered(version) if count else None,
+                **vars(counts[version.pk]),
+                share=counts[version.pk].share(images),
+                recall=remembered(version) if embedded else None,
                 activate_url=admin_url(site, "shop_similarity_activate", version.pk)
                 if may_activate and version.state in (_State.CANDIDATE, _State.RETIRED)
                 else None,
                 compare_url=f"{compare}?old={active.pk}&new={version.pk}"
-                if compare and count and active and version != active
+                if compare and embedded and active and version != active
                 else None,
                 roll_back_url=admin_url(site, "shop_similarity_roll_back")
                 if may_activate and version.state == _State.STANDBY
                 else None,
-                recall_url=admin_url(site, "shop_similarity_recall", version.pk) if count else None,
+                recall_url=admin_url(site, "shop_similarity_recall", version.pk) if embedded else None,
             )
         )
     return columns
@@ -354,13 +343,13 @@ def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
         entries = entries.filter(image_id__in=OutboxEntry.objects.filter(pk=entry).values("image_id"))
     if version is not None:
         entries = entries.filter(version=version)
-    with transaction.atomic():
+    with database.atomic():
         versions = list(ModelVersion.objects.filter(outbox__in=entries).distinct())
         count = entries.aggregate(photos=Count("image_id", distinct=True))["photos"]
         outbox.retry_failed(entries)
         said = ngettext("%d photo is queued again.", "%d photos are queued again.", count) % count
         journal.note(request, versions, said)
-        transaction.on_commit(bell.ring)
+        database.on_commit(bell.ring)
     if count:
         messages.success(request, said)
     else:

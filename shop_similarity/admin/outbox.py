@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
+from .. import database
 from ..embedding import bell, outbox
 from . import access, journal
-from .read_only import ReadOnlyAdmin
 
 
 class OutcomeFilter(admin.SimpleListFilter):
@@ -33,7 +32,7 @@ class OutcomeFilter(admin.SimpleListFilter):
         return queryset
 
 
-class OutboxEntryAdmin(ReadOnlyAdmin):
+class OutboxEntryAdmin(access.ReadOnlyAdmin):
     """The outbox, read-only but for the retry."""
 
     list_display = ["image_id", "product_id", "version", "last_error", "attempts", "failed_at", "priority"]
@@ -48,9 +47,9 @@ class OutboxEntryAdmin(ReadOnlyAdmin):
 
     @admin.action(description=_("Try the selected photos again"), permissions=["retry"])
     def retry(self, request: HttpRequest, queryset: QuerySet) -> None:
-        with transaction.atomic():
+        with database.atomic():
             entries = list(queryset.filter(failed_at__isnull=False))
             count = outbox.retry_failed(queryset)
             journal.note(request, entries, _("Queued again after a failure."))
-            transaction.on_commit(bell.ring)
+            database.on_commit(bell.ring)
         messages.success(request, ngettext("%d photo is queued again.", "%d photos are queued again.", count) % count)

@@ -9,13 +9,14 @@ from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, DELETION
 from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Max, Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from .. import database
 from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..embedding.reembedding import reembed
 from ..models import MerchandisingRule
@@ -126,7 +127,7 @@ def _decide(request: HttpRequest, site: admin.AdminSite, object_id: str, kind: s
         said = _("A product is no look-alike of itself.")
         return _answer(request, site, product, said, messages.ERROR)
     names = {"target": str(target), "product": str(product)}
-    with transaction.atomic():
+    with database.atomic():
         rules = MerchandisingRule.objects.in_force().filter(product_id=product.pk)
         # Of one pair only the last decision counts.
         rule = (
@@ -164,7 +165,7 @@ def take_back(request: HttpRequest, site: admin.AdminSite, object_id: str) -> Ht
     rule = MerchandisingRule.objects.filter(product_id=product.pk, pk=number if number.isdecimal() else 0).first()
     if rule is None:
         return _answer(request, site, product, _("This rule is gone already."), messages.WARNING)
-    with transaction.atomic():
+    with database.atomic():
         sentence = _("Took the rule “%(rule)s” back.") % {"rule": rule}
         journal.note(request, rule, sentence, DELETION)
         journal.note(request, product, sentence)

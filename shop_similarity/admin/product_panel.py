@@ -21,7 +21,7 @@ from ..search.options import SearchOptions
 from . import access
 from .pages import admin_url
 from .pictures import WIDTHS, picture_of, product_admin_url, products_by_key, similar_products_url
-from .rule_words import how_much, is_in_force, when
+from .rules import how_much, is_in_force, when
 
 LOOK_ALIKES = 12
 

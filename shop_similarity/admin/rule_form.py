@@ -11,8 +11,8 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ..catalogue.categories import category_choices
 from ..models import MerchandisingRule
-from .category_choice import category_choices
 from .product_choice import ProductChoice
 
 _Kind = MerchandisingRule.Kind
@@ -125,7 +125,7 @@ def rule_form(request: HttpRequest, site: admin.AdminSite, base: type[forms.Mode
             help_text=gettext_lazy("The look-alike that is pinned, hidden or boosted."),
         ),
     }
-    choices = category_choices()
+    choices = _categories()
     if choices:
         fields["category"] = forms.TypedChoiceField(
             label=gettext_lazy("or on pages of the category"),
@@ -160,7 +160,11 @@ class _KeepsOldCategories:
 
 def category_labels() -> dict[str, str]:
     """Labels of the categories by their values as rules keep them."""
-    return dict(category_choices())
+    return dict(_categories())
+
+
+def _categories() -> list[tuple[str, str]]:
+    return category_choices(with_hidden=True, most=2_000, separator=" / ")
 
 
 def names(rule: MerchandisingRule, products: dict[Any, models.Model], categories: dict[str, str]) -> tuple[str, str]:

@@ -6,10 +6,9 @@ from django.http import HttpRequest
 from django.urls import URLPattern
 
 from . import access, activation, comparison, dashboard, product_pages
-from .read_only import ReadOnlyAdmin
 
 
-class ModelVersionAdmin(ReadOnlyAdmin):
+class ModelVersionAdmin(access.ReadOnlyAdmin):
     """Versions to look at. What is done with them is done on the pages of :meth:`get_urls`."""
 
     list_display = ["name", "architecture", "state", "created_at", "activated_at", "activation_requested_at"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from django.db.models import Count, Exists, OuterRef, Q, QuerySet
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
+from .. import database
 from ..catalogue import get_catalogue
 from ..models import Embedding, ModelVersion, OutboxEntry
 from . import outbox
-from .index import index_state
+from .index import IndexState, index_states
 
 # Photos that failed for the candidate alone were deleted or damaged since the active version saw them. More of them
 # than this share of what the active version shows is rather a storage that was away.
@@ -19,8 +21,117 @@ TOLERATED_FAILURES = 0.01
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """How far a version is, in photos.
+class VersionCounts:
+    """What there is of a version.
+
+    Attributes:
+        embedded: photos that it has.
+        products: products that they belong to.
+        waiting: photos in the outbox for it.
+        failed: photos given up, each with a sentence in the outbox.
+        index: its index.
+    """
+
+    embedded: int
+    products: int
+    waiting: int
+    failed: int
+    index: IndexState
+
+    def share(self, photos: int) -> float:
+        """Share of the shop's ``photos`` that it has, 0 to 1."""
+        return min(self.embedded / photos, 1.0) if photos else 1.0
+
+
+def version_counts(version_ids: Collection[int]) -> dict[int, VersionCounts]:
+    """What there is of each of these versions. Three statements, however many versions."""
+    entries = outbox.counts(version_ids)
+    rows = (
+        Embedding.objects.filter(version__in=version_ids)
+        .order_by()
+        .values_list("version_id")
+        .annotate(Count("pk"), Count("product_id", distinct=True))
+    )
+    embedded = {pk: numbers for pk, *numbers in rows}
+    indexes = index_states(version_ids)
+    return {
+        pk: VersionCounts(*embedded.get(pk, (0, 0)), entries[pk]["pending"], entries[pk]["failed"], indexes[pk])
+        for pk in version_ids
+    }
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What pages would lose if a version took the place of the active one now, in photos.
+
+    Attributes:
+        lacking: photos that the active version can show and this one has not yet, without the ones that failed.
+        unqueued: those of the lacking that do not even wait in the outbox; a sweep queues them.
+        lost: photos that the active version can show and that failed for this one.
+        loses_too_much: whether those are too many to have been damaged or deleted one by one.
+    """
+
+    lacking: int = 0
+    unqueued: int = 0
+    lost: int = 0
+    loses_too_much: bool = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no page would lose anything but what is lost for a reason."""
+        return not self.lacking and not self.loses_too_much
+
+
+def gap(version: ModelVersion, active: ModelVersion | None = None) -> Gap:
+    """What pages would lose by ``version``, measured by the active version: by ``active`` if it is known already.
+
+    One counting statement, a second one where photos failed. The active version itself loses nothing, and where no
+    version is active there is nothing to lose.
+    """
+    active = active or ModelVersion.objects.defer("metrics").active()
+    if active is None or active.pk == version.pk:
+        return Gap()
+    entries = OutboxEntry.objects.filter(version=version.pk, image_id=OuterRef("pk"))
+    photos = (
+        _shown(active)
+        .filter(~_is_embedded(version))
+        .annotate(
+            waits=Exists(entries.filter(failed_at__isnull=True)),
+            gave_up=Exists(entries.filter(failed_at__isnull=False)),
+        )
+        .aggregate(
+            all=Count("pk"),
+            lost=Count("pk", filter=Q(waits=False, gave_up=True)),
+            unqueued=Count("pk", filter=Q(waits=False, gave_up=False)),
+        )
+    )
+    lost = photos["lost"]
+    too_much = bool(lost) and lost > TOLERATED_FAILURES * _shown(active).count()
+    return Gap(photos["all"] - lost, photos["unqueued"], lost, too_much)
+
+
+def _is_embedded(version: ModelVersion) -> Exists:
+    product = OuterRef(get_catalogue().product_field or "pk")
+    return Exists(Embedding.objects.filter(version=version.pk, image_id=OuterRef("pk"), product_id=product))
+
+
+def _shown(version: ModelVersion) -> QuerySet:
+    """The photos of the shop that the version can show, each for its own product."""
+    photos = get_catalogue().images().using(database.write_alias())
+    return photos.order_by().filter(_is_embedded(version))
+
+
+def lacks_index(version: ModelVersion, active: ModelVersion | None) -> bool:
+    """Whether the active version is searched by an index that ``version`` has not yet."""
+    if active is None or active.pk == version.pk:
+        return False
+    states = index_states([active.pk, version.pk])
+    return states[active.pk].state == "ready" and states[version.pk].state != "ready"
+
+
+@dataclass(frozen=True)
+class Coverage(Gap):
+    """How far a version is, in photos; beside the attributes of :class:`Gap`:
 
     Attributes:
         version: its name.
@@ -30,37 +141,19 @@ class Coverage:
         failed: those given up, each with a sentence in the outbox.
         active: name of the active version that it is measured by; None where there is none or it is itself.
         shown: photos that the active version can show.
-        lacking: those of them that this version has not yet, without the ones that failed.
-        unqueued: those of the lacking that do not even wait in the outbox; a sweep queues them.
-        lost: photos that the active version can show and that failed for this one.
+        share: share of the shop's photos that it has, 0 to 1.
         lacks_index: whether the active version is searched by an index and this one has none yet.
     """
 
-    version: str
-    photos: int
-    embedded: int
-    waiting: int
-    failed: int
-    active: str | None
-    shown: int
-    lacking: int
-    unqueued: int
-    lost: int
-    lacks_index: bool
-
-    @property
-    def share(self) -> float:
-        """Share of the shop's photos that it has, 0 to 1."""
-        return min(self.embedded / self.photos, 1.0) if self.photos else 1.0
-
-    @property
-    def loses_too_much(self) -> bool:
-        return self.lost > TOLERATED_FAILURES * self.shown
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether no page would lose anything but what is lost for a reason."""
-        return not self.lacking and not self.loses_too_much
+    version: str = ""
+    photos: int = 0
+    embedded: int = 0
+    waiting: int = 0
+    failed: int = 0
+    active: str | None = None
+    shown: int = 0
+    share: float = 1.0
+    lacks_index: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -68,9 +161,9 @@ class Coverage:
 
     def obstacles(self) -> list[str]:
         """Why it can't take over now, as sentences; empty if it can."""
-        found = []
+        sentences = []
         if self.lacking:
-            found.append(
+            sentences.append(
                 _(
                     "%(version)s lacks %(lacking)d of the %(shown)d photos that %(active)s shows (it has %(share)s "
                     "%% of all): a running worker embeds them, or run `manage.py embed_products --model %(version)s`."
@@ -84,7 +177,7 @@ class Coverage:
                 }
             )
         if self.loses_too_much:
-            found.append(
+            sentences.append(
                 _(
                     "%(lost)d of the %(shown)d photos that %(active)s shows failed for %(version)s: "
                     "`manage.py similarity_status` says why, "
@@ -93,77 +186,33 @@ class Coverage:
                 % {"version": self.version, "lost": self.lost, "shown": self.shown, "active": self.active}
             )
         if self.lacks_index:
-            found.append(
+            sentences.append(
                 _(
                     "%(version)s has no index yet: a running worker builds it, or run "
                     "`manage.py embed_products --model %(version)s`."
                 )
                 % {"version": self.version}
             )
-        return found
+        return sentences
 
 
 def coverage(version: ModelVersion) -> Coverage:
-    """How far ``version`` is, measured by what the active version can show. A few counting statements.
+    """How far ``version`` is, measured by what the active version can show: for people, who want to know why not.
 
     The active version itself has nothing to be measured by: nothing is lacking there.
     """
     active = ModelVersion.objects.defer("metrics").exclude(pk=version.pk).active()
-    counted = outbox.counts([version.pk]).get(version.pk, {"pending": 0, "failed": 0})
-    missing = gap(version, active) if active is not None else Gap()
+    counts = version_counts([version.pk])[version.pk]
+    photos = get_catalogue().images().order_by().count()
     return Coverage(
+        **vars(gap(version, active)),
         version=version.name,
-        photos=get_catalogue().images().order_by().count(),
-        embedded=Embedding.objects.filter(version=version.pk).count(),
-        waiting=counted["pending"],
-        failed=counted["failed"],
+        photos=photos,
+        embedded=counts.embedded,
+        waiting=counts.waiting,
+        failed=counts.failed,
         active=active and active.name,
         shown=_shown(active).count() if active is not None else 0,
-        lacking=missing.lacking,
-        unqueued=missing.unqueued,
-        lost=missing.lost,
+        share=counts.share(photos),
         lacks_index=lacks_index(version, active),
     )
-
-
-def lacks_index(version: ModelVersion, active: ModelVersion | None) -> bool:
-    """Whether the active version is searched by an index that ``version`` has not yet."""
-    return active is not None and index_state(active.pk).state == "ready" and index_state(version.pk).state != "ready"
-
-
-def _held(version: ModelVersion) -> Exists:
-    product = OuterRef(get_catalogue().product_field or "pk")
-    return Exists(Embedding.objects.filter(version=version.pk, image_id=OuterRef("pk"), product_id=product))
-
-
-def _shown(version: ModelVersion) -> QuerySet:
-    """The photos of the shop that the version can show, each for its own product."""
-    return get_catalogue().images().order_by().filter(_held(version))
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Photos that the active version can show and another one can't; see :class:`Coverage`."""
-
-    lacking: int = 0
-    unqueued: int = 0
-    lost: int = 0
-
-
-def gap(version: ModelVersion, active: ModelVersion) -> Gap:
-    """What pages would lose if ``version`` took the place of ``active`` now. One statement."""
-    entries = OutboxEntry.objects.filter(version=version.pk, image_id=OuterRef("pk"))
-    found = (
-        _shown(active)
-        .filter(~_held(version))
-        .annotate(
-            waits=Exists(entries.filter(failed_at__isnull=True)),
-            gave_up=Exists(entries.filter(failed_at__isnull=False)),
-        )
-        .aggregate(
-            all=Count("pk"),
-            lost=Count("pk", filter=Q(waits=False, gave_up=True)),
-            unqueued=Count("pk", filter=Q(waits=False, gave_up=False)),
-        )
-    )
-    return Gap(found["all"] - found["lost"], found["unqueued"], found["lost"])

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from django.db import connection, router, transaction
-
+from .. import database
 from ..models import Embedding
 
 _TABLE = Embedding._meta.db_table
@@ -28,7 +27,7 @@ def index_name(version_id: int) -> str:
 
 def indexed_versions() -> list[int]:
     """Keys of the versions that have an index of any state, also of those whose row is gone."""
-    with connection.cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute(
             "SELECT substring(c.relname FROM %s)::bigint FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid "
             "WHERE i.indrelid = %s::regclass AND c.relname ~ %s ORDER BY 1",
@@ -44,8 +43,8 @@ def index_state(version_id: int) -> IndexState:
 def index_states(version_ids: Collection[int]) -> dict[int, IndexState]:
     """The states of the indexes of several versions, by one statement."""
     names = {index_name(version_id): version_id for version_id in version_ids}
-    found = {version_id: IndexState(name, "absent", 0) for name, version_id in names.items()}
-    with connection.cursor() as cursor:
+    states = {version_id: IndexState(name, "absent", 0) for name, version_id in names.items()}
+    with database.cursor() as cursor:
         cursor.execute(
             """SELECT c.relname, i.indisvalid, pg_relation_size(c.oid),
                       EXISTS (SELECT 1 FROM pg_stat_progress_create_index p WHERE p.index_relid = c.oid)
@@ -55,8 +54,8 @@ def index_states(version_ids: Collection[int]) -> dict[int, IndexState]:
         )
         for name, valid, size, building in cursor.fetchall():
             state = "ready" if valid else "building" if building else "invalid"
-            found[names[name]] = IndexState(name, state, size)
-    return found
+            states[names[name]] = IndexState(name, state, size)
+    return states
 
 
 def build_index(version_id: int) -> bool:
@@ -68,17 +67,14 @@ def build_index(version_id: int) -> bool:
     Raises:
         RuntimeError: called inside a transaction, where Postgres can't build concurrently.
     """
-    if transaction.get_connection(router.db_for_write(Embedding)).in_atomic_block:
+    if database.in_transaction():
         raise RuntimeError("An index is built concurrently, which Postgres refuses inside a transaction.")
     name = index_name(version_id)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(hashtext(%s))", [name])
-        if not cursor.fetchone()[0]:
+    with database.session_lock(name) as is_ours:
+        state = index_state(version_id).state
+        if not is_ours or state == "ready":
             return False
-        try:
-            state = index_state(version_id).state
-            if state == "ready":
-                return False
+        with database.cursor() as cursor:
             if state == "invalid":
                 cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             cursor.execute(
@@ -86,12 +82,10 @@ def build_index(version_id: int) -> bool:
                 f"WHERE version_id = {int(version_id)}"
             )
             cursor.execute(f"ANALYZE {_TABLE}")
-            return True
-        finally:
-            cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [name])
+        return True
 
 
 def drop_index(version_id: int) -> None:
     """Drop the version's index, without blocking readers."""
-    with connection.cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(version_id)}")

@@ -6,17 +6,17 @@ committed before the work begins, so that the number of tries survives a killed 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import connections, router, transaction
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from .. import database
 from ..catalogue import ImageRow, get_catalogue
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion, OutboxEntry
@@ -44,15 +44,15 @@ def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
     Versions that already hold this photo of this product under this file name get an entry too, for the file may have
     been written anew under its name, but one that waits behind new photos and at most once.
     """
-    connection = connections[using]
+    connection = database.connection(using)
     image_id = OutboxEntry._meta.get_field("image_id").get_db_prep_value(row.image_id, connection)
     product_id = OutboxEntry._meta.get_field("product_id").get_db_prep_value(row.product_id, connection)
-    with connection.cursor() as cursor:
+    with database.cursor(using) as cursor:
         cursor.execute(
             f"""INSERT INTO {_OUTBOX}
                 (version_id, product_id, image_id, priority, created_at, attempts, claimed_by, last_error,
                  file_name, file_mark)
-            SELECT v.id, %(product)s, %(image)s, CASE WHEN held.as_it_is THEN %(swept)s ELSE %(saved)s END,
+            SELECT v.id, %(product)s, %(image)s, CASE WHEN known.as_it_is THEN %(swept)s ELSE %(saved)s END,
                    now(), 0, '', '', '', ''
             FROM {_VERSION} v CROSS JOIN LATERAL (
                 SELECT NOT %(new_file)s AND EXISTS (
@@ -60,8 +60,8 @@ def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
                     WHERE e.version_id = v.id AND e.image_id = %(image)s AND e.product_id = %(product)s
                         AND e.file_name = %(file)s
                 ) AS as_it_is
-            ) held
-            WHERE v.state = ANY(%(live)s) AND NOT (held.as_it_is AND EXISTS (
+            ) known
+            WHERE v.state = ANY(%(live)s) AND NOT (known.as_it_is AND EXISTS (
                 SELECT 1 FROM {_OUTBOX} o
                 WHERE o.version_id = v.id AND o.image_id = %(image)s AND o.leased_until IS NULL AND o.failed_at IS NULL
             ))""",
@@ -87,13 +87,13 @@ def enqueue_missing_of_product(product_id: Any, *, using: str) -> int:
     versions = list(ModelVersion.objects.using(using).live().values_list("pk", flat=True))
     if not versions:
         return 0
-    held = set(
+    embedded = set(
         Embedding.objects.using(using)
         .filter(version__in=versions, image_id__in=[row.image_id for row in rows])
         .values_list("version_id", "image_id", "product_id", "file_name")
     )
     missing = {
-        version: [row for row in rows if (version, row.image_id, row.product_id, row.file_name) not in held]
+        version: [row for row in rows if (version, row.image_id, row.product_id, row.file_name) not in embedded]
         for version in versions
     }
     if not any(missing.values()):
@@ -104,8 +104,8 @@ def enqueue_missing_of_product(product_id: Any, *, using: str) -> int:
         .values_list("version_id", "image_id")
     )
     return sum(
-        enqueue(version, [row for row in found if (version, row.image_id) not in waiting], using=using)
-        for version, found in missing.items()
+        enqueue(version, [row for row in lacking if (version, row.image_id) not in waiting], using=using)
+        for version, lacking in missing.items()
     )
 
 
@@ -121,7 +121,7 @@ def enqueue(
         OutboxEntry(version_id=version_id, product_id=row.product_id, image_id=row.image_id, priority=priority)
         for row in rows
     ]
-    OutboxEntry.objects.using(using or router.db_for_write(OutboxEntry)).bulk_create(entries, batch_size=2_000)
+    OutboxEntry.objects.using(using or database.write_alias()).bulk_create(entries, batch_size=2_000)
     return len(entries)
 
 
@@ -156,14 +156,14 @@ def versions_with_work() -> list[int]:
     active version comes first, then the one to go back to, then the candidates.
     """
     entries = OutboxEntry.objects.filter(_due(), version=OuterRef("pk"))
-    found = (
+    versions = (
         ModelVersion.objects.live()
         .annotate(urgency=Subquery(entries.order_by("priority", "id").values("priority")[:1]))
         .filter(urgency__isnull=False)
         .values_list("pk", "state", "urgency")
     )
     rank = {state: number for number, state in enumerate(_LIVE)}
-    ordered = sorted(found, key=lambda row: (row[2] >= OutboxEntry.Priority.BACKFILL, rank[row[1]], row[0]))
+    ordered = sorted(versions, key=lambda row: (row[2] >= OutboxEntry.Priority.BACKFILL, rank[row[1]], row[0]))
     return [pk for pk, _state, _urgency in ordered]
 
 
@@ -174,7 +174,7 @@ def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
     it kill again, it takes nothing with it.
     """
     lease = timedelta(seconds=get_settings().lease_seconds)
-    with transaction.atomic():
+    with database.atomic():
         entries = (
             OutboxEntry.objects.select_for_update(skip_locked=True)
             .filter(_due(), version=version_id)
@@ -209,10 +209,8 @@ def done(version_id: int, claims: Sequence[Claim]) -> None:
     """Remove what is served, and older failures of the same photos."""
     ids = [pk for claim_ in claims for pk in claim_.entry_ids]
     images = [claim_.image_id for claim_ in claims]
-    OutboxEntry.objects.filter(pk__in=ids)._raw_delete(router.db_for_write(OutboxEntry))
-    OutboxEntry.objects.filter(version=version_id, image_id__in=images, failed_at__isnull=False)._raw_delete(
-        router.db_for_write(OutboxEntry)
-    )
+    database.raw_delete(OutboxEntry.objects.filter(pk__in=ids))
+    database.raw_delete(OutboxEntry.objects.filter(version=version_id, image_id__in=images, failed_at__isnull=False))
 
 
 def release(claims: Sequence[Claim], *, delay: float = 0, count_attempt: bool = False) -> None:
@@ -251,18 +249,15 @@ def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "",
     known about the photo.
     """
     keep, *rest = sorted(claim_.entry_ids, reverse=True)
-    with transaction.atomic():
+    with database.atomic():
         entry = OutboxEntry.objects.filter(pk=keep).first()
         if entry is None:
             return
-        OutboxEntry.objects.filter(pk__in=rest)._raw_delete(router.db_for_write(OutboxEntry))
-        OutboxEntry.objects.filter(
-            version=entry.version_id, image_id=claim_.image_id, failed_at__isnull=False
-        )._raw_delete(router.db_for_write(OutboxEntry))
+        same = {"version": entry.version_id, "image_id": claim_.image_id}
+        database.raw_delete(OutboxEntry.objects.filter(pk__in=rest))
+        database.raw_delete(OutboxEntry.objects.filter(**same, failed_at__isnull=False))
         if not keep_embedding:
-            Embedding.objects.filter(version=entry.version_id, image_id=claim_.image_id)._raw_delete(
-                router.db_for_write(Embedding)
-            )
+            database.raw_delete(Embedding.objects.filter(**same))
         OutboxEntry.objects.filter(pk=keep).update(
             leased_until=None,
             claimed_by="",
@@ -299,15 +294,16 @@ def retry_failed(entries: QuerySet[OutboxEntry]) -> int:
     )
 
 
-def counts(version_ids: Sequence[int] | None = None) -> dict[int, dict[str, int]]:
-    """Photos pending and failed by version; of all versions by default."""
-    entries = OutboxEntry.objects.all() if version_ids is None else OutboxEntry.objects.filter(version__in=version_ids)
+def counts(version_ids: Collection[int]) -> dict[int, dict[str, int]]:
+    """Photos ``pending`` and ``failed``, for each of these versions."""
     rows = (
-        entries.order_by()
+        OutboxEntry.objects.filter(version__in=version_ids)
+        .order_by()
         .values("version_id")
         .annotate(
             pending=Count("image_id", distinct=True, filter=Q(failed_at__isnull=True)),
             failed=Count("image_id", distinct=True, filter=Q(failed_at__isnull=False)),
         )
     )
-    return {row["version_id"]: {"pending": row["pending"], "failed": row["failed"]} for row in rows}
+    by_version = {row.pop("version_id"): row for row in rows}
+    return {pk: by_version.get(pk, {"pending": 0, "failed": 0}) for pk in version_ids}

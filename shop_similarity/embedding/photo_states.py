@@ -55,9 +55,8 @@ def photo_states(product: models.Model) -> list[Photo]:
     catalogue = get_catalogue()
     files = catalogue.product_images(product)
     image_ids = [file.instance.pk for file in files]
-    order = {state: number for number, state in enumerate(ModelVersion.LIVE)}
     versions = sorted(
-        ModelVersion.objects.live().only("name", "state"), key=lambda version: (order[version.state], -version.pk)
+        ModelVersion.objects.live().only("name", "state"), key=lambda version: (version.rank, -version.pk)
     )
     embedded = {
         (version, image_id): when
@@ -68,8 +67,8 @@ def photo_states(product: models.Model) -> list[Photo]:
     }
     entries: dict[tuple, OutboxEntry] = {}
     # Of several entries of one photo the one that waits counts: it comes last.
-    found = OutboxEntry.objects.filter(version__in=versions, image_id__in=image_ids)
-    for entry in sorted(found, key=lambda entry: (entry.failed_at is None, entry.pk)):
+    rows = OutboxEntry.objects.filter(version__in=versions, image_id__in=image_ids)
+    for entry in sorted(rows, key=lambda entry: (entry.failed_at is None, entry.pk)):
         entries[entry.version_id, entry.image_id] = entry
     return [
         Photo(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from django.db import router, transaction
 from django.db.models import Q
 
+from .. import database
 from ..catalogue import get_catalogue
 from ..models import Embedding, ModelVersion, OutboxEntry
 from . import bell, outbox
@@ -23,8 +23,8 @@ def reembed(product_ids: Collection[Any]) -> int:
         product_ids: keys of products.
     """
     catalogue = get_catalogue()
-    using = router.db_for_write(OutboxEntry)
-    with transaction.atomic(using=using):
+    using = database.write_alias()
+    with database.atomic():
         rows = list(
             catalogue.rows(catalogue.images().filter(**{f"{catalogue.product_field or 'pk'}__in": product_ids}))
         )
@@ -45,5 +45,5 @@ def reembed(product_ids: Collection[Any]) -> int:
         )
         for version in versions:
             outbox.enqueue(version, [row for row in rows if (version, row.image_id) not in waiting], using=using)
-        transaction.on_commit(bell.ring, using=using)
+        database.on_commit(bell.ring)
     return len(rows)

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.db import connection, router, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
+from .. import database
 from ..catalogue import ImageRow, get_catalogue
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion, OutboxEntry, SweepRun
@@ -22,12 +22,10 @@ from ..photos.file_marks import file_mark
 from . import bell, outbox
 
 _CHUNK = 2_000
-# Any number that no other user of advisory locks is likely to take.
-_LOCK = 0x5105_5EEB
 
 
 @dataclass
-class Swept:
+class SweepReport:
     """What a sweep did: photos queued (counted per version) and embeddings and entries without a photo removed."""
 
     enqueued: int = 0
@@ -42,7 +40,7 @@ def sweep(
     versions: QuerySet | None = None,
     priority: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Swept:
+) -> SweepReport:
     """Compare the catalogue with the embeddings of every live version and queue the differences.
 
     Only one sweep runs at a time in a database; another one returns at once with ``skipped``.
@@ -53,35 +51,29 @@ def sweep(
         priority: of the photos it queues; by default a backfill for candidates, ahead of that for the others.
         progress: called with the number of photos examined since the last call.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-        if not cursor.fetchone()[0]:
-            return Swept(skipped=True)
-    try:
+    with database.session_lock("sweep") as is_ours:
+        if not is_ours:
+            return SweepReport(skipped=True)
         run = SweepRun.objects.create(with_files=files)
-        result = Swept()
         looked_after = ModelVersion.objects.live() if versions is None else versions
         priorities = {
             pk: _priority(state) if priority is None else priority
             for pk, state in looked_after.values_list("pk", "state")
         }
-        result.removed = _remove_orphans()
+        report = SweepReport(removed=_remove_orphans())
         for version in priorities:
             for rows in _differing(version):
-                result.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
+                report.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
         if files:
             for rows, version in _changed_files(list(priorities), progress):
-                result.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
-        if result.enqueued:
-            transaction.on_commit(bell.ring)
+                report.enqueued += outbox.enqueue(version, rows, priority=priorities[version])
+        if report.enqueued:
+            database.on_commit(bell.ring)
         SweepRun.objects.filter(pk=run.pk).update(
-            finished_at=timezone.now(), enqueued=result.enqueued, removed=result.removed
+            finished_at=timezone.now(), enqueued=report.enqueued, removed=report.removed
         )
         SweepRun.objects.filter(started_at__lt=timezone.now() - timedelta(days=14)).delete()
-        return result
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
+        return report
 
 
 def _priority(state: str) -> int:
@@ -105,22 +97,18 @@ def due_sweep() -> str | None:
 
 
 def _remove_orphans() -> int:
-    """Remove embeddings and entries whose photo is no longer there."""
+    """Remove embeddings and entries whose photo is no longer there. Returns how many embeddings."""
     catalogue = get_catalogue()
-    removed = 0
     there = catalogue.images().order_by().filter(pk=OuterRef("image_id"))
-    for model in (OutboxEntry, Embedding):
-        removed_here = model.objects.filter(~Exists(there))._raw_delete(router.db_for_write(model))
-        if model is Embedding:
-            removed = removed_here
-    return removed
+    database.raw_delete(OutboxEntry.objects.filter(~Exists(there)))
+    return database.raw_delete(Embedding.objects.filter(~Exists(there)))
 
 
 def _differing(version: int) -> Iterator[list[ImageRow]]:
     """Photos that the version lacks, or holds for another product or under another file name."""
     catalogue = get_catalogue()
     product = OuterRef(catalogue.product_field or "pk")
-    held = Embedding.objects.filter(
+    embedded = Embedding.objects.filter(
         version=version, image_id=OuterRef("pk"), product_id=product, file_name=OuterRef(catalogue.file_field)
     )
     waiting = OutboxEntry.objects.filter(version=version, image_id=OuterRef("pk"), failed_at__isnull=True)
@@ -132,7 +120,7 @@ def _differing(version: int) -> Iterator[list[ImageRow]]:
         product_id=product,
         file_name__in=["", OuterRef(catalogue.file_field)],
     )
-    images = catalogue.images().filter(~Exists(held), ~Exists(waiting), ~Exists(failed))
+    images = catalogue.images().filter(~Exists(embedded), ~Exists(waiting), ~Exists(failed))
     yield from _chunks(images)
 
 
@@ -152,10 +140,10 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
                 "version_id", "image_id"
             )
         )
-        found: dict[int, list[ImageRow]] = {}
+        changed: dict[int, list[ImageRow]] = {}
         for row in rows:
-            asked = [v for v in versions if (v, row.image_id, row.file_name) in marks]
-            if not asked:
+            known_to = [v for v in versions if (v, row.image_id, row.file_name) in marks]
+            if not known_to:
                 continue
             try:
                 now = file_mark(storage, row.file_name)
@@ -164,13 +152,13 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
                 now = ""
             except OSError:
                 continue
-            for version in asked:
+            for version in known_to:
                 if marks[version, row.image_id, row.file_name] != now and (version, row.image_id) not in waiting:
-                    found.setdefault(version, []).append(row)
+                    changed.setdefault(version, []).append(row)
         if progress is not None:
             progress(len(rows))
-        for version, changed in found.items():
-            yield changed, version
+        for version, changed_rows in changed.items():
+            yield changed_rows, version
 
 
 def _chunks(images: QuerySet) -> Iterator[list[ImageRow]]:

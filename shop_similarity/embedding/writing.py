@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from django.db import connections, router, transaction
 from pgvector import HalfVector
 
+from .. import database
 from ..catalogue import ImageRow, get_catalogue
-from ..database import lock_for_writing
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
 from . import outbox
 from .outbox import Claim
@@ -22,7 +21,7 @@ _COLUMNS = "product_id, image_id, file_name, file_mark, content_sha256, vector"
 
 
 @dataclass(frozen=True)
-class Embedded:
+class PhotoVector:
     """A photo and what the model made of it.
 
     Attributes:
@@ -30,56 +29,55 @@ class Embedded:
         row: the image row as it was when its file was read.
         file_mark: size and time of the file in the storage.
         content_sha256: hex digest of the file's bytes.
-        vector: (4096,) float, L2-normalised; None where another photo of the version has the same bytes, whose
-            vector is then copied.
+        vector: (4096,) float, L2-normalised.
     """
 
     claim: Claim
     row: ImageRow
     file_mark: str
     content_sha256: str
-    vector: np.ndarray | None
+    vector: np.ndarray
 
 
 @dataclass
-class Written:
+class WriteReport:
     """What became of a batch: photos written, photos gone or changed meanwhile, photos to try again at once."""
 
-    written: list[Embedded]
-    gone: list[Embedded]
-    again: list[Embedded]
+    written: list[PhotoVector] = field(default_factory=list)
+    gone: list[PhotoVector] = field(default_factory=list)
+    again: list[PhotoVector] = field(default_factory=list)
 
 
-def known_contents(version_id: int, digests: Sequence[str]) -> set[str]:
-    """Those of the digests that the version already has a vector for."""
-    return set(
-        Embedding.objects.filter(version=version_id, content_sha256__in=list(digests))
-        .values_list("content_sha256", flat=True)
-        .distinct()
-    )
+def vectors_of_contents(version_id: int, digests: Collection[str]) -> dict[str, np.ndarray]:
+    """Vectors that the version has of photos with these bytes, each (4096,) ``float16``, by the hex digest."""
+    rows = Embedding.objects.filter(version=version_id, content_sha256__in=digests).order_by("content_sha256")
+    return {
+        digest: np.asarray(vector, np.float16)
+        for digest, vector in rows.distinct("content_sha256").values_list("content_sha256", "vector")
+    }
 
 
-def _current_rows(image_ids: list, using: str) -> tuple[dict[Any, ImageRow], set]:
+def _current_rows(image_ids: list) -> tuple[dict[Any, ImageRow], set]:
     """The image rows as they are now, locked against deletion, and the keys that another transaction holds."""
     catalogue = get_catalogue()
     meta = catalogue.image_model._meta
-    quote = connections[using].ops.quote_name
+    connection = database.connection()
+    quote = connection.ops.quote_name
     key = meta.pk
-    prepared = [key.get_db_prep_value(image_id, connections[using]) for image_id in image_ids]
     # FOR KEY SHARE stands in the way of deletions only, not of the shop's updates; Django has no name for it.
-    with connections[using].cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute(
             f"SELECT {quote(key.column)} FROM {quote(meta.db_table)} WHERE {quote(key.column)} = ANY(%s) "
             f"FOR KEY SHARE SKIP LOCKED",
-            [prepared],
+            [[key.get_db_prep_value(image_id, connection) for image_id in image_ids]],
         )
         locked = {key.to_python(value) for (value,) in cursor.fetchall()}
-    images = catalogue.images().using(using)
+    images = catalogue.images().using(database.write_alias())
     rows = {row.image_id: row for row in catalogue.rows(images.filter(pk__in=image_ids))}
     return rows, rows.keys() - locked
 
 
-def _stage(cursor: Any, embedded: Sequence[Embedded]) -> None:
+def _stage(cursor: Any, photos: Sequence[PhotoVector]) -> None:
     cursor.execute(
         f"CREATE TEMPORARY TABLE IF NOT EXISTS {_STAGING} ON COMMIT DELETE ROWS AS "
         f"SELECT {_COLUMNS} FROM {_TABLE} WITH NO DATA"
@@ -89,25 +87,25 @@ def _stage(cursor: Any, embedded: Sequence[Embedded]) -> None:
     # connection a type it did not ask for.
     types = [*(column.type_code for column in cursor.description[:-1]), "bytea"]
     driver = cursor.cursor
-    connection = connections[router.db_for_write(Embedding)]
+    connection = database.connection()
     product_key = Embedding._meta.get_field("product_id")
     image_key = Embedding._meta.get_field("image_id")
     with driver.copy(f"COPY {_STAGING} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(types)
-        for item in embedded:
+        for photo in photos:
             copy.write_row(
                 (
-                    product_key.get_db_prep_value(item.row.product_id, connection),
-                    image_key.get_db_prep_value(item.row.image_id, connection),
-                    item.row.file_name,
-                    item.file_mark,
-                    item.content_sha256,
-                    None if item.vector is None else HalfVector(item.vector).to_binary(),
+                    product_key.get_db_prep_value(photo.row.product_id, connection),
+                    image_key.get_db_prep_value(photo.row.image_id, connection),
+                    photo.row.file_name,
+                    photo.file_mark,
+                    photo.content_sha256,
+                    HalfVector(photo.vector).to_binary(),
                 )
             )
 
 
-def write_embeddings(version_id: int, embedded: Sequence[Embedded]) -> Written:
+def write_embeddings(version_id: int, photos: Sequence[PhotoVector]) -> WriteReport:
     """Write a batch and remove its outbox entries in one transaction.
 
     A photo that was deleted meanwhile is left out, its entry removed; one whose file was exchanged meanwhile keeps a
@@ -117,69 +115,44 @@ def write_embeddings(version_id: int, embedded: Sequence[Embedded]) -> Written:
     Raises:
         ValueError: a vector has the wrong length or is not finite.
     """
-    for item in embedded:
-        if item.vector is not None and (item.vector.shape != (EMBEDDING_DIM,) or not np.isfinite(item.vector).all()):
+    for photo in photos:
+        if photo.vector.shape != (EMBEDDING_DIM,) or not np.isfinite(photo.vector).all():
             raise ValueError(
-                f"The model made no usable vector of {item.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers."
+                f"The model made no usable vector of {photo.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers."
             )
-    using = router.db_for_write(Embedding)
-    result = Written([], [], [])
-    with transaction.atomic(using=using):
-        lock_for_writing(using)
-        if not ModelVersion.objects.using(using).live().filter(pk=version_id).exists():
-            result.gone.extend(embedded)
-            outbox.done(version_id, [item.claim for item in embedded])
-            return result
-        current, busy = _current_rows([item.row.image_id for item in embedded], using)
-        for item in embedded:
-            now = current.get(item.row.image_id)
-            if item.row.image_id in busy:
-                result.again.append(item)
-            elif now is None:
-                result.gone.append(item)
-            elif now != item.row:
+    report = WriteReport()
+    with database.atomic():
+        database.lock_for_writing()
+        if not ModelVersion.objects.using(database.write_alias()).live().filter(pk=version_id).exists():
+            report.gone.extend(photos)
+            outbox.done(version_id, [photo.claim for photo in photos])
+            return report
+        current, busy = _current_rows([photo.row.image_id for photo in photos])
+        for photo in photos:
+            now = current.get(photo.row.image_id)
+            if now is None:
+                report.gone.append(photo)
+            elif photo.row.image_id in busy or now != photo.row:
                 # The save that changed it queued it again, unless it was one that no signal saw.
-                result.again.append(item)
+                report.again.append(photo)
             else:
-                result.written.append(item)
-        if result.written:
-            with connections[using].cursor() as cursor:
-                _stage(cursor, result.written)
-                # A vector that is missing here is copied from a photo with the same bytes.
+                report.written.append(photo)
+        if report.written:
+            with database.cursor() as cursor:
+                _stage(cursor, report.written)
                 cursor.execute(
-                    f"""INSERT INTO {_TABLE}
-                        (version_id, product_id, image_id, file_name, file_mark, content_sha256, vector, code,
-                         embedded_at)
-                    SELECT %s, s.product_id, s.image_id, s.file_name, s.file_mark, s.content_sha256, v.vector,
-                           binary_quantize(v.vector)::bit({EMBEDDING_DIM}), now()
-                    FROM {_STAGING} s
-                    CROSS JOIN LATERAL (
-                        SELECT coalesce(s.vector, (
-                            SELECT e.vector FROM {_TABLE} e
-                            WHERE e.version_id = %s AND e.content_sha256 = s.content_sha256 LIMIT 1
-                        ), (
-                            SELECT t.vector FROM {_STAGING} t
-                            WHERE t.content_sha256 = s.content_sha256 AND t.vector IS NOT NULL LIMIT 1
-                        )) AS vector
-                    ) v
-                    WHERE v.vector IS NOT NULL
-                    ORDER BY s.image_id
+                    f"""INSERT INTO {_TABLE} (version_id, {_COLUMNS}, code, embedded_at)
+                    SELECT %s, {_COLUMNS}, binary_quantize(vector)::bit({EMBEDDING_DIM}), now()
+                    FROM {_STAGING} ORDER BY image_id
                     ON CONFLICT (version_id, image_id) DO UPDATE SET
                         product_id = excluded.product_id, file_name = excluded.file_name,
                         file_mark = excluded.file_mark, content_sha256 = excluded.content_sha256,
-                        vector = excluded.vector, code = excluded.code, embedded_at = excluded.embedded_at
-                    RETURNING image_id""",
-                    [version_id, version_id],
+                        vector = excluded.vector, code = excluded.code, embedded_at = excluded.embedded_at""",
+                    [version_id],
                 )
-                key = Embedding._meta.get_field("image_id")
-                stored = {key.to_python(image_id) for (image_id,) in cursor.fetchall()}
                 cursor.execute(f"DELETE FROM {_STAGING}")
-            # The photo with the same bytes may have gone since it was looked up.
-            for item in [item for item in result.written if item.row.image_id not in stored]:
-                result.written.remove(item)
-                result.again.append(item)
-        outbox.done(version_id, [item.claim for item in result.written + result.gone])
-    return result
+        outbox.done(version_id, [photo.claim for photo in report.written + report.gone])
+    return report
 
 
 def touch(version_id: int, row: ImageRow, file_mark: str) -> None:

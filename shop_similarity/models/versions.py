@@ -97,6 +97,11 @@ class ModelVersion(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def rank(self) -> int:
+        """Its place in lists of versions: the active one, the one before it, candidates, the rest."""
+        return self.LIVE.index(self.state) if self.state in self.LIVE else len(self.LIVE)
+
     def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
         self.check_may_be_deleted()
         return super().delete(*args, **kwargs)

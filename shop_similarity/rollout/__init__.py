@@ -1,6 +1,6 @@
 """How another model version takes over: comparison, coverage, switch, way back and what is left behind."""
 
-from ..embedding.coverage import Coverage, coverage
+from ..embedding.coverage import Coverage, Gap, coverage, gap
 from .activation import (
     NotBetter,
     NotReady,
@@ -18,6 +18,7 @@ from .gate import Verdict, beats
 
 __all__ = [
     "Coverage",
+    "Gap",
     "NotBetter",
     "NotReady",
     "RolloutError",
@@ -28,6 +29,7 @@ __all__ = [
     "beats",
     "coverage",
     "delete",
+    "gap",
     "is_wanted",
     "request_activation",
     "retire",

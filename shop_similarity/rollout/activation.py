@@ -15,38 +15,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connections, router, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..database import lock_for_switching
+from .. import database
 from ..embedding import bell
-from ..embedding.coverage import Coverage, coverage, gap
+from ..embedding.coverage import Coverage, coverage, gap, lacks_index
 from ..embedding.index import build_index
 from ..embedding.sweep import sweep
 from ..feedback.experiments import end_for
-from ..models import Embedding, ModelVersion, OutboxEntry
+from ..models import ModelVersion, OutboxEntry
 from .gate import Verdict, beats
 from .retirement import clear, delete_row
-
-__all__ = [
-    "Coverage",
-    "NotBetter",
-    "NotReady",
-    "RolloutError",
-    "Verdict",
-    "WrongState",
-    "activate",
-    "advance",
-    "beats",
-    "coverage",
-    "delete",
-    "is_wanted",
-    "request_activation",
-    "retire",
-    "roll_back",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +52,9 @@ class NotBetter(RolloutError):
 class NotReady(RolloutError):
     """Pages would lose look-alikes. ``coverage`` has the numbers."""
 
-    def __init__(self, found: Coverage) -> None:
-        self.coverage = found
-        super().__init__(" ".join(found.obstacles()))
+    def __init__(self, version_coverage: Coverage) -> None:
+        self.coverage = version_coverage
+        super().__init__(" ".join(version_coverage.obstacles()))
 
 
 class WrongState(RolloutError):
@@ -102,9 +83,6 @@ def activate(version: ModelVersion, *, force: bool = False, incomplete: bool = F
 
 def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *, wished: bool = False) -> None:
     """See :func:`activate`; with ``wished`` it does nothing where the wish was withdrawn meanwhile."""
-    if not incomplete and not (found := coverage(version)).is_ready:
-        _check_candidate(version)
-        raise NotReady(found)
     with _versions() as versions:
         chosen = _among(versions, version)
         active = _active(versions)
@@ -113,12 +91,16 @@ def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *
         if chosen != active:
             if active is not None:
                 _check_candidate(chosen)
-                note = _pass_gate(chosen, active, force, note)
-                # Counted again while nobody writes: a photo may have come in since, for the active version alone.
-                if not incomplete and gap(chosen, active).lacking:
+                # Counted while nobody writes: a photo may come in at any time, for the active version alone.
+                if not incomplete and not _is_ready(chosen, active):
                     raise NotReady(coverage(chosen))
-            _switch(chosen, force, note)
+                note = _pass_gate(chosen, active, force, note)
+            _switch(chosen, active, force, note)
     version.refresh_from_db()
+
+
+def _is_ready(version: ModelVersion, active: ModelVersion) -> bool:
+    return gap(version, active).is_complete and not lacks_index(version, active)
 
 
 def request_activation(version: ModelVersion, *, force: bool = False, note: str = "") -> bool:
@@ -145,7 +127,7 @@ def request_activation(version: ModelVersion, *, force: bool = False, note: str 
         active = _active(versions)
         if active is None or chosen == active:
             if active is None:
-                _switch(chosen, force, note)
+                _switch(chosen, active, force, note)
             version.refresh_from_db()
             return True
         if chosen.state != _State.RETIRED:
@@ -158,7 +140,7 @@ def request_activation(version: ModelVersion, *, force: bool = False, note: str 
             activation_forced=force,
             activation_note=note,
         )
-        transaction.on_commit(bell.ring)
+        database.on_commit(bell.ring)
     version.refresh_from_db()
     return False
 
@@ -178,7 +160,7 @@ def roll_back(*, note: str = "") -> ModelVersion:
             raise WrongState(
                 _("There is no version to go back to: none was active before, or it was retired. See `model_versions`.")
             )
-        _switch(standby, False, note)
+        _switch(standby, _active(versions), False, note)
     standby.refresh_from_db()
     return standby
 
@@ -230,7 +212,7 @@ def _wanted() -> QuerySet[ModelVersion]:
     return ModelVersion.objects.filter(state=_State.CANDIDATE, activation_requested_at__isnull=False)
 
 
-_complained: set[tuple] = set()
+_complaints: set[tuple] = set()
 
 
 def advance() -> ModelVersion | None:
@@ -251,25 +233,28 @@ def advance() -> ModelVersion | None:
     )
     if backfill.exists():
         return None
-    found = coverage(wanted)
-    if found.unqueued:
+    active = ModelVersion.objects.defer("metrics").active()
+    missing = gap(wanted, active)
+    if missing.unqueued:
         sweep(
             files=False,
             versions=ModelVersion.objects.filter(pk=wanted.pk),
             priority=OutboxEntry.Priority.BACKFILL,
         )
         return None
-    if found.is_complete and found.lacks_index:
-        if not connections[router.db_for_write(Embedding)].in_atomic_block:
-            started = time.monotonic()
-            if build_index(wanted.pk):
-                logger.info("Built the index of %s in %.1f s.", wanted.name, time.monotonic() - started)
-        found = coverage(wanted)
-    if not found.is_ready:
-        if found.loses_too_much and (wanted.pk, wanted.activation_requested_at) not in _complained:
-            _complained.add((wanted.pk, wanted.activation_requested_at))
-            logger.warning("%s is not activated: %s", wanted.name, " ".join(found.obstacles()))
+    if missing.loses_too_much and (wanted.pk, wanted.activation_requested_at) not in _complaints:
+        _complaints.add((wanted.pk, wanted.activation_requested_at))
+        logger.warning("%s is not activated: %s", wanted.name, " ".join(coverage(wanted).obstacles()))
+    if not missing.is_complete:
         return None
+    if lacks_index(wanted, active):
+        if database.in_transaction():
+            return None
+        started = time.monotonic()
+        if not build_index(wanted.pk):
+            # Another worker is at it.
+            return None
+        logger.info("Built the index of %s in %.1f s.", wanted.name, time.monotonic() - started)
     try:
         _activate(wanted, wanted.activation_forced, False, wanted.activation_note, wished=True)
     except NotBetter as error:
@@ -287,17 +272,16 @@ def advance() -> ModelVersion | None:
 @contextmanager
 def _versions() -> Iterator[list[ModelVersion]]:
     """All versions, locked against other switches, in one transaction."""
-    using = router.db_for_write(ModelVersion)
-    with transaction.atomic(using=using):
-        lock_for_switching(using)
+    with database.atomic():
+        database.lock_for_switching()
         # Not FOR UPDATE: an outbox row's foreign key would have the shop's saves wait for it.
-        yield list(ModelVersion.objects.using(using).select_for_update(no_key=True).order_by("pk"))
+        yield list(ModelVersion.objects.using(database.write_alias()).select_for_update(no_key=True).order_by("pk"))
 
 
 def _among(versions: list[ModelVersion], version: ModelVersion) -> ModelVersion:
-    for found in versions:
-        if found.pk == version.pk:
-            return found
+    for locked in versions:
+        if locked.pk == version.pk:
+            return locked
     raise WrongState(_("Model version %(name)s was deleted meanwhile.") % {"name": version.name})
 
 
@@ -339,14 +323,13 @@ def _withdraw_others(chosen: ModelVersion) -> None:
     )
 
 
-def _switch(chosen: ModelVersion, force: bool, note: str) -> None:
+def _switch(chosen: ModelVersion, active: ModelVersion | None, force: bool, note: str) -> None:
     versions = ModelVersion.objects.all()
     # One row at a time may be active or standby, at every moment: the order of these statements matters.
     if chosen.state == _State.STANDBY:
         versions.filter(pk=chosen.pk).update(state=_State.CANDIDATE)
     else:
         versions.filter(state=_State.STANDBY).update(state=_State.RETIRED)
-    before = versions.active()
     versions.filter(state=_State.ACTIVE).update(state=_State.STANDBY)
     versions.filter(pk=chosen.pk).update(
         state=_State.ACTIVE,
@@ -358,4 +341,4 @@ def _switch(chosen: ModelVersion, force: bool, note: str) -> None:
     end_for(_("Ended because %(name)s became the active version.") % {"name": chosen.name})
     # Nobody who has just switched expects another switch by itself.
     _withdraw_others(chosen)
-    logger.info("%s is the active version now, %s the standby.", chosen.name, before.name if before else "none")
+    logger.info("%s is the active version now, %s the standby.", chosen.name, active.name if active else "none")

@@ -141,13 +141,13 @@ def _written(value: float, digits: int = 4) -> str:
 def measured(version: ModelVersion) -> dict[str, Figure]:
     """The figures that the comparison looks at, by ``"part.key"``; those that were not measured are left out."""
     evaluation = _evaluation(version)
-    found = {f"{part}.{key}": _figure(evaluation, part, key) for part, key, _title, _bar in _BARS}
-    return {name: figure for name, figure in found.items() if figure is not None}
+    figures = {f"{part}.{key}": _figure(evaluation, part, key) for part, key, _title, _bar in _BARS}
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def _evaluation(version: ModelVersion) -> Mapping[str, Any]:
-    found = version.metrics.get("evaluation") if isinstance(version.metrics, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    evaluation = version.metrics.get("evaluation") if isinstance(version.metrics, Mapping) else None
+    return evaluation if isinstance(evaluation, Mapping) else {}
 
 
 def _measured_on(evaluation: Mapping[str, Any], part: str) -> tuple | None:
@@ -160,12 +160,12 @@ def _measured_on(evaluation: Mapping[str, Any], part: str) -> tuple | None:
 def _figure(evaluation: Mapping[str, Any], part: str, key: str) -> Figure | None:
     """A figure with its interval: beside it under ``intervals``, or in it as ``value``, ``low`` and ``high``."""
     figures = evaluation.get(part)
-    found = figures.get(key) if isinstance(figures, Mapping) else None
-    if isinstance(found, Mapping):
-        value, ends = found.get("value"), (found.get("low"), found.get("high"))
+    entry = figures.get(key) if isinstance(figures, Mapping) else None
+    if isinstance(entry, Mapping):
+        value, ends = entry.get("value"), (entry.get("low"), entry.get("high"))
     else:
         intervals = figures.get("intervals") if isinstance(figures, Mapping) else None
-        value, ends = found, intervals.get(key) if isinstance(intervals, Mapping) else None
+        value, ends = entry, intervals.get(key) if isinstance(intervals, Mapping) else None
     if not _is_number(value):
         return None
     if not isinstance(ends, Sequence) or len(ends) != 2 or not all(map(_is_number, ends)):
@@ -176,10 +176,10 @@ def _figure(evaluation: Mapping[str, Any], part: str, key: str) -> Figure | None
 def _code_recall(evaluation: Mapping[str, Any]) -> float | None:
     """Share of the exact results that the coded search finds, with the number of candidates that this shop looks at."""
     codes = evaluation.get("codes")
-    found = codes.get("recall") if isinstance(codes, Mapping) else None
-    if not isinstance(found, Mapping):
-        return float(found) if _is_number(found) else None
-    by_candidates = {int(count): value for count, value in found.items() if str(count).isdigit() and _is_number(value)}
+    recall = codes.get("recall") if isinstance(codes, Mapping) else None
+    if not isinstance(recall, Mapping):
+        return float(recall) if _is_number(recall) else None
+    by_candidates = {int(count): value for count, value in recall.items() if str(count).isdigit() and _is_number(value)}
     if not by_candidates:
         return None
     most = get_settings().candidates

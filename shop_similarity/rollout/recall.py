@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from django.core.cache import cache
-from django.db import connections, router, transaction
 from django.db.utils import OperationalError
 from django.utils import timezone
 
+from .. import database
 from ..embedding.index import index_state
-from ..models import Embedding, ModelVersion
+from ..models import ModelVersion
 from ..search import Path, Query, find_matches
 from .side_by_side import sample_products
 
@@ -56,7 +56,7 @@ def measure_code_recall(
     """
     path = Path.INDEX if index_state(version.pk).state == "ready" else Path.CODES
     deadline = time.monotonic() + seconds
-    found = wanted = measured = 0
+    common = wanted = measured = 0
     exact_times: list[float] = []
     coded_times: list[float] = []
     sample = sample_products([version], products, seed)
@@ -71,11 +71,11 @@ def measure_code_recall(
             break
         exact_times.append(between - began)
         coded_times.append(time.monotonic() - between)
-        found += len(exact & coded)
+        common += len(exact & coded)
         wanted += len(exact)
         measured += 1
     return CodeRecall(
-        found / wanted if wanted else None,
+        common / wanted if wanted else None,
         k,
         measured,
         path.value,
@@ -90,9 +90,9 @@ def _keys(version: ModelVersion, query: Query, own: Any, k: int, path: Path, dea
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    using = router.db_for_read(Embedding)
-    with transaction.atomic(using=using):
-        with connections[using].cursor() as cursor:
+    alias = database.read_alias()
+    with database.atomic(alias):
+        with database.cursor(alias) as cursor:
             cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{max(int(left * 1_000), 1)}ms"])
         matches = find_matches(version, query, limit=k, among=None, exclude=[own], path=path)
     return {match.product_id for match in matches}

@@ -5,21 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from django.db import connection, router, transaction
-
+from .. import database
 from ..embedding.index import drop_index, index_state, indexed_versions
 from ..models import Embedding, ModelVersion, OutboxEntry
 
 _PORTION = 1_000
-# Any number that no other user of advisory locks is likely to take.
-_LOCK = 0x5105_0C1E
 
 
 def clear_retired(*, seconds: float | None = None, stopped: Callable[[], bool] = lambda: False) -> int:
     """Remove embeddings, outbox entries and indexes of all retired versions. Returns how many embeddings.
 
-    Indexes of versions whose row is gone are dropped too. One process at a time does it; in another one this returns 0
-    at once.
+    Indexes of versions whose row is gone are dropped too. Several processes take turns, portion by portion.
 
     Args:
         seconds: go no further after this time; what is left is for the next call.
@@ -32,21 +28,8 @@ def clear_retired(*, seconds: float | None = None, stopped: Callable[[], bool] =
         for pk in {*states, *indexed}
         if states.get(pk, ModelVersion.State.RETIRED) == ModelVersion.State.RETIRED and (pk in indexed or _has_rows(pk))
     ]
-    if not retired:
-        return 0
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-        if not cursor.fetchone()[0]:
-            return 0
     ends = None if seconds is None else time.monotonic() + seconds
-    removed = 0
-    try:
-        for pk in retired:
-            removed += _clear(pk, lambda: stopped() or (ends is not None and time.monotonic() > ends))
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
-    return removed
+    return sum(_clear(pk, lambda: stopped() or (ends is not None and time.monotonic() > ends)) for pk in retired)
 
 
 def clear(version: ModelVersion) -> int:
@@ -57,11 +40,11 @@ def clear(version: ModelVersion) -> int:
 def delete_row(version: ModelVersion) -> None:
     """Delete the row of a version of which nothing is left, and its weights file with it."""
     name, storage = version.weights.name, version.weights.storage
-    using = router.db_for_write(ModelVersion)
-    with transaction.atomic(using=using):
-        version.delete()
-        if name and not ModelVersion.objects.using(using).filter(weights=name).exists():
-            transaction.on_commit(lambda: storage.delete(name), using=using)
+    alias = database.write_alias()
+    with database.atomic():
+        version.delete(using=alias)
+        if name and not ModelVersion.objects.using(alias).filter(weights=name).exists():
+            database.on_commit(lambda: storage.delete(name))
 
 
 def _has_rows(version_id: int) -> bool:
@@ -71,7 +54,7 @@ def _has_rows(version_id: int) -> bool:
 def _clear(version_id: int, stopped: Callable[[], bool]) -> int:
     # Without the index the rows go faster, and no vacuum has to mend it. Inside a transaction it can't be dropped
     # without holding up every page; a worker does it later.
-    if not connection.in_atomic_block and index_state(version_id).state != "absent":
+    if not database.in_transaction() and index_state(version_id).state != "absent":
         drop_index(version_id)
     removed = 0
     for model in (OutboxEntry, Embedding):
@@ -86,7 +69,9 @@ def _clear(version_id: int, stopped: Callable[[], bool]) -> int:
 
 def _delete_portion(model: type, version_id: int) -> int:
     """Delete some rows, provided that the version is still retired."""
-    portion = model.objects.filter(version=version_id, version__state=ModelVersion.State.RETIRED)
-    return model.objects.filter(pk__in=portion.order_by().values("pk")[:_PORTION])._raw_delete(
-        router.db_for_write(model)
-    )
+    rows = model.objects.using(database.write_alias())
+    portion = rows.filter(version=version_id, version__state=ModelVersion.State.RETIRED)
+    with database.atomic():
+        # Two that delete the same rows would each find fewer of them than there are left.
+        database.lock("retirement")
+        return database.raw_delete(rows.filter(pk__in=portion.order_by().values("pk")[:_PORTION]))

@@ -68,7 +68,7 @@ class Comparison:
 
 def compare_lists(product: models.Model, old: Sequence[models.Model], new: Sequence[models.Model]) -> Comparison:
     """Put two lists of look-alikes of one product beside each other."""
-    ranks = [{item.pk: rank for rank, item in enumerate(found, start=1)} for found in (old, new)]
+    ranks = [{item.pk: rank for rank, item in enumerate(items, start=1)} for items in (old, new)]
     return Comparison(
         product,
         tuple(Place(item, rank, ranks[1].get(item.pk)) for rank, item in enumerate(old, start=1)),
@@ -117,12 +117,11 @@ def sample_products(versions: Sequence[ModelVersion], count: int, seed: int = 0)
 def in_order(keys: Sequence[Any]) -> list[models.Model]:
     """The products of these keys with their photos, in the order of the keys; those that are gone are left out."""
     catalogue = get_catalogue()
-    found = {product.pk: product for product in catalogue.with_images(catalogue.all_products().filter(pk__in=keys))}
-    return [found[key] for key in keys if key in found]
+    products = {product.pk: product for product in catalogue.with_images(catalogue.all_products().filter(pk__in=keys))}
+    return [products[key] for key in keys if key in products]
 
 
 def comparable_versions() -> list[ModelVersion]:
     """The versions that have embeddings, the active one first. One statement."""
-    order = {state: number for number, state in enumerate(ModelVersion.LIVE)}
-    found = ModelVersion.objects.filter(Exists(Embedding.objects.filter(version=OuterRef("pk"))))
-    return sorted(found, key=lambda version: (order.get(version.state, len(order)), -version.pk))
+    versions = ModelVersion.objects.filter(Exists(Embedding.objects.filter(version=OuterRef("pk"))))
+    return sorted(versions, key=lambda version: (version.rank, -version.pk))

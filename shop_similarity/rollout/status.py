@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
-from django.db.models import Count
-
 from ..catalogue import get_catalogue
-from ..embedding import outbox
-from ..embedding.index import index_states
-from ..models import Embedding, ModelVersion, OutboxEntry, SweepRun
+from ..embedding.coverage import VersionCounts, version_counts
+from ..models import ModelVersion, OutboxEntry, SweepRun
 
 
 def status() -> dict[str, Any]:
@@ -55,40 +53,27 @@ def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str
         versions: the versions.
         images: number of the shop's photos.
     """
-    keys = [version.pk for version in versions]
-    waiting = outbox.counts(keys) if keys else {}
-    by_version = {
-        version: (count, products)
-        for version, count, products in Embedding.objects.order_by()
-        .filter(version__in=keys)
-        .values_list("version_id")
-        .annotate(count=Count("pk"), products=Count("product_id", distinct=True))
+    counts = version_counts([version.pk for version in versions])
+    return [_row(version, counts[version.pk], images) for version in versions]
+
+
+def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str, Any]:
+    requested = version.activation_requested_at
+    return {
+        "name": version.name,
+        "architecture": version.architecture,
+        "state": version.state,
+        "activation_requested_at": requested and requested.isoformat(),
+        "weights_sha256": version.weights_sha256,
+        "weights_source": version.weights_source,
+        "embedded": counts.embedded,
+        "products_embedded": counts.products,
+        "pending": counts.waiting,
+        "failed": counts.failed,
+        "coverage": round(counts.share(images), 4),
+        "index": asdict(counts.index),
+        "metrics": version.metrics,
     }
-    indexes = index_states(keys)
-    rows = []
-    for version in versions:
-        embedded, products = by_version.get(version.pk, (0, 0))
-        counted = waiting.get(version.pk, {"pending": 0, "failed": 0})
-        index = indexes[version.pk]
-        rows.append(
-            {
-                "name": version.name,
-                "architecture": version.architecture,
-                "state": version.state,
-                "activation_requested_at": version.activation_requested_at
-                and version.activation_requested_at.isoformat(),
-                "weights_sha256": version.weights_sha256,
-                "weights_source": version.weights_source,
-                "embedded": embedded,
-                "products_embedded": products,
-                "pending": counted["pending"],
-                "failed": counted["failed"],
-                "coverage": round(embedded / images, 4) if images else 1.0,
-                "index": {"name": index.name, "state": index.state, "bytes": index.bytes},
-                "metrics": version.metrics,
-            }
-        )
-    return rows
 
 
 def failures(version_id: int, limit: int = 20) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile
 from catalog.models import Category, Product, ProductPhoto
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding.outbox import Claim
-from shop_similarity.embedding.writing import Embedded, write_embeddings
+from shop_similarity.embedding.writing import PhotoVector, write_embeddings
 from shop_similarity.models import ModelVersion
 
 _numbers = itertools.count(1)
@@ -58,7 +58,7 @@ def store_vectors(version: ModelVersion, photos: Sequence[ProductPhoto], vectors
     written = write_embeddings(
         version.pk,
         [
-            Embedded(
+            PhotoVector(
                 Claim(photo.pk, (), 1),
                 ImageRow(photo.pk, photo.product_id, photo.file.name),
                 "1:1",

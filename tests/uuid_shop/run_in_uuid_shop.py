@@ -20,7 +20,7 @@ from shop_similarity.catalogue import NotAKeyError, get_catalogue, product_key
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.sweep import sweep
-from shop_similarity.embedding.writing import Embedded, write_embeddings
+from shop_similarity.embedding.writing import PhotoVector, write_embeddings
 from shop_similarity.feedback import tokens
 from shop_similarity.feedback.preferences import preferences
 from shop_similarity.feedback.roll_up import roll_up
@@ -59,7 +59,7 @@ def _embed_all(version: ModelVersion, seed: int = 0) -> None:
     write_embeddings(
         version.pk,
         [
-            Embedded(claim, rows[claim.image_id], "1:1", uuid.uuid4().hex * 2, vector)
+            PhotoVector(claim, rows[claim.image_id], "1:1", uuid.uuid4().hex * 2, vector)
             for claim, vector in zip(claims, vectors, strict=True)
         ],
     )

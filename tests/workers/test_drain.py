@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import threading
@@ -10,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from django.core.files.base import ContentFile
+from django.db import connections
 from PIL import Image
 
 from catalog.models import ProductPhoto
 from shop_similarity.embedding import outbox
+from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, OutboxEntry
 from shop_similarity.workers import embedder
@@ -49,8 +52,8 @@ def test_everything_that_waits_is_embedded_once(tiny_version):
     version = tiny_version()
     product = make_product()
     photos = [add_photo(product, _jpeg(seed), f"{seed}.jpg") for seed in range(11)]
-    drained = drain()
-    assert (drained.embedded, drained.failed) == (11, 0)
+    report = drain()
+    assert (report.embedded, report.failed) == (11, 0)
     rows = Embedding.objects.defer(None).filter(version=version)
     assert {row.image_id for row in rows} == {photo.pk for photo in photos}
     lengths = np.linalg.norm([row.vector for row in rows], axis=1)
@@ -83,15 +86,76 @@ def test_same_bytes_are_computed_once(tiny_version, monkeypatch):
     )
     for number in range(6):
         add_photo(make_product(), _jpeg(1), f"{number}.jpg")
-    drained = drain()
+    report = drain()
     assert sum(computed) == 1
-    assert (drained.embedded, drained.copied) == (1, 5)
+    assert (report.embedded, report.copied) == (1, 5)
     assert len({tuple(row.vector) for row in Embedding.objects.defer(None)}) == 1
     photo = ProductPhoto.objects.first()
     photo.file.save("written-again.jpg", ContentFile(_jpeg(1)))
     assert drain().unchanged == 1
     assert sum(computed) == 1
     assert Embedding.objects.get(image_id=photo.pk).file_name == photo.file.name
+
+
+def test_bytes_that_another_version_has_are_computed(tiny_version):
+    old = tiny_version()
+    add_photo(make_product(), _jpeg(1))
+    drain()
+    new = tiny_version("new", state="candidate", seed=8)
+    sweep(files=False)
+    report = drain()
+    assert (report.embedded, report.copied) == (1, 0)
+    rows = {row.version_id: tuple(row.vector) for row in Embedding.objects.defer(None)}
+    assert rows[old.pk] != rows[new.pk]
+
+
+def test_photo_that_is_to_be_embedded_anew_is_no_copy_of_itself(tiny_version):
+    tiny_version()
+    photo = add_photo(make_product(), _jpeg(1))
+    drain()
+    reembed([photo.product_id])
+    assert drain().embedded == 1
+    assert Embedding.objects.get().content_sha256 != ""
+
+
+@pytest.mark.django_db(transaction=True)
+def test_drains_that_compute_the_same_bytes_at_once_embed_every_photo_once(tiny_version, monkeypatch):
+    version = tiny_version()
+    for number in range(16):
+        add_photo(make_product(), _jpeg(number % 2), f"{number}.jpg")
+    inner, both = embedder.Embedder.embed, threading.Barrier(2)
+
+    def together(self, photos):
+        # The first batches are computed at the same moment, each of the same two pictures.
+        if not both.broken:
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(5)
+        return inner(self, photos)
+
+    monkeypatch.setattr(embedder.Embedder, "embed", together)
+    reports = []
+
+    def work() -> None:
+        try:
+            reports.append(drain())
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [report.embedded for report in reports] == [2, 2]
+    assert sum(report.copied for report in reports) == 12
+    assert Embedding.objects.filter(version=version).count() == 16
+    assert not OutboxEntry.objects.exists()
+    by_content = {}
+    for row in Embedding.objects.defer(None):
+        by_content.setdefault(row.content_sha256, []).append(np.array(row.vector))
+    assert len(by_content) == 2
+    for vectors in by_content.values():
+        assert np.allclose(np.array(vectors) @ vectors[0], 1, atol=1e-3)
 
 
 def test_replaced_photo_gets_a_new_vector(tiny_version):
@@ -136,8 +200,8 @@ def test_bad_photo_fails_at_once_with_a_sentence_and_holds_nobody_up(tiny_versio
     product = make_product()
     bad = add_photo(product, content, name)
     good = [add_photo(product, _jpeg(seed), f"{seed}.jpg") for seed in range(3)]
-    drained = drain()
-    assert (drained.embedded, drained.failed) == (3, 1)
+    report = drain()
+    assert (report.embedded, report.failed) == (3, 1)
     entry = OutboxEntry.objects.get()
     assert (entry.image_id, entry.attempts) == (bad.pk, 1)
     assert re.search(sentence, entry.last_error), entry.last_error
@@ -176,8 +240,8 @@ def test_unusual_photos_are_embedded(tiny_version, name):
     tiny_version()
     image = Image.open(io.BytesIO(_jpeg(4)))
     add_photo(make_product(), GOOD[name](image), name)
-    drained = drain()
-    assert (drained.embedded, drained.failed) == (1, 0), OutboxEntry.objects.values_list("last_error")
+    report = drain()
+    assert (report.embedded, report.failed) == (1, 0), OutboxEntry.objects.values_list("last_error")
 
 
 def test_rotated_photo_is_embedded_upright(tiny_version):
@@ -217,8 +281,8 @@ def test_passing_fault_of_the_storage_is_tried_again(tiny_version, monkeypatch):
             raise ConnectionResetError("the storage hung up")
 
         patched.setattr(FileSystemStorage, "_open", broken)
-        drained = drain()
-    assert (drained.retried, drained.failed) == (1, 0)
+        report = drain()
+    assert (report.retried, report.failed) == (1, 0)
     assert "the storage hung up" in OutboxEntry.objects.get().last_error
     OutboxEntry.objects.update(due_at=None)
     assert drain().embedded == 1
@@ -236,8 +300,8 @@ def test_photo_that_the_network_chokes_on_does_not_take_its_batch_along(tiny_ver
         return inner(self, pixels)
 
     monkeypatch.setattr(embedder.Embedder, "embed", choking)
-    drained = drain()
-    assert (drained.embedded, drained.retried) == (3, 1)
+    report = drain()
+    assert (report.embedded, report.retried) == (3, 1)
     entry = OutboxEntry.objects.get()
     assert entry.image_id == photos[2].pk
     assert "out of memory" in entry.last_error
@@ -257,7 +321,7 @@ def test_every_live_version_gets_its_embedding_and_the_active_one_first(tiny_ver
     for seed in range(5):
         add_photo(make_product(), _jpeg(seed), f"{seed}.jpg")
     order = []
-    drain(progress=lambda _drained: order.append(Embedding.objects.order_by("-pk")[0].version_id))
+    drain(progress=lambda _report: order.append(Embedding.objects.order_by("-pk")[0].version_id))
     assert order == sorted(order, key=[active.pk, candidate.pk].index)
     assert Embedding.objects.filter(version=active).count() == 5
     assert Embedding.objects.filter(version=candidate).count() == 5
@@ -268,8 +332,8 @@ def test_stop_ends_after_the_batch_and_gives_claims_back(tiny_version):
     for seed in range(12):
         add_photo(make_product(), _jpeg(seed), f"{seed}.jpg")
     stop = threading.Event()
-    drained = drain(progress=lambda _drained: stop.set(), stop=stop)
-    assert drained.embedded == 4
+    report = drain(progress=lambda _report: stop.set(), stop=stop)
+    assert report.embedded == 4
     assert OutboxEntry.objects.filter(leased_until__isnull=True, attempts=0).count() == 8
     assert outbox.has_due()
 
@@ -280,8 +344,8 @@ def test_weights_that_were_exchanged_are_not_loaded_and_cost_no_photo_a_try(tiny
     content = weights.read_bytes()
     weights.write_bytes(content + b"!")
     add_photo(make_product(), _jpeg(1))
-    drained = drain()
-    assert "sha256" in drained.unusable["tiny"]
+    report = drain()
+    assert "sha256" in report.unusable["tiny"]
     assert OutboxEntry.objects.get().attempts == 0
     assert not Embedding.objects.exists()
     weights.write_bytes(content)

@@ -13,8 +13,8 @@ from shop_similarity.embedding.index import drop_index
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from shop_similarity.rollout import retirement
-from shop_similarity.workers import drain as draining
-from shop_similarity.workers import embedder
+from shop_similarity.workers import embedder, line
+from shop_similarity.workers import rollout as worker_rollout
 from shop_similarity.workers.clock import look_round
 from shop_similarity.workers.drain import drain
 from tests.shop_similarity.drawn_photos import product_image, products
@@ -30,8 +30,8 @@ WORSE = {"evaluation": {"set": "s", "retrieval": {"mean_average_precision": 0.8}
 @pytest.fixture(autouse=True)
 def _small_batches(settings, monkeypatch):
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "BATCH_SIZE": 4}
-    monkeypatch.setattr(draining, "_next_count", 0.0)
-    monkeypatch.setattr(draining, "_REST", 0)
+    monkeypatch.setattr(worker_rollout, "_next_count", 0.0)
+    monkeypatch.setattr(worker_rollout, "_REST", 0)
     embedder.release_embedder()
     yield
     embedder.release_embedder()
@@ -54,8 +54,8 @@ def shop(tiny_version) -> tuple[ModelVersion, ModelVersion]:
 def _order(monkeypatch) -> list[int]:
     """The versions in the order in which batches are written for them."""
     written: list[int] = []
-    inner = draining.write_embeddings
-    monkeypatch.setattr(draining, "write_embeddings", lambda pk, items: written.append(pk) or inner(pk, items))
+    inner = line.write_embeddings
+    monkeypatch.setattr(line, "write_embeddings", lambda pk, items: written.append(pk) or inner(pk, items))
     return written
 
 
@@ -88,7 +88,7 @@ def test_embed_products_fulfils_a_wish_where_no_worker_runs(shop, monkeypatch):
     rollout.request_activation(new)
     try:
         # So busy that the drain itself does not come to it.
-        monkeypatch.setattr(draining, "_next_count", float("inf"))
+        monkeypatch.setattr(worker_rollout, "_next_count", float("inf"))
         call_command("embed_products", "--model", "new", stdout=(out := io.StringIO()), stderr=io.StringIO())
         assert "new is the active version now" in out.getvalue()
         assert ModelVersion.objects.active() == new

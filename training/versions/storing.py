@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.files import File
-from django.db import transaction
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import file_sha256
@@ -79,7 +79,7 @@ def store_version(
 
 def store_evaluation(version: ModelVersion, evaluation: Evaluation) -> None:
     """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before."""
-    with transaction.atomic():
+    with database.atomic():
         row = ModelVersion.objects.select_for_update().get(pk=version.pk)
         row.metrics = {**row.metrics, "evaluation": evaluation.to_dict()}
         row.save(update_fields=["metrics"])

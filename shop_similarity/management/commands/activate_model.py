@@ -62,7 +62,7 @@ class Command(BaseCommand):
         if options["wait"]:
             self._wait(version, options)
             return
-        lacking = rollout.coverage(version).lacking
+        lacking = rollout.gap(version).lacking
         self._say(
             options,
             f"{version.name} becomes the active version when its embeddings are complete; photos to go: {lacking}. "
@@ -70,12 +70,12 @@ class Command(BaseCommand):
         )
 
     def _wait(self, version: ModelVersion, options: dict[str, Any]) -> None:
-        found = rollout.coverage(version)
+        coverage = rollout.coverage(version)
+        shown, last = coverage.shown, coverage.lacking
         moved = time.monotonic()
-        last = found.lacking
         with tqdm(
-            total=found.shown,
-            initial=found.shown - found.lacking,
+            total=shown,
+            initial=shown - last,
             unit=" photos",
             disable=options["verbosity"] == 0,
             file=self.stderr,
@@ -89,14 +89,14 @@ class Command(BaseCommand):
                     break
                 if now.activation_requested_at is None:
                     raise CommandError(f"{version.name} is not activated. {now.activation_note}")
-                found = rollout.coverage(version)
-                bar.total = found.shown
-                bar.update(found.shown - found.lacking - bar.n)
-                if found.lacking != last:
-                    moved, last = time.monotonic(), found.lacking
-                if found.loses_too_much and not found.lacking:
+                gap = rollout.gap(version)
+                bar.update(shown - gap.lacking - bar.n)
+                if gap.lacking != last:
+                    moved, last = time.monotonic(), gap.lacking
+                if gap.loses_too_much and not gap.lacking:
                     raise CommandError(
-                        " ".join(found.obstacles()) + " The wish stays: the workers switch when they have succeeded."
+                        " ".join(rollout.coverage(version).obstacles())
+                        + " The wish stays: the workers switch when they have succeeded."
                     )
                 if time.monotonic() - moved > _SILENCE_SECONDS:
                     moved = time.monotonic()

@@ -18,8 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print one JSON array.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        rank = {state: number for number, state in enumerate(ModelVersion.LIVE)}
-        versions = sorted(ModelVersion.objects.all(), key=lambda version: rank.get(version.state, len(rank)))
+        versions = sorted(ModelVersion.objects.all(), key=lambda version: version.rank)
         active = next((version for version in versions if version.state == ModelVersion.State.ACTIVE), None)
         rows = [self._row(version, active) for version in versions]
         if options["json"]:

@@ -32,7 +32,7 @@ class Command(BaseCommand):
         lacking = 0
         if standby is not None:
             ends = time.monotonic() + (0 if options["now"] else _PATIENCE_SECONDS)
-            while (lacking := rollout.coverage(standby).lacking) and time.monotonic() < ends:
+            while (lacking := rollout.gap(standby).lacking) and time.monotonic() < ends:
                 time.sleep(0.1)
         try:
             version = rollout.roll_back(note=options["note"])

@@ -13,8 +13,9 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from catalog.models import ProductPhoto
+from shop_similarity import database
 from shop_similarity.embedding import outbox
-from shop_similarity.embedding.sweep import _LOCK, due_sweep, sweep
+from shop_similarity.embedding.sweep import due_sweep, sweep
 from shop_similarity.models import Embedding, OutboxEntry, SweepRun
 from shop_similarity.photos.file_marks import file_mark
 from tests.shop_similarity.factories import (
@@ -104,11 +105,9 @@ def test_two_sweeps_at_once_do_the_work_of_one():
 
     def hold() -> None:
         try:
-            with connections["default"].cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+            with database.session_lock("sweep"):
                 held.set()
                 leave.wait(10)
-                cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
         finally:
             connections.close_all()
 

@@ -11,7 +11,7 @@ from django.db import connection, connections
 from catalog.models import ProductPhoto
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
-from shop_similarity.embedding.writing import Embedded, write_embeddings
+from shop_similarity.embedding.writing import PhotoVector, vectors_of_contents, write_embeddings
 from shop_similarity.models import Embedding, OutboxEntry
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version
 from tests.vectors import random_vectors
@@ -19,9 +19,9 @@ from tests.vectors import random_vectors
 DIGEST = "a" * 64
 
 
-def _item(photo: ProductPhoto, vector, digest: str = DIGEST, claim: outbox.Claim | None = None) -> Embedded:
+def _item(photo: ProductPhoto, vector, digest: str = DIGEST, claim: outbox.Claim | None = None) -> PhotoVector:
     row = ImageRow(photo.pk, photo.product_id, photo.file.name)
-    return Embedded(claim or outbox.Claim(photo.pk, (), 1), row, "10:1.5", digest, vector)
+    return PhotoVector(claim or outbox.Claim(photo.pk, (), 1), row, "10:1.5", digest, vector)
 
 
 @pytest.mark.django_db
@@ -65,18 +65,15 @@ def test_writing_again_replaces():
 
 
 @pytest.mark.django_db
-def test_same_bytes_are_copied_within_a_batch_and_from_before():
+def test_a_version_knows_its_own_vectors_of_the_same_bytes_exactly():
     version, other = make_version(), make_version("other", state="candidate")
     photos = make_photos_without_files([make_product(), make_product(), make_product()])
     vector = random_vectors(1)[0]
-    assert len(write_embeddings(version.pk, [_item(photos[0], vector), _item(photos[1], None)]).written) == 2
-    assert len(write_embeddings(version.pk, [_item(photos[2], None)]).written) == 1
-    # A vector of another version is of no use.
-    result = write_embeddings(other.pk, [_item(photos[2], None)])
-    assert (len(result.written), len(result.again)) == (0, 1)
-    stored = {tuple(row.vector) for row in Embedding.objects.defer(None)}
-    assert len(stored) == 1
-    assert Embedding.objects.filter(version=version).count() == 3
+    write_embeddings(version.pk, [_item(photo, vector) for photo in photos])
+    vectors = vectors_of_contents(version.pk, [DIGEST, "b" * 64])
+    assert list(vectors) == [DIGEST]
+    assert np.array_equal(vectors[DIGEST], np.float16(vector))
+    assert vectors_of_contents(other.pk, [DIGEST]) == {}
 
 
 @pytest.mark.django_db

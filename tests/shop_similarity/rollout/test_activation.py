@@ -16,15 +16,18 @@ from django.db import IntegrityError, connection, connections, transaction
 from django.db.models import ProtectedError
 from django.template import Context, Template
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from shop_similarity import rollout
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
+from shop_similarity.embedding.coverage import version_counts
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.management.commands import activate_model
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.rollout import activation, retirement
+from shop_similarity.rollout.status import status
 from tests.shop_similarity.factories import (
     add_photo,
     make_photos_without_files,
@@ -163,6 +166,21 @@ def test_coverage_counts_what_is_there_what_waits_and_what_failed(active, candid
     assert rollout.coverage(active).is_ready
 
 
+def test_versions_are_counted_alike_by_three_statements(active, candidate, photos, django_assert_num_queries):
+    _complete(candidate, photos[:2])
+    outbox.enqueue(candidate.pk, [ImageRow(photo.pk, photo.product_id, "a.jpg") for photo in photos[2:4]])
+    outbox.fail(outbox.claim(candidate.pk, 1, "w")[0], "The file is cut off.")
+    with django_assert_num_queries(3):
+        counts = version_counts([active.pk, candidate.pk])
+    of_active, of_candidate = counts[active.pk], counts[candidate.pk]
+    assert (of_active.embedded, of_active.products, of_active.waiting, of_active.failed) == (6, 6, 0, 0)
+    assert (of_candidate.embedded, of_candidate.products, of_candidate.waiting, of_candidate.failed) == (2, 2, 1, 1)
+    found = rollout.coverage(candidate)
+    row = next(row for row in status()["versions"] if row["name"] == "new")
+    assert (found.embedded, found.waiting, found.failed) == (2, 1, 1)
+    assert (row["embedded"], row["pending"], row["failed"], row["coverage"]) == (2, 1, 1, round(found.share, 4))
+
+
 def test_a_photo_that_moved_counts_for_its_product_only(active, candidate, photos):
     _complete(candidate, photos)
     Embedding.objects.filter(version=candidate, image_id=photos[0].pk).update(product_id=photos[1].product_id)
@@ -213,6 +231,41 @@ def test_the_index_of_the_active_version_is_asked_of_the_next():
     finally:
         for pk in indexed_versions():
             drop_index(pk)
+
+
+def _counts(captured) -> list[str]:
+    """Statements that look through all photos or embeddings."""
+    return [query["sql"] for query in captured.captured_queries if "COUNT(" in query["sql"]]
+
+
+def test_a_switch_counts_once_under_the_lock(active, candidate, photos):
+    _complete(candidate, photos)
+    with CaptureQueriesContext(connection) as captured:
+        rollout.activate(candidate)
+    assert len(_counts(captured)) == 1
+    order = [query["sql"] for query in captured.captured_queries]
+    lock = next(number for number, sql in enumerate(order) if "advisory" in sql)
+    assert lock < order.index(_counts(captured)[0])
+
+
+def test_a_wish_is_fulfilled_with_one_count_before_the_lock_and_one_under_it(active, candidate, photos):
+    _complete(candidate, photos)
+    with CaptureQueriesContext(connection) as captured:
+        rollout.request_activation(candidate)
+    assert _counts(captured) == []
+    with CaptureQueriesContext(connection) as captured:
+        assert rollout.advance() == candidate
+    assert len(_counts(captured)) == 2
+
+
+def test_of_a_version_that_lost_photos_the_shown_ones_are_counted_too(active, candidate, photos):
+    _complete(candidate, photos[1:])
+    outbox.enqueue(candidate.pk, [ImageRow(photos[0].pk, photos[0].product_id, photos[0].file.name)])
+    outbox.fail(outbox.claim(candidate.pk, 1, "w")[0], "The file is not in the storage.")
+    with CaptureQueriesContext(connection) as captured:
+        gap = rollout.gap(candidate)
+    assert (gap.lacking, gap.lost, gap.loses_too_much, gap.is_complete) == (0, 1, True, False)
+    assert len(_counts(captured)) == 2
 
 
 # --- wishes ---
@@ -300,16 +353,16 @@ def test_going_back_while_a_worker_counts_keeps_it_from_switching(active, candid
     third = make_version("third", state=State.CANDIDATE)
     _complete(third, photos)
     rollout.request_activation(third, force=True)
-    count = rollout.coverage
+    count = rollout.gap
     calls = []
 
-    def counting(version):
-        found = count(version)
+    def counting(*versions):
+        gap = count(*versions)
         if not calls:
             calls.append(rollout.roll_back())
-        return found
+        return gap
 
-    monkeypatch.setattr(activation, "coverage", counting)
+    monkeypatch.setattr(activation, "gap", counting)
     assert rollout.advance() is None
     assert _states() == {"old": "active", "new": "standby", "third": "candidate"}
 

@@ -44,14 +44,14 @@ class Command(BaseCommand):
         retried = 0
         if options["retry_failed"]:
             retried = outbox.retry_failed(OutboxEntry.objects.filter(version__in=versions))
-        swept = sweep(
+        report = sweep(
             files=not options["no_files"],
             versions=ModelVersion.objects.filter(pk__in=[version.pk for version in versions]),
             priority=OutboxEntry.Priority.BACKFILL,
         )
-        if swept.skipped:
+        if report.skipped:
             self._say("A worker is sweeping the catalogue right now; going on with what it has queued.")
-        self._say(f"Photos queued: {swept.enqueued + retried}. Embeddings without a photo removed: {swept.removed}.")
+        self._say(f"Photos queued: {report.enqueued + retried}. Embeddings without a photo removed: {report.removed}.")
         if options["queue_only"]:
             try:
                 bell.send()
@@ -90,12 +90,13 @@ class Command(BaseCommand):
             self.stdout.write(text)
 
     def _embed(self, versions: list[ModelVersion]) -> None:
-        from shop_similarity.workers.drain import Drained, drain
+        from shop_similarity.workers.drain import drain
+        from shop_similarity.workers.line import DrainReport
 
         keys = [version.pk for version in versions]
         stop = threading.Event()
         before = _handle_interrupts(stop)
-        total = Drained()
+        total = DrainReport()
         try:
             with tqdm(
                 total=_pending(keys),
@@ -106,15 +107,15 @@ class Command(BaseCommand):
             ) as bar:
                 while not stop.is_set():
                     settled = bar.n
-                    drained = drain(
+                    report = drain(
                         keys, progress=lambda now, before=settled: bar.update(before + now.settled - bar.n), stop=stop
                     )
-                    if drained.unusable:
-                        raise CommandError("; ".join(drained.unusable.values()))
-                    total.embedded += drained.embedded
-                    total.copied += drained.copied
-                    total.failed += drained.failed
-                    total.seconds += drained.seconds
+                    if report.unusable:
+                        raise CommandError("; ".join(report.unusable.values()))
+                    total.embedded += report.embedded
+                    total.copied += report.copied
+                    total.failed += report.failed
+                    total.seconds += report.seconds
                     left = _pending(keys)
                     if not left:
                         break
@@ -146,8 +147,7 @@ class Command(BaseCommand):
 
 
 def _pending(versions: list[int]) -> int:
-    counts = outbox.counts()
-    return sum(counts.get(pk, {"pending": 0})["pending"] for pk in versions)
+    return sum(counts["pending"] for counts in outbox.counts(versions).values())
 
 
 def _handle_interrupts(stop: threading.Event) -> dict[int, Any]:

@@ -1,0 +1,133 @@
+"""The one place for alias, transactions and advisory locks of the plugin's tables, and that nobody goes round it."""
+
+from __future__ import annotations
+
+import ast
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings as django_settings
+from django.db import connection, connections, transaction
+
+from shop_similarity import database
+
+ROOT = Path(django_settings.BASE_DIR)
+# What still asks Django by itself.
+OTHERS = (
+    "shop_similarity/feedback",
+    "shop_similarity/search",
+    "shop_similarity/visual_search",
+    "workers/visual_queries",
+)
+# Names of django.db that say nothing about which database.
+HARMLESS = {"DataError", "DatabaseError", "IntegrityError", "close_old_connections", "models"}
+
+
+def _modules() -> Iterator[tuple[str, ast.Module]]:
+    """Every module of the plugin by its path, without migrations."""
+    for room in ("shop_similarity", "training", "workers"):
+        for path in (ROOT / room).rglob("*.py"):
+            name = path.relative_to(ROOT).as_posix()
+            # The links in shop_similarity lead to the other two.
+            if not name.startswith(
+                ("shop_similarity/training/", "shop_similarity/workers/", "shop_similarity/migrations")
+            ):
+                yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _asks(tree: ast.Module) -> set[str]:
+    """Names by which a module reaches for a database of Django's."""
+    names = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in ("django.db", "django.db.transaction")
+        for alias in node.names
+    } - HARMLESS
+    # Views refuse the transaction of a request, whatever database that is.
+    used = {ast.unparse(node) for node in ast.walk(tree) if ast.unparse(node).startswith("transaction.")}
+    return names - {"transaction"} if used == {"transaction.non_atomic_requests"} else names
+
+
+def test_no_module_asks_django_for_a_database():
+    found = {name: asks for name, tree in _modules() if not name.startswith(OTHERS) and (asks := _asks(tree))}
+    assert found.pop("shop_similarity/database.py")
+    assert found == {}
+
+
+def test_session_locks_are_taken_by_workers_and_commands_alone():
+    """A pooler in transaction mode may give the connection of a request to others, and the lock with it."""
+    calls = {
+        (name, getattr(function, "name", ""), node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id)
+        for name, tree in _modules()
+        for function in tree.body
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
+    }
+    takers = {(name, function) for name, function, called in calls if called == "session_lock"}
+    assert takers == {
+        ("shop_similarity/embedding/index.py", "build_index"),
+        ("shop_similarity/embedding/sweep.py", "sweep"),
+    }
+    callers = {(name, function) for name, function, called in calls if called in ("build_index", "sweep", "advance")}
+    inside = {(name, function) for name, function in callers if name.startswith("shop_similarity/")}
+    assert inside == {("shop_similarity/rollout/activation.py", "advance")}
+
+
+def _in_thread(work: Callable) -> object:
+    answers = []
+
+    def run() -> None:
+        try:
+            answers.append(work())
+        except Exception as error:
+            answers.append(type(error).__name__)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return answers[0]
+
+
+def _take(shared: bool) -> str:
+    with database.atomic():
+        with database.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '200ms'")
+        database.lock("a test", shared=shared)
+    return "held"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lock_is_held_until_the_transaction_ends_and_can_be_shared():
+    with pytest.raises(RuntimeError, match="inside one"):
+        database.lock("a test")
+    with transaction.atomic():
+        database.lock("a test", shared=True)
+        assert _in_thread(lambda: _take(shared=True)) == "held"
+        assert _in_thread(lambda: _take(shared=False)) == "OperationalError"
+    with transaction.atomic():
+        database.lock("a test")
+        database.lock("another one")
+        assert _in_thread(lambda: _take(shared=True)) == "OperationalError"
+    assert _in_thread(lambda: _take(shared=False)) == "held"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_lock_outlasts_transactions_and_ends_with_its_block():
+    def take() -> bool:
+        with database.session_lock("a test") as is_ours:
+            return is_ours
+
+    with pytest.raises(ZeroDivisionError), database.session_lock("a test") as is_ours:
+        assert is_ours
+        with transaction.atomic():
+            pass
+        assert _in_thread(take) is False
+        1 / 0  # noqa: B018
+    assert _in_thread(take) is True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        assert cursor.fetchone() == (0,)
