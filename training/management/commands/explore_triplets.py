@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
-from tqdm import tqdm
 
+from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.extras import ExtraMissing, require
 from shop_similarity.training.triplets.exploration import Exploration, Overlap, Products, explore, overlap, tell
 from shop_similarity.training.triplets.table import TripletError
@@ -77,22 +76,8 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(figures | ({"overlap": shared.to_dict()} if shared is not None else {})))
 
     def _explore(self, name: str, path: Path, products: Products | None, options: dict[str, Any]) -> Exploration:
-        quiet = options["verbosity"] == 0
-        # Where nobody watches, such as in a log, a line every few seconds is enough.
-        interval = 0.1 if sys.stderr.isatty() else 5
-        bar: tqdm | None = None
-
-        def progress(_what: str, done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                bar = tqdm(desc=name, total=total, unit=" photos", disable=quiet, mininterval=interval)
-            bar.update(done - bar.n)
-
-        try:
-            return explore(path, options["images"], products, progress, name)
-        finally:
-            if bar is not None:
-                bar.close()
+        with ProgressBars(self.stderr, options["verbosity"] == 0) as bars:
+            return explore(path, options["images"], products, bars.photos, name)
 
     def _tell(self, sets: list[Exploration], shared: Overlap | None) -> None:
         for found in sets:

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
-from shop_similarity.training.commands.progress_bars import ProgressBars
+from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE
 from shop_similarity.training.triplets.table import TripletError, write_triplets
 
