@@ -33,7 +33,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from shop_similarity.training.evaluation.metrics import bootstrap_interval, rank
+from shop_similarity.training.evaluation.metrics import estimate_mean, rank
 from shop_similarity.training.heads.calibration import fit_head, ledoit_wolf_intensity
 from shop_similarity.training.heads.recipe import RECIPES
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -181,11 +181,11 @@ def activations(paths: list[Path], resize: str, cache: Path, weights: Path | Non
 
         from shop_similarity.training.networks.architectures.mildnet import GeneralizedMeanPooling2D
         from shop_similarity.training.networks.backbones.vgg16 import vgg16_blocks
-        from shop_similarity.training.networks.backbones.weights import find_vgg16_weights
+        from shop_similarity.training.networks.backbones.weights import find_weights
         from shop_similarity.training.networks.precision import dtype_policy, fast_policy
         from shop_similarity.training.networks.runner import extract
 
-        found = find_vgg16_weights(cache, weights)
+        found = find_weights("vgg16", cache, weights)
         preprocessing = Preprocessing(resize=resize, mean=found.mean, std=found.std)
         policy = fast_policy()
         print(f"{resize}: {len(paths)} photos, {found.source}, {policy}")
@@ -291,7 +291,7 @@ def main() -> None:
             cells = [f"{f.recall_at(1):.3f} / {f.recall_at(5):.3f} / {scores[n]:.3f}" for n, f in found.items()]
             print(f"| {recipe.name} | " + " | ".join(cells) + f" | {ratio:.3f} |", flush=True)
             if recipe.name.startswith("CHOSEN"):
-                low, high = bootstrap_interval(found["retrieval"].recalled_at(1))
+                low, high = estimate_mean(found["retrieval"].recalled_at(1)).interval
                 print(f"(R@1 of the chosen recipe on retrieval, 95 % over queries: {low:.3f} to {high:.3f})")
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from shop_similarity.training.errors import TrainingError
+
 _EXTRAS = {"tensorflow": "worker", "tensorboard": "training", "matplotlib": "training"}
 
 
-class ExtraMissing(ImportError):
+class ExtraMissing(TrainingError, ImportError):
     """A package of an extra is not installed; the sentence says how to get it."""
 
 

@@ -2,27 +2,74 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_PART = ".part-"
+PART = ".part-"
+"""How names begin of what is not whole yet."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small text file in one step."""
+@contextmanager
+def part_beside(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """An empty file beside ``path`` to write to and to rename; gone at the end if it was not renamed.
+
+    Its name ends as that of ``path``, for Keras tells formats apart by suffix.
+
+    Args:
+        path: its folder is made if it is missing.
+        mode: of the file, less what the umask takes away.
+
+    Raises:
+        OSError: it can't be made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=_PART, dir=path.parent)
-    part = Path(name)
+    part = path.with_name(f"{PART}{secrets.token_hex(4)}-{path.name}")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            sync(file)
-        part.chmod(0o644)
-        part.replace(path)
+        yield part
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacement(path: Path, mode: int = 0o666, durable: bool = True) -> Iterator[Path]:
+    """A file beside ``path`` to write to, which takes its place when the block ends without an exception.
+
+    Args:
+        path: its folder is made if it is missing.
+        mode: of the file, less what the umask takes away.
+        durable: whether it is brought to the disk before; a file that is checked when it is read need not be.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with part_beside(path, mode) as part:
+        yield part
+        if durable:
+            with part.open("r+b") as file:
+                sync(file)
+        part.replace(path)
+
+
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o666, durable: bool = True) -> None:
+    """Replace a file in one step; see :func:`replacement`. Text is written as UTF-8."""
+    with replacement(path, mode, durable) as part:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file as 64 hexadecimal digits.
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(file: Any) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +87,8 @@ def _share_gpu_memory() -> None:
 class Embedder:
     """One model version, ready to embed.
 
-    The network runs as a compiled function over a step of fixed size, padded where photos are fewer: any other shape
-    would be compiled anew, and ``predict`` in a loop leaks memory. A second function takes one photo, for a shopper
-    who waits for it.
+    The network runs as a compiled function over a step of fixed size. A second one takes one photo, for a shopper who
+    waits for it.
 
     Attributes:
         version_id: key of the model version.
@@ -105,6 +104,7 @@ class Embedder:
         import tensorflow as tf
 
         from shop_similarity.training.networks.precision import dtype_policy
+        from shop_similarity.training.networks.runner import inference
         from shop_similarity.training.versions.loading import fast_policy_of, load_version
 
         started = time.monotonic()
@@ -115,18 +115,10 @@ class Embedder:
         self.dtype_policy = fast_policy_of(version)
         with dtype_policy(self.dtype_policy):
             model = load_version(version, cache_dir=get_settings().weights_cache)
-        side = self.preprocessing.size
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
         self.step_size = self.batch_size if has_gpu else min(self.batch_size, _CPU_STEP)
-
-        def compiled(count: int) -> Callable[[np.ndarray], Any]:
-            return tf.function(
-                lambda photos: model(tf.cast(photos, tf.float32), training=False),
-                input_signature=[tf.TensorSpec((count, side, side, 3), tf.uint8)],
-            )
-
-        self._step = compiled(self.step_size)
-        self._single = compiled(1)
+        self._step = inference(model, self.step_size)
+        self._single = inference(model, 1)
         self._is_warm = False
         self._model = model
         logger.info(
@@ -148,11 +140,9 @@ class Embedder:
         """
         rows = []
         for start in range(0, len(photos), self.step_size):
-            chunk = photos[start : start + self.step_size]
-            batch = np.zeros((self.step_size, *chunk[0].shape), dtype=np.uint8)
-            batch[: len(chunk)] = np.stack(chunk)
+            batch = np.stack(photos[start : start + self.step_size])
             with _turns.take(urgent=False):
-                rows.append(self._step(batch).numpy()[: len(chunk)])
+                rows += self._step(batch)
         if not rows:
             return np.zeros((0, 4096), dtype=np.float32)
         return _of_length_one(np.concatenate(rows))
@@ -167,19 +157,19 @@ class Embedder:
             ``float32`` array ``(4096,)`` of length 1.
         """
         with _turns.take(urgent=True):
-            return _of_length_one(self._single(photo[np.newaxis]).numpy())[0]
+            (row,) = self._single(photo[np.newaxis])
+        return _of_length_one(row)[0]
 
     def warm_up(self) -> None:
         """Compile the function for one photo, so that no shopper waits for that. Does nothing a second time."""
         if not self._is_warm:
             side = self.preprocessing.size
             with _turns.take(urgent=True):
-                self._single(np.zeros((1, side, side, 3), dtype=np.uint8)).numpy()
+                self._single(np.zeros((1, side, side, 3), dtype=np.uint8))
             self._is_warm = True
 
 
 def _of_length_one(vectors: np.ndarray) -> np.ndarray:
-    vectors = vectors.astype(np.float32)
     # Half-precision backbones leave lengths a hair off one.
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 

@@ -62,9 +62,9 @@ def families(count: int, size: int, seed: int = 0) -> Iterator[list[Image.Image]
 def family(random: np.random.Generator) -> list[Good]:
     """One good and the four that differ from it in one thing."""
     base = Good(**_colour(random), **_pattern(random), **_shape(random), **_setting(random))
-    colour = _other(lambda: _colour(random), lambda found: _distance(found["colour"], base.colour) > 90)
-    pattern = _other(lambda: _pattern(random), lambda found: found["pattern"] != base.pattern)
-    shape = _other(lambda: _shape(random), lambda found: found["shape"] != base.shape)
+    colour = _other(lambda: _colour(random), lambda values: _distance(values["colour"], base.colour) > 90)
+    pattern = _other(lambda: _pattern(random), lambda values: values["pattern"] != base.pattern)
+    shape = _other(lambda: _shape(random), lambda values: values["shape"] != base.shape)
     return [
         base,
         replace(base, **colour),
@@ -134,9 +134,9 @@ def _setting(random: np.random.Generator) -> dict:
 
 
 def _other(make: Callable[[], dict], differs: Callable[[dict], bool]) -> dict:
-    while not differs(found := make()):
+    while not differs(values := make()):
         pass
-    return found
+    return values
 
 
 def _distance(one: tuple[int, ...], other: tuple[int, ...]) -> float:

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from shop_similarity.training.aspects.drawings import MEMBERS
+from shop_similarity.training.errors import TrainingError
 
 ASPECTS = ("colour", "pattern", "shape")
 # Drawn families that the forms are found on.
@@ -50,7 +51,7 @@ _RIDGE = 1e-3
 _DEPTHS = (0.4, 0.8)
 
 
-class AspectsError(ValueError):
+class AspectsError(TrainingError):
     """No forms can be found; the sentence says why."""
 
 
@@ -171,8 +172,8 @@ def _principal(embeddings: np.ndarray, drawn: np.ndarray, rank: int) -> np.ndarr
     """``(embedding_dim, r)``: directions of most of the photos' and the drawings' length, both counting the same."""
     rows = np.concatenate([embeddings / np.sqrt(len(embeddings)), drawn / np.sqrt(len(drawn))])
     values, vectors = np.linalg.eigh(rows @ rows.T)
-    kept = values > 1e-9 * values[-1]
-    values, vectors = values[kept][::-1][:rank], vectors[:, kept][:, ::-1][:, :rank]
+    filled = values > 1e-9 * values[-1]
+    values, vectors = values[filled][::-1][:rank], vectors[:, filled][:, ::-1][:, :rank]
     directions = rows.T @ (vectors / np.sqrt(values))
     # Rounding has left small values' columns less than orthogonal.
     return np.linalg.qr(directions)[0]

@@ -14,8 +14,8 @@ from shop_similarity.training.commands.run_folder import CLICKS, cache_folder
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.triplets.catalogue import catalogue_triplets
 from shop_similarity.training.triplets.checks import load_triplets
+from shop_similarity.training.triplets.clicks import shop_click_triplets
 from shop_similarity.training.triplets.parting import split, split_by_query
-from shop_similarity.training.triplets.shop_clicks import shop_click_triplets
 from shop_similarity.training.triplets.table import Triplets
 from shop_similarity.training.versions.embedding_files import image_limits
 

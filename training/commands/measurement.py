@@ -16,8 +16,9 @@ from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.evaluation.baselines import Baseline, baselines
 from shop_similarity.training.evaluation.comparison import Comparison
-from shop_similarity.training.evaluation.results import Evaluation, Validation
 from shop_similarity.training.evaluation.tables import tables
+from shop_similarity.training.evaluation.validation import Evaluation, Validation
+from shop_similarity.training.files import replacement
 from shop_similarity.training.versions.embedding_files import embed_with_version, image_limits
 from shop_similarity.training.versions.storing import store_evaluation
 from shop_similarity.training.versions.weights_cache import default_weights_cache
@@ -112,10 +113,8 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
     add_baselines(comparison, validation, options["baselines"], options["weights_cache"], console)
     trained = vectors[_("trained")]
     write_json(run.folder / EVALUATION, comparison.to_dict())
-    part = run.folder / f".part-{EMBEDDINGS}"
-    with part.open("wb") as file:
-        np.savez(file, embeddings=trained.astype(np.float16), paths=np.array([str(path) for path in validation.paths]))
-    part.replace(run.folder / EMBEDDINGS)
+    with replacement(run.folder / EMBEDDINGS) as part:
+        np.savez(part, embeddings=trained.astype(np.float16), paths=np.array([str(path) for path in validation.paths]))
     console.say(tables(comparison))
     return comparison.models[_("trained")]
 

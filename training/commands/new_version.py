@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from shop_similarity.training.evaluation.results import Evaluation
+    from shop_similarity.training.evaluation.validation import Evaluation
     from shop_similarity.training.learning.loop import TrainingResult
     from shop_similarity.training.learning.run import TrainingRun
 

@@ -1,7 +1,6 @@
 """What a model has to beat: colours, a hand-made score, and ImageNet's features as they are.
 
-Each baseline is an ``Embed`` (:data:`shop_similarity.training.evaluation.results.Embed`): paths of photos to ``(n, d)``
-vectors whose cosine says how alike two photos are.
+Each baseline takes paths of photos to ``(n, d)`` vectors whose cosine says how alike two photos are.
 """
 
 from __future__ import annotations
@@ -127,13 +126,13 @@ def baselines(
 
         return embed
 
-    found = (
+    known = (
         Baseline("colour", "colour histogram", partial(embed_by_colour, limits=limits)),
         Baseline("handmade", "hand-made score", partial(embed_by_hand, limits=limits)),
         Baseline("efficientnet_lite0", "EfficientNet-Lite0, pooled", pooled("efficientnet_lite0")),
         Baseline("vgg16", "VGG16 block5, pooled", pooled("vgg16")),
     )
-    return {baseline.name: baseline for baseline in found}
+    return {baseline.name: baseline for baseline in known}
 
 
 def _stack(rows: Iterable[np.ndarray]) -> np.ndarray:

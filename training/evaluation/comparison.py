@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shop_similarity.training.evaluation.metrics import Estimate
-from shop_similarity.training.evaluation.results import Evaluation, Validation
+from shop_similarity.training.evaluation.validation import Evaluation, Validation
 
 
 class Comparison:
@@ -29,46 +29,46 @@ class Comparison:
         self.reference: str | None = None
         self._seconds: dict[Evaluation, float] = {}
 
-    def add_model(self, name: str, found: Evaluation, seconds: float, active: bool = False) -> None:
+    def add_model(self, name: str, evaluation: Evaluation, seconds: float, active: bool = False) -> None:
         """Add a model version; ``seconds`` is how long it took to embed the photos, loading included."""
-        self.models[name] = found
-        self._seconds[found] = seconds
+        self.models[name] = evaluation
+        self._seconds[evaluation] = seconds
         if active or self.reference is None:
             self.reference = name
 
-    def add_baseline(self, name: str, title: str, found: Evaluation, seconds: float) -> None:
+    def add_baseline(self, name: str, title: str, evaluation: Evaluation, seconds: float) -> None:
         """Add a baseline."""
-        self.baselines[name] = found
+        self.baselines[name] = evaluation
         self.titles[name] = title
-        self._seconds[found] = seconds
+        self._seconds[evaluation] = seconds
 
     def rows(self) -> list[tuple[str, Evaluation]]:
         """Everything that was measured, by its title for people: the models, then the baselines."""
-        return [*self.models.items(), *((self.titles[name], found) for name, found in self.baselines.items())]
+        return [*self.models.items(), *((self.titles[name], evaluation) for name, evaluation in self.baselines.items())]
 
-    def difference(self, found: Evaluation) -> dict[str, Estimate] | None:
+    def difference(self, evaluation: Evaluation) -> dict[str, Estimate] | None:
         """By how much it is better than the reference, paired; ``None`` for the reference itself or without one."""
-        if self.reference is None or found is self.models[self.reference]:
+        if self.reference is None or evaluation is self.models[self.reference]:
             return None
-        return found.difference(self.models[self.reference])
+        return evaluation.difference(self.models[self.reference])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON: ``set``, ``photos``, ``reference``, ``models`` and ``baselines``.
 
-        The last two hold, by name, what :meth:`shop_similarity.training.evaluation.results.Evaluation.to_dict` gives,
-        ``seconds``, and, but for the reference, ``difference``: per metric ``value`` and ``interval``.
+        The last two hold, by name, what :meth:`~shop_similarity.training.evaluation.validation.Evaluation.to_dict`
+        gives, ``seconds``, and, but for the reference, ``difference``: per metric ``value`` and ``interval``.
         """
         return {
             "set": self.validation.sha256,
             "photos": len(self.validation.paths),
             "reference": self.reference,
-            "models": {name: self._figures(found) for name, found in self.models.items()},
-            "baselines": {name: self._figures(found) for name, found in self.baselines.items()},
+            "models": {name: self._figures(evaluation) for name, evaluation in self.models.items()},
+            "baselines": {name: self._figures(evaluation) for name, evaluation in self.baselines.items()},
         }
 
-    def _figures(self, found: Evaluation) -> dict[str, Any]:
-        figures = found.to_dict() | {"seconds": round(self._seconds[found], 2)}
-        difference = self.difference(found)
+    def _figures(self, evaluation: Evaluation) -> dict[str, Any]:
+        figures = evaluation.to_dict() | {"seconds": round(self._seconds[evaluation], 2)}
+        difference = self.difference(evaluation)
         if difference is not None:
             figures["difference"] = {
                 metric: {

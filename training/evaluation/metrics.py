@@ -7,7 +7,6 @@ independent, and an interval that took them so would be far too narrow.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,10 +71,6 @@ class Retrieval:
         gains = 2.0**self.grades - 1
         best = -np.sort(-gains, axis=1)[:, :k] @ discounts
         return gains[:, :k] @ discounts / best
-
-    def ndcg_at(self, k: int) -> float:
-        """Mean of :meth:`ndcgs_at`."""
-        return float(self.ndcgs_at(k).mean())
 
     def _precisions(self) -> np.ndarray:
         return np.cumsum(self.hits, axis=1) / np.arange(1, self.hits.shape[1] + 1)
@@ -190,20 +185,6 @@ def validation_block(correct: np.ndarray, draws: int = 5, size: int = 128, seed:
     return ValidationBlock(drawn, size)
 
 
-def bootstrap_interval(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], float] = np.mean,
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile interval of a statistic of per-query values, by drawing queries with replacement."""
-    generator = np.random.default_rng(seed)
-    values = np.asarray(values, dtype=np.float64)
-    drawn = [statistic(values[generator.integers(0, len(values), len(values))]) for _ in range(draws)]
-    return _percentiles(drawn, level)
-
-
 @dataclass(frozen=True)
 class Estimate:
     """A mean and its percentile interval."""
@@ -248,7 +229,8 @@ def estimate_mean(
     for start in range(0, draws, at_once):
         chosen = generator.integers(0, len(sums), (min(at_once, draws - start), len(sums)))
         drawn.extend(sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1))
-    return Estimate(float(values.mean()), *_percentiles(drawn, level))
+    tail = (1 - level) / 2
+    return Estimate(float(values.mean()), *np.quantile(drawn, [tail, 1 - tail]).tolist())
 
 
 def estimate_difference(
@@ -271,9 +253,3 @@ def estimate_difference(
     if first.shape != second.shape:
         raise ValueError("The two models must have been measured on the same queries.")
     return estimate_mean(first - second, groups, level, draws, seed)
-
-
-def _percentiles(drawn: list[float], level: float) -> tuple[float, float]:
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
-    return float(low), float(high)

@@ -20,13 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from shop_similarity.training.evaluation.fingerprints import file_sha256, fingerprint
+from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.evaluation.fingerprints import fingerprint
+from shop_similarity.training.files import file_sha256
 
 PARTIAL, EXACT = 1, 2
 _EXAMPLES = 5
 
 
-class RetrievalSetError(ValueError):
+class RetrievalSetError(TrainingError):
     """The folder is no usable retrieval set; the text says what is wrong with which rows."""
 
 
@@ -147,9 +149,9 @@ def _unique(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
 
 def _find(names: Sequence[str], roots: Sequence[Path], folder: Path) -> list[Path]:
     """The file of each name below the root that has most of them."""
-    found = {root: [name for name in dict.fromkeys(names) if not (root / name).is_file()] for root in roots}
-    root = min(roots, key=lambda root: len(found[root]))
-    if missing := found[root]:
+    missing_below = {root: [name for name in dict.fromkeys(names) if not (root / name).is_file()] for root in roots}
+    root = min(roots, key=lambda root: len(missing_below[root]))
+    if missing := missing_below[root]:
         raise RetrievalSetError(
             f"{len(missing)} of the {len(set(names))} photos of {folder} are not below {root}: {_some(missing)}. "
             "Put them there, or name the folder that the paths are relative to (--images FOLDER)."

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.metrics import Estimate
-from shop_similarity.training.evaluation.results import RETRIEVAL_METRICS, Evaluation
+from shop_similarity.training.evaluation.results import RETRIEVAL_METRICS
+from shop_similarity.training.evaluation.validation import Evaluation
 
 Rows = Sequence[tuple[str, Evaluation]]
 
@@ -24,18 +25,18 @@ TITLES = {
 def tables(comparison: Comparison) -> str:
     """Everything that was measured, and everything's difference to the reference."""
     rows = comparison.rows()
-    found = []
+    texts = []
     if rows and comparison.validation.retrieval:
-        found.append(_retrieval(rows))
+        texts.append(_retrieval(rows))
     if rows and comparison.validation.triplets:
-        found.append(_triplets(rows))
+        texts.append(_triplets(rows))
     if comparison.models:
-        found.append(_codes(list(comparison.models.items())))
+        texts.append(_codes(list(comparison.models.items())))
     differences = [(title, comparison.difference(evaluation)) for title, evaluation in rows]
     differences = [(title, difference) for title, difference in differences if difference]
     if differences:
-        found.append(_differences(comparison.reference, differences))
-    return "\n\n".join(found)
+        texts.append(_differences(comparison.reference, differences))
+    return "\n\n".join(texts)
 
 
 def _retrieval(evaluations: Rows) -> str:
@@ -63,9 +64,9 @@ def _triplets(evaluations: Rows) -> str:
         types = by_type[0][1][key]
         if not types:
             continue
-        rows = [[title, *types], ["triplets", *(f"{found['triplets']:,}" for found in types.values())]]
+        rows = [[title, *types], ["triplets", *(f"{figure['triplets']:,}" for figure in types.values())]]
         for name, figures in by_type:
-            estimates = [Estimate(found["accuracy"], *found["interval"]) for found in figures[key].values()]
+            estimates = [Estimate(figure["accuracy"], *figure["interval"]) for figure in figures[key].values()]
             rows += _with_intervals(name, estimates)
         text += f"\n\n{_grid(rows)}"
     return text
@@ -88,8 +89,8 @@ def _codes(evaluations: Rows) -> str:
 def _differences(reference: str, differences: Sequence[tuple[str, dict[str, Estimate]]]) -> str:
     metrics = list(differences[0][1])
     rows = [["", *(TITLES[name] for name in metrics)]]
-    for name, found in differences:
-        estimates = [found[metric] for metric in metrics]
+    for name, difference in differences:
+        estimates = [difference[metric] for metric in metrics]
         stars = ["*" if estimate.low > 0 or estimate.high < 0 else " " for estimate in estimates]
         rows.append([name, *(f"{_signed(value.value)}{star}" for value, star in zip(estimates, stars, strict=True))])
         rows.append(["", *(f"{_signed(value.low)}..{_signed(value.high)} " for value in estimates)])

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from shop_similarity.training.errors import TrainingError
+
 if TYPE_CHECKING:
     import keras
 
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 ENOUGH_PHOTOS = 1.5
 
 
-class CalibrationError(ValueError):
+class CalibrationError(TrainingError):
     """The features cannot be calibrated on; the sentence says why."""
 
 

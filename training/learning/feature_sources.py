@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -19,10 +16,10 @@ from shop_similarity.training.learning.setup import Setup
 from shop_similarity.training.photos.augmentation import generator_of
 from shop_similarity.training.photos.dataset import load_photo, photo_batches, photo_errors
 from shop_similarity.training.photos.feature_cache import CachedFeatures
+from shop_similarity.training.threads import ordered_map
 
 Item = TypeVar("Item")
 BATCHES_AHEAD = 2
-_PHOTOS_AHEAD = 64
 
 # Called as read(batches, epoch, first, augment): the pixels of each array of places from batch number ``first`` on.
 ReadPhotos = Callable[[Sequence[np.ndarray], int, int, bool], Iterable[np.ndarray]]
@@ -107,10 +104,7 @@ class PhotoReader:
                 self._limits,
             )
 
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="cache-decode") as pool:
-            remaining = iter(photos)
-            while chunk := list(islice(remaining, _PHOTOS_AHEAD)):
-                yield from pool.map(load, chunk)
+        yield from ordered_map(load, photos)
 
     def batches(self, batches: Sequence[np.ndarray], epoch: int, first: int, augment: bool) -> Iterable[np.ndarray]:
         """Pixels of batches, changed anew in each epoch; a :data:`ReadPhotos`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shop_similarity.training.errors import TrainingError
-from shop_similarity.training.files import write_atomically
+from shop_similarity.training.files import replacement, write_atomically
 
 if TYPE_CHECKING:
     import keras
@@ -57,18 +57,13 @@ def save_weights(model: keras.Model, path: Path) -> None:
     Raises:
         TrainingError: if the disk has no room or the folder can't be written.
     """
-    # Keras tells formats apart by suffix.
-    part = path.with_name(f".part-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        model.save_weights(part)
-        part.replace(path)
+        with replacement(path) as part:
+            model.save_weights(part)
     except OSError as error:
         raise TrainingError(
             f"The weights can't be written to {path.parent}: {error}. Make room, then go on with --resume."
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_weights(model: keras.Model, path: Path) -> None:

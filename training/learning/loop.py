@@ -21,7 +21,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import write_atomically
@@ -34,6 +33,7 @@ from shop_similarity.training.learning.relations import Relations
 from shop_similarity.training.learning.sampling import Batch, Sampler
 from shop_similarity.training.learning.step import Inputs, StepResult, TrainingStep, boundary
 from shop_similarity.training.learning.validation import Validation
+from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split
 
 EMBED_BATCH = 64
@@ -180,11 +180,9 @@ class Trainer:
         self._step = TrainingStep(
             split, options, options.epochs * steps, steps, source.from_photos, self._distribution, backbone
         )
-        self._embed = tf.function(
-            lambda features: tf.cast(
-                split.trainable(boundary(split, features, source.from_photos), training=False), tf.float32
-            ),
-            reduce_retracing=True,
+        self._embed = FixedShape(
+            lambda *features: split.trainable(boundary(split, features, source.from_photos), training=False),
+            EMBED_BATCH,
         )
 
     def fit(self, resume: bool = False) -> TrainingResult:
@@ -226,9 +224,7 @@ class Trainer:
         parts = []
         done = 0
         for chunk, features in zip(chunks, ahead(self._source.plain(chunks)), strict=True):
-            # A smaller last batch would be compiled anew.
-            padded = [_padded(feature, EMBED_BATCH) for feature in features]
-            parts.append(self._embed([tf.constant(feature) for feature in padded]).numpy()[: len(chunk)])
+            parts += self._embed(*features)
             done += len(chunk)
             if progress:
                 progress(done, len(photos))
@@ -360,11 +356,3 @@ def _stop_requests() -> Iterator[threading.Event]:
     finally:
         for number in chosen:
             signal.signal(number, before[number])
-
-
-def _padded(array: np.ndarray, rows: int) -> np.ndarray:
-    if len(array) == rows:
-        return array
-    result = np.zeros((rows, *array.shape[1:]), dtype=array.dtype)
-    result[: len(array)] = array
-    return result

@@ -27,6 +27,7 @@ from shop_similarity.training.learning.step import boundary
 from shop_similarity.training.networks.architectures import FEATURES, backbone_of, build, full_config
 from shop_similarity.training.networks.backbones import BackboneWeights, get_backbone
 from shop_similarity.training.networks.precision import dtype_policy
+from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split, split
 from shop_similarity.training.photos.feature_cache import FeatureCache, fingerprint, readable_size
 
@@ -235,18 +236,17 @@ class TrainingRun:
         if FEATURES not in self._split.boundary:
             # From the whole model's tensors: those of the trainable half are copies where it begins in the middle.
             model = keras.Model(self._split.frozen.outputs, self.model.get_layer(FEATURES).output)
-        from_photos = self._source.from_photos
 
-        @tf.function(reduce_retracing=True)
-        def step(features: list[tf.Tensor]) -> tf.Tensor:
-            tensors = boundary(self._split, features, from_photos)
-            return tf.cast(model(tensors, training=False) if model else tensors[0], tf.float32)
+        def head_input(*features: tf.Tensor) -> tf.Tensor:
+            tensors = boundary(self._split, features, self._source.from_photos)
+            return model(tensors, training=False) if model else tensors[0]
 
+        step = FixedShape(head_input, _CHUNK)
         chunks = [photos[start : start + _CHUNK] for start in range(0, len(photos), _CHUNK)]
         progress = self._counted("Reading features")
         parts, done = [], 0
         for chunk, features in zip(chunks, self._source.plain(chunks), strict=True):
-            parts.append(step([tf.constant(feature) for feature in features]).numpy())
+            parts += step(*features)
             done += len(chunk)
             if progress:
                 progress(done, len(photos))

@@ -12,10 +12,11 @@ from typing import Any
 
 import keras
 
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.networks.architectures.parts import FEATURES
 
 
-class NothingToTrain(ValueError):
+class NothingToTrain(TrainingError):
     """No layer of the model is trainable."""
 
 
@@ -40,9 +41,9 @@ class Split:
 
     def features(self, photos: Any) -> list[Any]:
         """Boundary tensors of photos ``(B, size, size, 3)``, in inference mode."""
-        found = self.frozen(keras.ops.cast(photos, "float32"), training=False)
+        tensors = self.frozen(keras.ops.cast(photos, "float32"), training=False)
         # Keras takes a list of one output for the output.
-        return list(found) if isinstance(found, list | tuple) else [found]
+        return list(tensors) if isinstance(tensors, list | tuple) else [tensors]
 
 
 def split(model: keras.Model) -> Split:
@@ -94,20 +95,6 @@ def _before_head(model: keras.Model) -> set[str] | None:
     if FEATURES not in {layer.name for layer in model.layers}:
         return None
     return {layer.name for layer in keras.Model(model.input, model.get_layer(FEATURES).output).layers}
-
-
-def freeze_through(model: keras.Model, layer: str | None) -> None:
-    """Freeze all layers up to and with ``layer`` in the order of ``model.layers``, and no other.
-
-    Raises:
-        ValueError: if the model has no such layer.
-    """
-    names = [each.name for each in model.layers]
-    if layer is not None and layer not in names:
-        raise ValueError(f"The model has no layer {layer!r} to freeze through. Its layers: {', '.join(names)}.")
-    last = -1 if layer is None else names.index(layer)
-    for place, each in enumerate(model.layers):
-        each.trainable = place > last
 
 
 def _unchanging(layer: keras.layers.Layer) -> bool:

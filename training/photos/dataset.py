@@ -7,21 +7,20 @@ business: it hands over arrays of places, and they come back as arrays of pixels
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
-import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, open_image
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.photos.augmentation import Augmentation, generator_of
+from shop_similarity.training.threads import ordered_map
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -29,74 +28,8 @@ if TYPE_CHECKING:
 BATCHES_AHEAD = 2
 
 
-class PhotoError(Exception):
+class PhotoError(TrainingError):
     """A photo that can't be read in the middle of training; ``str()`` names the file and says what to do."""
-
-
-class PixelCache:
-    """Prepared pixels of photos, kept so that the second epoch decodes nothing.
-
-    Only unchanged photos can be kept: where photos are augmented, each epoch sees other pixels. ``size`` x ``size`` x 3
-    bytes a photo: 147 KiB at 224 pixels.
-
-    Args:
-        paths: the photos.
-        preprocessing: what they are prepared by.
-        folder: keep the pixels in a file there, for later runs as well; in memory if None. The file's name depends on
-            paths, sizes and times of all photos and on the geometry, so that a changed photo is read anew.
-
-    Raises:
-        OSError: a photo is missing, or the folder can't be written.
-    """
-
-    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing, folder: Path | None = None) -> None:
-        shape = (len(paths), preprocessing.size, preprocessing.size, 3)
-        if folder is None or not paths:
-            self._pixels = np.empty(shape, dtype=np.uint8)
-            self._sums = np.zeros(len(paths), dtype=np.uint64)
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        stem = folder / f"pixels-{self._key(paths, preprocessing)[:32]}"
-        self._pixels = _mapped(stem.with_suffix(".photos"), np.uint8, shape)
-        self._sums = _mapped(stem.with_suffix(".sums"), np.uint64, (len(paths),))
-
-    @staticmethod
-    def _key(paths: Sequence[Path], preprocessing: Preprocessing) -> str:
-        digest = hashlib.sha256(
-            repr((preprocessing.size, preprocessing.resize, preprocessing.background, len(paths))).encode()
-        )
-        for path in paths:
-            found = path.stat()
-            digest.update(
-                f"{path.resolve()}\0{found.st_size}\0{found.st_mtime_ns}\n".encode("utf-8", "surrogateescape")
-            )
-        return digest.hexdigest()
-
-    def get(self, index: int) -> np.ndarray | None:
-        """The pixels of a photo, ``(size, size, 3)`` ``uint8``, or None where they are not kept."""
-        expected = int(self._sums[index])
-        if not expected:
-            return None
-        pixels = np.array(self._pixels[index])
-        return pixels if _checksum(pixels) == expected else None
-
-    def put(self, index: int, pixels: np.ndarray) -> None:
-        self._pixels[index] = pixels
-        self._sums[index] = _checksum(pixels)
-
-
-def _mapped(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    # A sparse file of zeros; opened for appending, so that a file with pixels in it is never cut.
-    with path.open("ab") as file:
-        if file.tell() != size:
-            file.truncate(size)
-    return np.memmap(path, dtype=dtype, mode="r+", shape=shape)
-
-
-def _checksum(pixels: np.ndarray) -> int:
-    # A power cut may keep the sum and lose the pixels; never 0, which says that nothing is kept.
-    return zlib.crc32(np.ascontiguousarray(pixels)) + 1
 
 
 def load_photo(
@@ -140,7 +73,6 @@ def photo_batches(
     epoch: int = 0,
     *,
     limits: ImageLimits = DEFAULT_LIMITS,
-    cache: PixelCache | None = None,
     threads: int | None = None,
     first: int = 0,
 ) -> tf.data.Dataset:
@@ -154,7 +86,6 @@ def photo_batches(
         seed: together with ``epoch`` and the place in the epoch it decides how a photo is changed.
         epoch: number of the epoch.
         limits: what photos may be.
-        cache: keeps the pixels of unchanged photos for the next epoch; not used where photos are augmented.
         threads: that decode; one for each core by default.
         first: number of the batch to begin with, for an epoch that was interrupted; photos are changed as if it had
             begun with the first.
@@ -169,30 +100,22 @@ def photo_batches(
     indices = [np.asarray(batch, dtype=np.int64).reshape(-1) for batch in batches]
     starts = np.cumsum([0, *(len(batch) for batch in indices)])
     size = preprocessing.size
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="training-decode")
 
-    def load(index: int, position: int) -> np.ndarray:
-        if augmentation is not None:
-            return load_photo(paths[index], preprocessing, augmentation, generator_of(seed, epoch, position), limits)
-        pixels = cache.get(index) if cache is not None else None
-        if pixels is None:
-            pixels = load_photo(paths[index], preprocessing, limits=limits)
-            if cache is not None:
-                cache.put(index, pixels)
-        return pixels
+    def plain(place: int) -> np.ndarray:
+        return load_photo(paths[place], preprocessing, limits=limits)
+
+    def augmented(photo: tuple[int, int]) -> np.ndarray:
+        place, position = photo
+        return load_photo(paths[place], preprocessing, augmentation, generator_of(seed, epoch, position), limits)
 
     def load_batch(number: np.ndarray) -> np.ndarray:
         batch, start = indices[int(number)], int(starts[int(number)])
-        pixels = np.empty((len(batch), size, size, 3), dtype=np.uint8)
+        if not len(batch):
+            return np.empty((0, size, size, 3), dtype=np.uint8)
         if augmentation is None:
             places, where = np.unique(batch, return_inverse=True)
-            loaded = list(pool.map(load, places.tolist(), [0] * len(places)))
-            for row, place in enumerate(where.reshape(-1)):
-                pixels[row] = loaded[place]
-        else:
-            for row, photo in enumerate(pool.map(load, batch.tolist(), range(start, start + len(batch)))):
-                pixels[row] = photo
-        return pixels
+            return np.stack(list(ordered_map(plain, places.tolist(), threads)))[where.reshape(-1)]
+        return np.stack(list(ordered_map(augmented, zip(batch.tolist(), count(start)), threads)))
 
     same = len({len(batch) for batch in indices}) == 1
     shape = (len(indices[0]) if same else None, size, size, 3)
@@ -215,6 +138,6 @@ def photo_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        if found := re.search(r"PhotoError: (.+)", error.message):
-            raise PhotoError(found[1].strip()) from error
+        if match := re.search(r"PhotoError: (.+)", error.message):
+            raise PhotoError(match[1].strip()) from error
         raise

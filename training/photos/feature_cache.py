@@ -15,16 +15,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shop_similarity.training.files import write_atomically
+from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.files import file_sha256, write_atomically
+from shop_similarity.training.networks.runner import FixedShape, stacked
+from shop_similarity.training.threads import ordered_map
 
 if TYPE_CHECKING:
     from shop_similarity.training.networks.splitting import Split
@@ -39,7 +40,7 @@ Photos = Callable[[Sequence[tuple[int, int]]], Iterable[np.ndarray]]
 Progress = Callable[[int, int], None]
 
 
-class CacheError(Exception):
+class CacheError(TrainingError):
     """The cache can't be used; the sentence says what to do."""
 
 
@@ -50,18 +51,16 @@ def content_digests(paths: Sequence[Path], progress: Progress | None = None) -> 
         CacheError: if a file can't be read.
     """
     digests = []
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="digest") as pool:
-        for number, digest in enumerate(pool.map(_digest, paths), start=1):
-            digests.append(digest)
-            if progress:
-                progress(number, len(paths))
+    for digest in ordered_map(_digest, paths):
+        digests.append(digest)
+        if progress:
+            progress(len(digests), len(paths))
     return digests
 
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise CacheError(f"The photo {path} can't be read: {error.strerror or error}.") from error
 
@@ -168,17 +167,11 @@ class FeatureCache:
                 f"The cache {self.folder} can't be written: {error.strerror or error}. Name another folder with "
                 "--cache, or train without one (--no-cache)."
             ) from error
-        step = self._step(batch_size)
-        done = 0
-        finished = 0
-        chunk: list[np.ndarray] = []
-        for pixels in photos(missing):
-            chunk.append(pixels)
-            if len(chunk) < batch_size and done + len(chunk) < len(missing):
-                continue
-            self._store(step, chunk, batch_size, tensors, done)
-            done += len(chunk)
-            chunk = []
+        step = FixedShape(self._split.features, batch_size)
+        done = finished = 0
+        for batch in stacked(photos(missing), batch_size):
+            _store(step(batch), tensors, done)
+            done += len(batch)
             if done - finished >= _PHOTOS_BETWEEN_SAVES or done == len(missing):
                 for tensor in tensors:
                     tensor.flush()
@@ -241,29 +234,6 @@ class FeatureCache:
         ]
         return stem, tensors
 
-    def _step(self, batch_size: int) -> Callable[[np.ndarray], list[Any]]:
-        import tensorflow as tf
-
-        return tf.function(
-            lambda batch: [tf.cast(tensor, tf.float32) for tensor in self._split.features(batch)],
-            input_signature=[tf.TensorSpec((batch_size, *self._split.frozen.input_shape[1:]), tf.uint8)],
-        )
-
-    def _store(
-        self, step: Callable, chunk: list[np.ndarray], batch_size: int, tensors: list[np.memmap], start: int
-    ) -> None:
-        # A smaller last batch would be compiled anew.
-        batch = np.zeros((batch_size, *chunk[0].shape), dtype=np.uint8)
-        batch[: len(chunk)] = np.stack(chunk)
-        for tensor, values in zip(tensors, step(batch), strict=True):
-            values = values.numpy()[: len(chunk)]
-            if not np.isfinite(values).all() or np.abs(values).max(initial=0) > np.finfo(tensor.dtype).max:
-                raise CacheError(
-                    "The frozen layers give numbers that are not finite or do not fit into the cache: the weights are "
-                    "damaged or the photos are fed in another range than they expect. Train with --no-cache to look."
-                )
-            tensor[start : start + len(chunk)] = values
-
     def _read(self) -> None:
         self._segments, self._row_of = [], {}
         for plan in sorted(self.folder.glob("*.photos.json")):
@@ -321,6 +291,16 @@ class CachedFeatures:
             places = where[:, 0] == segment
             result[places] = self._segments[segment][index][where[places, 1]]
         return result
+
+
+def _store(batch: list[np.ndarray], tensors: list[np.memmap], start: int) -> None:
+    for tensor, values in zip(tensors, batch, strict=True):
+        if not np.isfinite(values).all() or np.abs(values).max(initial=0) > np.finfo(tensor.dtype).max:
+            raise CacheError(
+                "The frozen layers give numbers that are not finite or do not fit into the cache: the weights are "
+                "damaged or the photos are fed in another range than they expect. Train with --no-cache to look."
+            )
+        tensor[start : start + len(values)] = values
 
 
 def _tensor_path(stem: Path, index: int) -> Path:

@@ -26,11 +26,11 @@ class Report:
         history: one dictionary per epoch, with any of ``epoch``, ``loss``, ``accuracy``, ``val_loss``,
             ``val_accuracy``, ``recall_at_1``, ``mean_average_precision``, ``learning_rate``, ``seconds``,
             ``images_per_second``.
-        evaluations: by name, what :meth:`shop_similarity.training.evaluation.results.Evaluation.to_dict` gives. The
+        evaluations: by name, what :meth:`shop_similarity.training.evaluation.validation.Evaluation.to_dict` gives. The
             first is the trained model's, the others are what it is compared with.
         differences: by name of what it is compared with, by metric: how much better the trained model is, as
             (value, low, high) paired over queries or triplets
-            (:meth:`shop_similarity.training.evaluation.results.Evaluation.difference`).
+            (:meth:`shop_similarity.training.evaluation.validation.Evaluation.difference`).
         best_epoch: the epoch whose weights were kept.
         triplets: validation triplets.
         triplet_embeddings: ``(len(triplets.images), d)``, the trained model's.
@@ -79,13 +79,13 @@ class Report:
         run = _json(folder / "run.json")
         if run is None:
             raise ValueError(f"There is no training run in {folder}: it has no run.json. Name the folder of a run.")
-        found: dict[str, Any] = {"run": run, "history": _json_lines(folder / "history.jsonl")}
+        known: dict[str, Any] = {"run": run, "history": _json_lines(folder / "history.jsonl")}
         evaluation = _json(folder / "evaluation.json") or {}
         if "models" in evaluation:
-            found["evaluations"], found["differences"] = from_comparison(evaluation)
+            known["evaluations"], known["differences"] = from_comparison(evaluation)
         else:
-            found["evaluations"] = evaluation
-        return cls(title or f"Training run {folder.name}", **found | parts)
+            known["evaluations"] = evaluation
+        return cls(title or f"Training run {folder.name}", **known | parts)
 
 
 def from_comparison(
@@ -108,9 +108,9 @@ def from_comparison(
     evaluations = {trained: models[trained]} | dict(models) | dict(baselines)
     reference = comparison.get("reference")
     differences: dict[str, dict[str, tuple[float, float, float]]] = {}
-    for name, found in evaluations.items():
+    for name, evaluation in evaluations.items():
         # Differences are measured against the reference: they say something of the trained model where it is one side.
-        for metric, difference in found.get("difference", {}).items():
+        for metric, difference in evaluation.get("difference", {}).items():
             value, (low, high) = difference["value"], difference["interval"]
             if reference == trained:
                 differences.setdefault(name, {})[metric] = (-value, -high, -low)

@@ -12,7 +12,8 @@ from shop_similarity.training.report.contact_sheets import Tile, sheet
 from shop_similarity.training.report.page import Sections, Table, shown_plots, write_page
 from shop_similarity.training.report.plots import histogram
 from shop_similarity.training.report.samples import Row, data_uri
-from shop_similarity.training.triplets.exploration import Exploration, Overlap, tell
+from shop_similarity.training.triplets.exploration import Exploration
+from shop_similarity.training.triplets.leakage import Overlap
 
 _ROWS_OF_A_KIND, _KINDS, _PAIRS, _CATEGORIES = 4, 12, 12, 40
 _SIDE = 132
@@ -30,17 +31,21 @@ def write_exploration(path: Path, sets: Sequence[Exploration], shared: Overlap |
     Raises:
         OSError: the file can't be written.
     """
-    told: list[tuple[str, list[str]]] = [(f"{found.name.capitalize()}:", tell(found)) for found in sets]
+    summary: list[tuple[str, list[str]]] = [
+        (f"{exploration.name.capitalize()}:", exploration.lines()) for exploration in sets
+    ]
     if shared is not None:
-        told.append(("Between the two:", shared.lines()))
+        summary.append(("Between the two:", shared.lines()))
     sections = Sections()
-    for found in sets:
-        name = found.name.capitalize()
-        sections.add(f"{name}: what is in it", plots=shown_plots(_plots(found)), tables=_tables(found))
+    for exploration in sets:
+        name = exploration.name.capitalize()
+        sections.add(f"{name}: what is in it", plots=shown_plots(_plots(exploration)), tables=_tables(exploration))
         intro = "Chosen at random, some of each kind."
-        sections.add(f"{name}: triplets", intro, narrow=True, rows=_triplets(found, seed))
-        paths, images = found.triplets.paths(), found.triplets.images
-        twins = [(places[0], places[1]) for places in found.same_bytes] + [tuple(pair) for pair in found.near.tolist()]
+        sections.add(f"{name}: triplets", intro, narrow=True, rows=_triplets(exploration, seed))
+        paths, images = exploration.triplets.paths(), exploration.triplets.images
+        twins = [(places[0], places[1]) for places in exploration.same_bytes] + [
+            tuple(pair) for pair in exploration.near.tolist()
+        ]
         pairs = [(paths[one], paths[other], images[one], images[other]) for one, other in twins]
         intro = "Equal bytes first, then pictures that are nearly the same."
         sections.add(f"{name}: photos that stand there twice", intro, narrow=True, rows=_pairs(pairs))
@@ -49,42 +54,42 @@ def write_exploration(path: Path, sets: Sequence[Exploration], shared: Overlap |
         roots = sets[0].triplets.root, sets[1].triplets.root
         pairs = [(roots[0] / one, roots[1] / other, one, other) for one, other in leaks]
         sections.add("Photos on both sides", "Training left, validation right.", narrow=True, rows=_pairs(pairs))
-    return write_page(path, f"Data set: {', '.join(found.name for found in sets)}", told, sections)
+    return write_page(path, f"Data set: {', '.join(exploration.name for exploration in sets)}", summary, sections)
 
 
-def _plots(found: Exploration):
-    sizes = found.sizes()
-    name = found.name
+def _plots(exploration: Exploration):
+    sizes = exploration.sizes()
+    name = exploration.name
     if len(sizes):
         yield histogram(f"Shorter side, {name}", {"photos": sizes.min(axis=1)}, "pixels", "photos")
         ratio = np.log2(sizes[:, 0] / np.maximum(sizes[:, 1], 1))
         yield histogram(f"Shape, {name}", {"photos": ratio}, "log2(width / height): 0 is square", "photos")
-    per_query = found.per_query()
+    per_query = exploration.per_query()
     yield histogram(f"Triplets of a query, {name}", {"queries": per_query["triplets"]}, "triplets", "queries")
-    if found.groups:
-        values = np.array(list(found.groups.values()))
+    if exploration.groups:
+        values = np.array(list(exploration.groups.values()))
         yield histogram(f"Photos of a group, {name}", {"groups": values}, "photos", "groups")
 
 
-def _tables(found: Exploration) -> list[Table]:
-    counts = found.counts
+def _tables(exploration: Exploration) -> list[Table]:
+    counts = exploration.counts
     tables = []
     for caption, counted in (("Positives", counts.positive_types), ("Negatives", counts.negative_types)):
         if counted:
             rows = [(name, *_share(count, counted)) for name, count in counted.items()]
-            tables.append(Table(f"{caption} by type, {found.name}", ("Type", "Triplets", "Share"), rows))
-    if found.categories:
-        shown = list(found.categories)[:_CATEGORIES]
+            tables.append(Table(f"{caption} by type, {exploration.name}", ("Type", "Triplets", "Share"), rows))
+    if exploration.categories:
+        shown = list(exploration.categories)[:_CATEGORIES]
         rows = [
             (
                 name,
-                *_share(found.categories[name], found.categories),
-                *_share(found.query_categories.get(name, 0), found.query_categories),
+                *_share(exploration.categories[name], exploration.categories),
+                *_share(exploration.query_categories.get(name, 0), exploration.query_categories),
             )
             for name in shown
         ]
-        more = len(found.categories) - len(shown)
-        caption = f"Categories, {found.name}" + (f" (the {len(shown)} largest; {more:,} more)" if more else "")
+        more = len(exploration.categories) - len(shown)
+        caption = f"Categories, {exploration.name}" + (f" (the {len(shown)} largest; {more:,} more)" if more else "")
         head = ("Category", "Photos", "Share", "Triplets by their query", "Share")
         tables.append(Table(caption, head, rows))
     return tables
@@ -94,8 +99,8 @@ def _share(count: int, counted: Mapping[str, int]) -> tuple[str, str]:
     return f"{count:,}", f"{count / max(1, sum(counted.values())):.1%}"
 
 
-def _triplets(found: Exploration, seed: int) -> list[Row]:
-    triplets = found.triplets
+def _triplets(exploration: Exploration, seed: int) -> list[Row]:
+    triplets = exploration.triplets
     kinds = list(zip(triplets.positive_type.tolist(), triplets.negative_type.tolist(), strict=True))
     paths = triplets.paths()
     dice = np.random.default_rng(seed)

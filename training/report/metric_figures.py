@@ -56,4 +56,4 @@ def figure(evaluation: Mapping[str, Any], metric: tuple[str, str]) -> Figure | N
 
 def measured(evaluations: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """The metrics that at least one evaluation has."""
-    return [metric for metric in METRICS if any(figure(found, metric) for found in evaluations.values())]
+    return [metric for metric in METRICS if any(figure(evaluation, metric) for evaluation in evaluations.values())]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from django.template import Context, Engine
 from django.utils.safestring import SafeString, mark_safe
 
+from shop_similarity.training.files import write_atomically
 from shop_similarity.training.report.contents import Report
 from shop_similarity.training.report.metric_figures import METRICS, figure, measured
 from shop_similarity.training.report.plots import Plot, histogram, interval_plot, line_plot
@@ -72,13 +72,13 @@ class Sections:
             self.all.append(section | parts)
 
 
-def write_page(path: Path, title: str, told: Sequence[tuple[str, Sequence[str]]], sections: Sections) -> Path:
+def write_page(path: Path, title: str, sentences: Sequence[tuple[str, Sequence[str]]], sections: Sections) -> Path:
     """Write a self-contained HTML file; a reader of ``path`` sees the old page or the new one, never half of one.
 
     Args:
         path: where to; its folder is made if it is missing.
         title: the heading.
-        told: sentences at the top, each with the items that it announces.
+        sentences: at the top, each with the items that it announces.
         sections: the parts.
 
     Raises:
@@ -87,20 +87,10 @@ def write_page(path: Path, title: str, told: Sequence[tuple[str, Sequence[str]]]
     path = Path(path)
     engine = Engine(dirs=[_FOLDER], autoescape=True)
     style = mark_safe((_FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S308, our own file
-    context = {"title": title, "style": style, "summary": told, "sections": sections.all}
+    context = {"title": title, "style": style, "summary": sentences, "sections": sections.all}
     # What comes from a file system may hold half a character.
     page = engine.get_template("page.html").render(Context(context)).encode("utf-8", "backslashreplace")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, page)
     return path
 
 
@@ -170,7 +160,7 @@ def _comparison_plots(report: Report) -> list[dict[str, str | SafeString]]:
     plots = []
     if len(report.evaluations) > 1:
         for metric in measured(report.evaluations):
-            figures = {name: figure(found, metric) for name, found in report.evaluations.items()}
+            figures = {name: figure(evaluation, metric) for name, evaluation in report.evaluations.items()}
             own = next(iter(figures.values()))
             rows = {
                 name: (known.value, known.low, known.high)
@@ -187,13 +177,13 @@ def _comparison_tables(report: Report) -> list[Table]:
     tables = []
     for part, caption in (("retrieval", "Retrieval"), ("triplets", "Triplets")):
         metrics = [metric for metric in measured(evaluations) if metric[0] == part]
-        known = {name: found[part] for name, found in evaluations.items() if found.get(part)}
+        known = {name: evaluation[part] for name, evaluation in evaluations.items() if evaluation.get(part)}
         if metrics and known:
             rows = [(name, *(str(figure(evaluations[name], metric) or "") for metric in metrics)) for name in known]
             head = ("Model", *(METRICS[metric] for metric in metrics))
             tables.append(_with_basis(f"{caption}: value and 95 % interval", head, rows, known, _measured_on))
     tables += _by_type(evaluations)
-    recalls = {name: found["codes"] for name, found in evaluations.items() if found.get("codes")}
+    recalls = {name: evaluation["codes"] for name, evaluation in evaluations.items() if evaluation.get("codes")}
     if recalls:
         counts = sorted({int(count) for codes in recalls.values() for count in codes.get("recall", {})})
         rows = [(name, *(_code_cell(codes, str(count)) for count in counts)) for name, codes in recalls.items()]
@@ -240,12 +230,12 @@ def _measured_on(part: Mapping[str, Any]) -> str:
 def _by_type(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     tables = []
     for key, word in (("by_positive_type", "positive"), ("by_negative_type", "negative")):
-        found = {name: (values.get("triplets") or {}).get(key) or {} for name, values in evaluations.items()}
-        kinds = sorted({kind for by_kind in found.values() for kind in by_kind})
+        figures = {name: (values.get("triplets") or {}).get(key) or {} for name, values in evaluations.items()}
+        kinds = sorted({kind for by_kind in figures.values() for kind in by_kind})
         if not kinds:
             continue
         rows = []
-        for name, by_kind in found.items():
+        for name, by_kind in figures.items():
             cells = []
             for kind in kinds:
                 values = by_kind.get(kind)

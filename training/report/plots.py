@@ -217,7 +217,7 @@ def _svg(figure: Figure, title: str) -> str:
     markup = re.sub(r"<metadata>.*?</metadata>", "", markup, flags=re.DOTALL)
     prefix = re.sub(r"\W+", "-", title.lower()) + "-"
     used = set(re.findall(r"(?:href=\"#|url\(#)([^\")]+)", markup))
-    markup = re.sub(r' id="([^"]+)"', lambda found: f' id="{prefix}{found[1]}"' if found[1] in used else "", markup)
+    markup = re.sub(r' id="([^"]+)"', lambda match: f' id="{prefix}{match[1]}"' if match[1] in used else "", markup)
     markup = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", markup)
     for colour, variable in _VARIABLES.items():
         markup = markup.replace(colour, f"var({variable})")

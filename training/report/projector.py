@@ -7,7 +7,6 @@ may be moved.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, open_image
+from shop_similarity.training.files import write_atomically
 
 MAX_POINTS = 2_000
 """What a browser turns smoothly at 4096 dimensions; the page downloads 16 KiB a point."""
@@ -71,16 +71,17 @@ def write_projector(
     tf.raw_ops.SaveV2(
         prefix=str(folder / "embeddings.ckpt"), tensor_names=[TENSOR], shape_and_slices=[""], tensors=[tensor]
     )
-    _write(folder / "checkpoint", 'model_checkpoint_path: "embeddings.ckpt"\n')
+    write_atomically(folder / "checkpoint", 'model_checkpoint_path: "embeddings.ckpt"\n')
     columns = {"photo": [path.name for path in paths]} | metadata
     of_points = {name: [values[place] for place in chosen] for name, values in columns.items()}
-    _write(folder / "metadata.tsv", _tsv(of_points))
+    # What comes from a file system may hold half a character.
+    write_atomically(folder / "metadata.tsv", _tsv(of_points).encode("utf-8", "backslashreplace"))
     side = _sprite(folder / "sprite.jpg", [paths[place] for place in chosen], limits)
     config = ProjectorConfig()
     points = config.embeddings.add(tensor_name=TENSOR, metadata_path="metadata.tsv")
     points.sprite.image_path = "sprite.jpg"
     points.sprite.single_image_dim.extend([side, side])
-    _write(config_file, text_format.MessageToString(config))
+    write_atomically(config_file, text_format.MessageToString(config))
     # A folder is a run by its event file. This has to be a run of its own: TensorBoard looks for a run's checkpoint in
     # the folder above as well, so one beside the curves would show up for each of them.
     if not any(folder.glob("*tfevents*")):
@@ -114,9 +115,3 @@ def _sprite(path: Path, photos: Sequence[Path], limits: ImageLimits) -> int:
         picture.paste(thumbnail, (left + (side - thumbnail.width) // 2, top + (side - thumbnail.height) // 2))
     picture.save(path, "JPEG", quality=85)
     return side
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
-    temporary.replace(path)

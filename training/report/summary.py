@@ -16,10 +16,10 @@ def summary(report: Report) -> list[tuple[str, list[str]]]:
         Sentences, each with the items that it announces, if any.
     """
     sentences = [_trained(report), *_data(report.run.get("data")), _epochs(report)]
-    told = verdicts(report.evaluations, report.differences)
-    if not told:
-        told = [("It was not evaluated, so nothing is known of how it compares with other models.", [])]
-    return [*((sentence, []) for sentence in sentences if sentence), *told]
+    judgement = verdicts(report.evaluations, report.differences)
+    if not judgement:
+        judgement = [("It was not evaluated, so nothing is known of how it compares with other models.", [])]
+    return [*((sentence, []) for sentence in sentences if sentence), *judgement]
 
 
 def _trained(report: Report) -> str:

@@ -51,9 +51,9 @@ def _clause(name: str, mine: Figure, theirs: Figure, difference: Sequence[float]
     word = "better than" if mine.value > theirs.value else "worse than"
     if difference is not None:
         value, low, high = difference
-        told = f"difference {value:+.3f}, {low:+.3f} to {high:+.3f}"
+        words = f"difference {value:+.3f}, {low:+.3f} to {high:+.3f}"
         sure = "" if low > 0 or high < 0 else ": may be chance"
-        return f"{word} {name} ({theirs.value:.3f}; {told}{sure})"
+        return f"{word} {name} ({theirs.value:.3f}; {words}{sure})"
     if not (mine.has_interval and theirs.has_interval):
         return f"{word} {name} ({theirs.value:.3f})"
     sure = "the intervals overlap, so this may be chance" if mine.overlaps(theirs) else "the intervals do not overlap"

@@ -36,6 +36,7 @@ MAX_SHARED = 5
 """A photo that more products share shows none of them: a placeholder, a size chart, a logo."""
 
 _CHUNK = 512
+_STEPS = 4_000
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,10 @@ class _Shop:
                 vectors.append(photo.vector)
             links.append((first[photo.name], product))
         self.names = list(first)
-        self.vectors = np.array(vectors, dtype=np.float32)
+        # In whole steps of 1/4000 every score is a whole number below 2^24, as long as vectors have less than 30,000
+        # numbers, and so are all sums on the way to it: exact in float32, in whatever order a machine's BLAS adds, for
+        # whatever chunk. Else photos that score the same, or nearly so, would be ranked by the last bit of a sum.
+        self.vectors = np.rint(_STEPS * np.array(vectors, dtype=np.float32))
         pairs = np.array(links, dtype=np.int64).reshape(-1, 2)
         # Photos and products as one graph: its components are products, joined where they share a photo.
         joined = components(len(first) + len(products), pairs + np.array([0, len(first)]))
@@ -200,11 +204,12 @@ class _Shop:
         products, column = np.unique(self.product[members], return_inverse=True)
         order = np.argsort(column.reshape(-1), kind="stable")
         starts = np.searchsorted(column.reshape(-1)[order], np.arange(len(products)))
-        found: dict[tuple[int, int, int], tuple[str, str]] = {}
+        vectors = self.vectors[members[order]].T
+        triplets: dict[tuple[int, int, int], tuple[str, str]] = {}
         for start in range(0, len(queries), _CHUNK):
             chunk = queries[start : start + _CHUNK]
             # The best photo of a product stands for it.
-            scores = np.maximum.reduceat((self.vectors[chunk] @ self.vectors[members].T)[:, order], starts, axis=1)
+            scores = np.maximum.reduceat(self.vectors[chunk] @ vectors, starts, axis=1)
             for query, row in zip(chunk.tolist(), scores, strict=True):
                 ranking = products[np.argsort(-row, kind="stable")]
                 ranking = ranking[ranking != self.product[query]]
@@ -212,10 +217,10 @@ class _Shop:
                 for _ in range(each):
                     triplet = self._one(number, query, ranking, floor, generator)
                     if triplet is not None:
-                        found.setdefault(*triplet)
-                if len(found) >= quota:
-                    return list(found.items())[:quota]
-        return list(found.items())
+                        triplets.setdefault(*triplet)
+                if len(triplets) >= quota:
+                    return list(triplets.items())[:quota]
+        return list(triplets.items())
 
     def _one(
         self, number: int, query: int, ranking: np.ndarray, floor: float, generator: np.random.Generator

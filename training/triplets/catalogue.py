@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,8 @@ from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import ImageError, ImageLimits, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
+from shop_similarity.training.files import write_atomically
+from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.building import MIN_PRODUCTS, ProductPhoto, build_triplets
 from shop_similarity.training.triplets.scorers import SIDE, describe
 from shop_similarity.training.triplets.table import TripletError, Triplets
@@ -92,11 +92,11 @@ def catalogue_triplets(
     photos: list[ProductPhoto] = []
     skipped: list[tuple[str, str]] = []
     what = _("Fetching the shop's photos")
-    for done, (row, found) in enumerate(store.fetch(rows), start=1):
-        if isinstance(found, str):
-            skipped.append((row.file_name, found))
+    for done, (row, photo) in enumerate(store.fetch(rows), start=1):
+        if isinstance(photo, str):
+            skipped.append((row.file_name, photo))
         else:
-            name, vector = found
+            name, vector = photo
             photos.append(ProductPhoto(name, str(row.product_id), categories.get(row.product_id, ""), vector))
         if progress:
             progress(what, done, len(rows))
@@ -151,13 +151,13 @@ def _categories() -> dict[Any, str]:
     path = get_settings().category
     if path is None:
         return {}
-    found: dict[Any, str] = {}
+    categories: dict[Any, str] = {}
     rows = get_catalogue().all_products().order_by("pk").values_list("pk", path)
     for product, category in rows.iterator(chunk_size=2_000):
         # A product may be in several; the lowest key is as good as another, and the same in every run.
-        if category is not None and (product not in found or str(category) < found[product]):
-            found[product] = str(category)
-    return found
+        if category is not None and (product not in categories or str(category) < categories[product]):
+            categories[product] = str(category)
+    return categories
 
 
 class PhotoStore:
@@ -205,33 +205,28 @@ class PhotoStore:
         Raises:
             TripletError: the storage fails again and again.
         """
-        failures = 0
+        failures, ahead = 0, 8 * self.threads
         with self.index.open("a+", encoding="utf-8") as index:
             _end_last_line(index)
-            with ThreadPoolExecutor(self.threads, thread_name_prefix="catalogue-fetch") as pool:
-                ahead = 8 * self.threads
-                for start in range(0, len(rows), ahead):
-                    chunk = rows[start : start + ahead]
-                    for row, found in zip(chunk, pool.map(self._one, chunk), strict=True):
-                        if isinstance(found, Exception):
-                            failures += 1
-                            if failures >= ahead:
-                                raise TripletError(
-                                    f"The storage of the photos fails again and again ({type(found).__name__}: "
-                                    f"{found}). Try again when it is back; what was fetched is kept in {self.folder}."
-                                ) from found
-                            yield row, f"The storage could not be read: {type(found).__name__}: {found}"
-                            continue
-                        if isinstance(found, str):
-                            yield row, found
-                            continue
-                        failures = 0
-                        name, mark, vector = found
-                        if self.known.get(row.file_name) != (mark, name):
-                            self.known[row.file_name] = (mark, name)
-                            index.write(json.dumps({"name": row.file_name, "mark": mark, "copy": name}) + "\n")
-                            index.flush()
-                        yield row, (name, vector)
+            for row, result in zip(rows, ordered_map(self._one, rows, self.threads, ahead), strict=True):
+                if isinstance(result, Exception):
+                    failures += 1
+                    if failures >= ahead:
+                        raise TripletError(
+                            f"The storage of the photos fails again and again ({type(result).__name__}: {result}). "
+                            f"Try again when it is back; what was fetched is kept in {self.folder}."
+                        ) from result
+                    yield row, f"The storage could not be read: {type(result).__name__}: {result}"
+                elif isinstance(result, str):
+                    yield row, result
+                else:
+                    failures = 0
+                    name, mark, vector = result
+                    if self.known.get(row.file_name) != (mark, name):
+                        self.known[row.file_name] = (mark, name)
+                        index.write(json.dumps({"name": row.file_name, "mark": mark, "copy": name}) + "\n")
+                        index.flush()
+                    yield row, (name, vector)
 
     def _one(self, row: ImageRow) -> tuple[str, str, np.ndarray] | str | Exception:
         """Copy, mark and vector of a photo; or why it can't be used, as a sentence; or the storage's exception."""
@@ -240,10 +235,10 @@ class PhotoStore:
                 time.sleep(0.2 * 4**attempt)
             try:
                 mark = file_mark(self.storage, row.file_name)
-                held = self.known.get(row.file_name)
-                data = self._held(held[1]) if held is not None and held[0] == mark else None
-                name = held[1] if data is not None else ""
+                known_mark, name = self.known.get(row.file_name, ("", ""))
+                data = self._copy(name) if known_mark == mark else None
                 if data is None:
+                    name = ""
                     with self.storage.open(row.file_name, "rb") as file:
                         data = read_bytes(file, self.limits.max_bytes)
                 image = open_image(data, self.limits, target_size=SIDE)
@@ -256,7 +251,7 @@ class PhotoStore:
                 failure = error
         return failure
 
-    def _held(self, name: str) -> bytes | None:
+    def _copy(self, name: str) -> bytes | None:
         try:
             data = (self.folder / name).read_bytes()
         except OSError:
@@ -267,19 +262,9 @@ class PhotoStore:
     def _keep(self, data: bytes) -> str:
         digest = content_sha256(data)
         name = f"{digest[:2]}/{digest}"
-        path = self.folder / name
-        if self._held(name) is not None:
-            return name
-        path.parent.mkdir(exist_ok=True)
-        # Written aside and moved, so that a file under its hash is always whole.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix="part-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        if self._copy(name) is None:
+            # It is compared with its hash whenever it is read.
+            write_atomically(self.folder / name, data, mode=0o600, durable=False)
         return name
 
 

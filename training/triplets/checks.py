@@ -1,17 +1,15 @@
 """Everything about a set of triplets that must be known before the first step of a training.
 
-:func:`check_images` opens every photo once, in threads. What can't be used is told in one report; what can be used is
-counted. :func:`check_leakage` looks for photos that stand in both the training and the validation set.
+:func:`load_triplets` opens every photo once, in threads. What can't be used is told in one report; what can be used is
+counted.
 """
 
 from __future__ import annotations
 
 import io
-import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,8 @@ from shop_similarity.photos.decoding import (
     open_image,
     read_bytes,
 )
+from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.table import (
-    EXAMPLES,
     Problem,
     Progress,
     TripletError,
@@ -136,24 +134,6 @@ class ImageReport:
     sound: np.ndarray
     notices: tuple[str, ...] = ()
 
-    @property
-    def duplicates(self) -> int:
-        """Photos whose bytes another photo before them has."""
-        return len(self.sha256) - len(set(self.sha256))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Counts as plain JSON values."""
-        sides = self.sizes.max(axis=1)
-        return self.counts.to_dict() | {
-            "duplicate_images": self.duplicates,
-            "unsound_triplets": int((~self.sound).sum()),
-            "longest_side": {
-                "smallest": int(sides.min()),
-                "median": int(np.median(sides)),
-                "largest": int(sides.max()),
-            },
-        }
-
     def __str__(self) -> str:
         sides = self.sizes.max(axis=1)
         return "\n".join(
@@ -166,7 +146,7 @@ class ImageReport:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Opened:
     sha256: str = ""
     size: tuple[int, int] = (0, 0)
@@ -187,33 +167,6 @@ _KINDS = {
 }
 
 
-def check_images(
-    triplets: Triplets,
-    progress: Progress | None = None,
-    *,
-    limits: ImageLimits = DEFAULT_LIMITS,
-    threads: int | None = None,
-) -> ImageReport:
-    """Open and decode every photo once.
-
-    Args:
-        triplets: what will be trained or evaluated on.
-        progress: called as ``progress(done, total)``.
-        limits: what a photo may be.
-        threads: that decode; one for each core by default.
-
-    Raises:
-        TripletError: there is no triplet, or photos are missing or can't be used: one report with counts, examples,
-            and how many triplets they take with them.
-    """
-    if not len(triplets):
-        raise TripletError("There is no triplet to train on.")
-    opened = _open_all(triplets, progress, limits, threads)
-    if problems := _unusable([f"“{name}”" for name in triplets.images], opened):
-        raise TripletError(report(_heading(triplets, opened), problems), problems)
-    return _image_report(triplets, opened)
-
-
 def load_triplets(
     path: Path | str,
     root: Path | str | None = None,
@@ -222,11 +175,18 @@ def load_triplets(
     limits: ImageLimits = DEFAULT_LIMITS,
     threads: int | None = None,
 ) -> tuple[Triplets, ImageReport]:
-    """Read a CSV as :func:`shop_similarity.training.triplets.table.read_triplets` does and open its photos as
-    :func:`check_images` does.
+    """Read a CSV as :func:`shop_similarity.training.triplets.table.read_triplets` does, and decode every photo once.
+
+    Args:
+        path: the file.
+        root: the folder that its paths are relative to; the file's own folder by default.
+        progress: called as ``progress(done, total)``.
+        limits: what a photo may be.
+        threads: that decode; one for each core by default.
 
     Raises:
-        TripletError: rows or photos can't be used: all of them in one report.
+        TripletError: rows or photos are missing or can't be used: one report with counts, examples, and how many
+            triplets bad photos take with them.
     """
     parsed = parse_triplets(path, root)
     triplets = parsed.triplets
@@ -240,7 +200,7 @@ def load_triplets(
 
 
 def _heading(triplets: Triplets, opened: Sequence[_Opened]) -> str:
-    bad = np.array([bool(found.kind) for found in opened])
+    bad = np.array([bool(photo.kind) for photo in opened])
     lost = int(bad[triplets.rows].any(axis=1).sum())
     return (
         f"{int(bad.sum()):,} of {len(opened):,} photos below {triplets.root} can't be used; {lost:,} of "
@@ -250,65 +210,63 @@ def _heading(triplets: Triplets, opened: Sequence[_Opened]) -> str:
 
 def _open_all(triplets: Triplets, progress: Progress | None, limits: ImageLimits, threads: int | None) -> list[_Opened]:
     paths = triplets.paths()
-
-    def look(path: Path) -> _Opened:
-        return _open(path, limits)
-
     opened: list[_Opened] = []
-    pool = ThreadPoolExecutor(threads or os.cpu_count() or 1, thread_name_prefix="training-check")
-    try:
-        for found in pool.map(look, paths):
-            opened.append(found)
-            if progress:
-                progress(len(opened), len(paths))
-    finally:
-        # Without this, Ctrl-C would wait until the last photo has been opened.
-        pool.shutdown(cancel_futures=True)
+    for photo in ordered_map(lambda path: _open(path, limits), paths, threads):
+        opened.append(photo)
+        if progress:
+            progress(len(opened), len(paths))
     return opened
 
 
 def _image_report(triplets: Triplets, opened: Sequence[_Opened]) -> ImageReport:
-    digests = tuple(found.sha256 for found in opened)
+    digests = tuple(photo.sha256 for photo in opened)
     content = np.unique(np.array(digests), return_inverse=True)[1].reshape(-1)[triplets.rows]
     sound = (content[:, 0] != content[:, 1]) & (content[:, 0] != content[:, 2]) & (content[:, 1] != content[:, 2])
     return ImageReport(
         counts=count_triplets(triplets),
         sha256=digests,
-        sizes=np.array([found.size for found in opened], dtype=np.int32).reshape(-1, 2),
-        file_bytes=np.array([found.file_bytes for found in opened], dtype=np.int64),
+        sizes=np.array([photo.size for photo in opened], dtype=np.int32).reshape(-1, 2),
+        file_bytes=np.array([photo.file_bytes for photo in opened], dtype=np.int64),
         sound=sound,
         notices=tuple(_notices(triplets, digests, sound)),
     )
 
 
 def _open(path: Path, limits: ImageLimits) -> _Opened:
-    found = _Opened()
     try:
-        data = read_bytes(path, limits.max_bytes)
-        open_image(data, limits, target_size=_TARGET_SIZE)
-        found.sha256, found.file_bytes = content_sha256(data), len(data)
-        with Image.open(io.BytesIO(data), formats=[name for name in limits.formats if name in Image.OPEN]) as image:
-            found.size = image.size
+        data, size, _image = decoded(path, limits, _TARGET_SIZE)
+        return _Opened(content_sha256(data), size, len(data))
     except ImageMissing:
-        found.kind = "missing"
+        return _Opened(kind="missing")
     except ImageTypeNotAllowed as error:
-        found.kind, found.reason = "type", str(error)
+        return _Opened(kind="type", reason=str(error))
     except ImageTooLarge as error:
-        found.kind, found.reason = "large", str(error)
+        return _Opened(kind="large", reason=str(error))
     except ImageError as error:
-        found.kind, found.reason = "damaged", str(error)
+        return _Opened(kind="damaged", reason=str(error))
     except OSError as error:
-        found.kind, found.reason = "disk", error.strerror or str(error)
-    return found
+        return _Opened(kind="disk", reason=error.strerror or str(error))
+
+
+def decoded(path: Path, limits: ImageLimits, target_size: int) -> tuple[bytes, tuple[int, int], Image.Image]:
+    """A photo's bytes, its width and height as stored, and the photo at about ``target_size``.
+
+    Raises:
+        ImageError, OSError: it can't be used.
+    """
+    data = read_bytes(path, limits.max_bytes)
+    photo = open_image(data, limits, target_size=target_size)
+    with Image.open(io.BytesIO(data), formats=[name for name in limits.formats if name in Image.OPEN]) as stored:
+        return data, stored.size, photo
 
 
 def _unusable(names: Sequence[str], opened: Sequence[_Opened]) -> list[Problem]:
     """What is wrong with the photos, by kind; ``names`` are what the report calls them."""
     problems: dict[str, Problem] = {}
-    for name, found in zip(names, opened, strict=True):
-        if found.kind:
-            problem = problems.setdefault(found.kind, Problem(*_KINDS[found.kind]))
-            problem.add(name + (f" ({found.reason.rstrip('.')})" if found.reason else ""))
+    for name, photo in zip(names, opened, strict=True):
+        if photo.kind:
+            problem = problems.setdefault(photo.kind, Problem(*_KINDS[photo.kind]))
+            problem.add(name + (f" ({photo.reason.rstrip('.')})" if photo.reason else ""))
     return list(problems.values())
 
 
@@ -354,79 +312,3 @@ def _notices(triplets: Triplets, digests: Sequence[str], sound: np.ndarray) -> l
 
 def _examples(problem: Problem) -> str:
     return ", ".join(problem.examples) + (", ..." if problem.count > len(problem.examples) else "")
-
-
-@dataclass(frozen=True)
-class Leakage:
-    """Photos that stand on both sides; false where there are none.
-
-    Attributes:
-        same_file: (train, validation) names of one file.
-        same_bytes: (train, validation) names of two files with the same bytes.
-        same_group: names of groups that stand on both sides.
-        validation_triplets: triplets of the validation set that one of these photos is in.
-    """
-
-    same_file: tuple[tuple[str, str], ...] = ()
-    same_bytes: tuple[tuple[str, str], ...] = ()
-    same_group: tuple[str, ...] = ()
-    validation_triplets: int = 0
-    _total: int = field(default=0, repr=False)
-
-    def __bool__(self) -> bool:
-        return bool(self.same_file or self.same_bytes or self.same_group)
-
-    def to_dict(self) -> dict[str, int]:
-        return {
-            "same_file": len(self.same_file),
-            "same_bytes": len(self.same_bytes),
-            "same_group": len(self.same_group),
-            "validation_triplets": self.validation_triplets,
-        }
-
-    def __str__(self) -> str:
-        if not self:
-            return "No photo stands in both the training and the validation set."
-        lines = [
-            f"The validation set is not independent of the training set: its figures will be too good. Photos that "
-            f"are in both are in {self.validation_triplets:,} of {self._total:,} validation triplets."
-        ]
-        for what, pairs in (("the same file", self.same_file), ("the same bytes under two names", self.same_bytes)):
-            if pairs:
-                shown = ", ".join(
-                    f"“{one}”" if one == other else f"“{one}” = “{other}”" for one, other in pairs[:EXAMPLES]
-                )
-                lines.append(f"- {len(pairs):,} x {what}: {shown}{', ...' if len(pairs) > EXAMPLES else ''}.")
-        if self.same_group:
-            shown = ", ".join(f"“{name}”" for name in self.same_group[:EXAMPLES])
-            more = ", ..." if len(self.same_group) > EXAMPLES else ""
-            lines.append(f"- {len(self.same_group):,} x the same group: {shown}{more}.")
-        lines.append("Take these photos out of one of the two files.")
-        return "\n".join(lines)
-
-
-def check_leakage(
-    train: Triplets, validation: Triplets, train_report: ImageReport, validation_report: ImageReport
-) -> Leakage:
-    """Look for photos and groups that stand in both sets: by path, by bytes, and by group where the files name them."""
-    files = {os.path.realpath(path): name for path, name in zip(train.paths(), train.images, strict=True)}
-    contents = dict(zip(train_report.sha256, train.images, strict=True))
-    same_file, same_bytes = [], []
-    leaked = np.zeros(len(validation.images), dtype=bool)
-    found = zip(validation.paths(), validation.images, validation_report.sha256, strict=True)
-    for place, (path, name, digest) in enumerate(found):
-        real = os.path.realpath(path)
-        if real in files:
-            same_file.append((files[real], name))
-        elif digest in contents:
-            same_bytes.append((contents[digest], name))
-        else:
-            continue
-        leaked[place] = True
-    groups = (set(train.query_group) | set(train.negative_group)) & (
-        set(validation.query_group) | set(validation.negative_group)
-    )
-    same_group = tuple(sorted(str(name) for name in groups - {""}))
-    in_rows = leaked[validation.rows].any(axis=1)
-    in_rows |= np.isin(validation.query_group, same_group) | np.isin(validation.negative_group, same_group)
-    return Leakage(tuple(same_file), tuple(same_bytes), same_group, int(in_rows.sum()), len(validation))

@@ -1,93 +1,155 @@
-"""Triplets from what shoppers clicked in rows of similar products.
+"""Triplets from the clicks that the shop has recorded: which look-alikes shoppers chose, and which they passed over.
 
-A click alone says little: what stands first is clicked because it stands first. But who clicks the fourth product has
-looked at the first three and left them, so the fourth is preferred to each of them: "click > skip above" (Joachims,
-"Optimizing Search Engines using Clickthrough Data", KDD 2002; found to hold against eye tracking in Joachims et al.,
-SIGIR 2005). Nothing is concluded about what stands below the click, which may not have been seen, and nothing from a
-click on the first. A single click may be a slip, so a preference counts only when it was shown often and seldom
-contradicted.
+What a click says and what it does not say, and how the shop counts, is told in
+:mod:`shop_similarity.feedback.preferences`. A single click may be a slip, so a preference counts only when it was shown
+often and seldom contradicted.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from django.utils.translation import gettext as _
 
+from shop_similarity.catalogue import ImageRow, get_catalogue
+from shop_similarity.feedback.preferences import preferences
+from shop_similarity.training.triplets.catalogue import PhotoStore, Progress
 from shop_similarity.training.triplets.table import TripletError, Triplets
 
 MIN_CLICKS = 3
 MIN_SHARE = 0.75
+# With fewer, a tenth of them would judge the model by a handful of clicks.
+MIN_TRIPLETS = 30
+_CHUNK = 2_000
+
+Preference = tuple[Any, Any, Any]
+"""Keys of three products: query, clicked, skipped."""
 
 
-def click_triplets(
-    clicks: Iterable[tuple[str, Sequence[str], str]],
-    root: Path,
+@dataclass(frozen=True)
+class ClickTriplets:
+    """What the recorded clicks gave.
+
+    Attributes:
+        triplets: their root is the folder that the photos were fetched to; groups are keys of products.
+        choices: how often a product was clicked that stood below a skipped one, for each skipped one.
+        preferences: different (product, clicked, skipped).
+        products: in the triplets.
+        skipped: (file name, why) of photos that can't be used.
+    """
+
+    triplets: Triplets
+    choices: int
+    preferences: int
+    products: int
+    skipped: tuple[tuple[str, str], ...]
+
+
+def shop_click_triplets(
+    folder: Path,
+    *,
     min_clicks: int = MIN_CLICKS,
     min_share: float = MIN_SHARE,
-) -> Triplets:
-    """Turn clicks into triplets.
+    min_triplets: int = MIN_TRIPLETS,
+    progress: Progress | None = None,
+) -> ClickTriplets:
+    """Make triplets of the shop's recorded clicks, one for each preference that is certain enough.
+
+    Each product is shown by its first photo in the shop's order; a product that is gone, or has no usable photo, is
+    left out. ``positive_type`` is ``clicked`` and ``negative_type`` ``skipped``.
 
     Args:
-        clicks: one (query photo, shown photos in the order in which they were shown, clicked photo) for each click;
-            names relative to ``root``. Leave out what no person did (crawlers, the shop's own staff).
-        root: the folder of the photos.
-        min_clicks: so many clicks must prefer one photo to the other.
+        folder: where the photos are kept, as for
+            :func:`shop_similarity.training.triplets.catalogue.catalogue_triplets`.
+        min_clicks: so many clicks must prefer one product to the other.
         min_share: of all clicks that chose between the two, so many must agree; above a half.
-
-    Returns:
-        One triplet for each preference: query, clicked, skipped, in the order of the names. ``positive_type`` is
-        ``clicked`` and ``negative_type`` ``skipped``. ``notices`` say how many clicks were of use.
+        min_triplets: fewer are refused.
+        progress: called as ``progress(what, done, total)``.
 
     Raises:
         ValueError: a limit out of its range.
-        TripletError: no preference is certain enough.
+        TripletError: there is too little to learn from; the sentence says what there is.
     """
-    check_limits(min_clicks, min_share)
-    total = useful = 0
-    preferred: Counter[tuple[str, str, str]] = Counter()
-    for query, shown, clicked in clicks:
-        total += 1
-        if clicked == query or clicked not in shown:
-            continue
-        above = set(shown[: list(shown).index(clicked)]) - {query, clicked}
-        useful += bool(above)
-        preferred.update((query, clicked, skipped) for skipped in above)
-    kept = certain(preferred, min_clicks, min_share)
-    if not kept:
+    counts = {(product, clicked, skipped): count for product, clicked, skipped, count in preferences()}
+    certain = certain_preferences(counts, min_clicks, min_share)
+    if not counts:
         raise TripletError(
-            f"The {total:,} recorded clicks give no triplet: {useful:,} were on a product with others skipped above "
-            f"it, and no choice between the same two products was made {min_clicks} times with {min_share:.0%} "
-            f"agreement. Record more clicks, or train on the catalogue."
+            "No click is recorded that says anything: it takes a click on a product below another one, on the "
+            "look-alikes of a product. See that RECORD_EVENTS is on and that the pages load the widget's script, or "
+            "train on the catalogue (--from-catalog)."
         )
-    names = sorted({name for row in kept for name in row})
-    places = {name: place for place, name in enumerate(names)}
-    return Triplets(
-        tuple(names),
-        np.array([[places[name] for name in row] for row in kept], dtype=np.int32),
-        positive_type=["clicked"] * len(kept),
-        negative_type=["skipped"] * len(kept),
-        root=Path(root),
-        notices=(
-            f"{len(kept):,} triplets from {total:,} clicks, {useful:,} of which had a skipped product above them.",
-        ),
+    names, unusable = _photos({key for row in certain for key in row}, folder, progress)
+    # Products with the very same photo can't be told apart by it.
+    rows = {
+        tuple(names[key] for key in row): row
+        for row in certain
+        if all(key in names for key in row) and len({names[key] for key in row}) == 3
+    }
+    choices = sum(counts.values())
+    if len(rows) < min_triplets:
+        raise TripletError(
+            f"The recorded clicks give {len(rows):,} triplets, and it takes {min_triplets:,}: "
+            f"{choices:,} choices were made between {len(counts):,} pairs of products, of which "
+            f"{len(certain):,} were made {min_clicks} times or more with {min_share:.0%} agreement. Record more "
+            f"clicks, lower --min-clicks, or train on the catalogue (--from-catalog)."
+        )
+    # In the order in which a CSV of them is read, so that a run goes on with the very same.
+    ordered = sorted(rows)
+    images = list(dict.fromkeys(name for row in ordered for name in row))
+    places = {name: place for place, name in enumerate(images)}
+    triplets = Triplets(
+        tuple(images),
+        np.array([[places[name] for name in row] for row in ordered], dtype=np.int32),
+        positive_type=["clicked"] * len(rows),
+        negative_type=["skipped"] * len(rows),
+        root=Path(folder),
+        query_group=[str(rows[row][0]) for row in ordered],
+        negative_group=[str(rows[row][2]) for row in ordered],
     )
+    return ClickTriplets(triplets, choices, len(counts), len({key for row in rows.values() for key in row}), unusable)
 
 
-def check_limits(min_clicks: int, min_share: float) -> None:
-    """Raise ValueError for a limit out of its range."""
+def certain_preferences(counts: Mapping[Preference, int], min_clicks: int, min_share: float) -> list[Preference]:
+    """Those that were counted often enough and seldom contradicted.
+
+    Raises:
+        ValueError: a limit out of its range.
+    """
     if min_clicks < 1:
         raise ValueError(f"min_clicks must be 1 or more, not {min_clicks!r}.")
     if not 0.5 < min_share <= 1:
         raise ValueError(f"min_share must be above 0.5 and at most 1, not {min_share!r}.")
-
-
-def certain(preferred: Mapping[tuple[str, str, str], int], min_clicks: int, min_share: float) -> list[tuple]:
-    """The (query, clicked, skipped) that were counted often enough and seldom contradicted, in order."""
-    return sorted(
+    return [
         (query, clicked, skipped)
-        for (query, clicked, skipped), count in preferred.items()
-        if count >= min_clicks and count >= min_share * (count + preferred.get((query, skipped, clicked), 0))
-    )
+        for (query, clicked, skipped), count in counts.items()
+        if count >= min_clicks and count >= min_share * (count + counts.get((query, skipped, clicked), 0))
+    ]
+
+
+def _photos(keys: set, folder: Path, progress: Progress | None) -> tuple[dict[Any, str], tuple[tuple[str, str], ...]]:
+    """The local copy of each product's first photo, and the photos that can't be used."""
+    rows = list(_first_photos(keys))
+    names: dict[Any, str] = {}
+    unusable: list[tuple[str, str]] = []
+    for done, (row, photo) in enumerate(PhotoStore(folder, get_catalogue().storage).fetch(rows), start=1):
+        if isinstance(photo, str):
+            unusable.append((row.file_name, photo))
+        else:
+            names[row.product_id] = photo[0]
+        if progress:
+            progress(_("Fetching the shop's photos"), done, len(rows))
+    return names, tuple(unusable)
+
+
+def _first_photos(keys: set) -> Iterator[ImageRow]:
+    catalogue = get_catalogue()
+    ordered = sorted(keys, key=str)
+    for start in range(0, len(ordered), _CHUNK):
+        products = catalogue.all_products().filter(pk__in=ordered[start : start + _CHUNK]).order_by("pk")
+        for product in catalogue.with_images(products):
+            if images := catalogue.product_images(product):
+                yield ImageRow(images[0].instance.pk, product.pk, images[0].name)

@@ -7,29 +7,19 @@ before a training starts is :mod:`shop_similarity.training.triplets.checks`' bus
 from __future__ import annotations
 
 import csv
-import io
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from shop_similarity.photos.decoding import (
-    DEFAULT_LIMITS,
-    ImageError,
-    ImageLimits,
-    content_sha256,
-    open_image,
-    read_bytes,
-)
-from shop_similarity.training.triplets.checks import ImageReport, Leakage, TripletCounts, check_leakage, count_triplets
+from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, content_sha256
+from shop_similarity.training.threads import ordered_map
+from shop_similarity.training.triplets.checks import TripletCounts, count_triplets, decoded
 from shop_similarity.training.triplets.photo_hashes import colour_fields, difference_hash, near_pairs
-from shop_similarity.training.triplets.table import EXAMPLES, Problem, TripletError, Triplets, parse_triplets
+from shop_similarity.training.triplets.table import Problem, TripletError, Triplets, parse_triplets
 
 _HASHED_AT = 64
 _SMALL = 224
@@ -135,11 +125,11 @@ class Exploration:
         """For each query photo how many triplets, different positives and different negatives it has."""
         rows = self.triplets.rows
         queries = np.unique(rows[:, 0])
-        found = {"triplets": np.bincount(rows[:, 0])[queries]}
+        counts = {"triplets": np.bincount(rows[:, 0])[queries]}
         for name, column in (("positives", 1), ("negatives", 2)):
             pairs = np.unique(rows[:, [0, column]], axis=0)
-            found[name] = np.bincount(pairs[:, 0])[queries]
-        return found
+            counts[name] = np.bincount(pairs[:, 0])[queries]
+        return counts
 
     def contradictions(self) -> int:
         """Triplets whose positive or negative is, by bytes or by hash, the same picture as the query or each other."""
@@ -172,49 +162,55 @@ class Exploration:
             },
         }
 
-
-@dataclass(frozen=True, eq=False)
-class Overlap:
-    """What a training and a validation set share.
-
-    Attributes:
-        leakage: equal files, equal bytes and equal groups, as
-            :func:`shop_similarity.training.triplets.checks.check_leakage` finds them.
-        near: (train, validation) names of photos that show the same picture in different bytes.
-        product_groups: groups of the products' file on both sides.
-        near_triplets: triplets of the validation set that one of the near photos is in.
-    """
-
-    leakage: Leakage
-    near: tuple[tuple[str, str], ...]
-    product_groups: tuple[str, ...]
-    near_triplets: int
-
-    def __bool__(self) -> bool:
-        return bool(self.leakage or self.near or self.product_groups)
-
-    def to_dict(self) -> dict[str, int]:
-        return self.leakage.to_dict() | {
-            "near_duplicates": len(self.near),
-            "product_groups": len(self.product_groups),
-            "near_triplets": self.near_triplets,
-        }
-
     def lines(self) -> list[str]:
-        """What leaks, in sentences."""
-        found = str(self.leakage).splitlines()
-        if self.near:
-            shown = ", ".join(f"“{one}” ~ “{other}”" for one, other in self.near[:EXAMPLES])
-            more = ", ..." if len(self.near) > EXAMPLES else ""
-            found.append(
-                f"{len(self.near):,} pairs of photos show the same picture in different bytes (or nearly so), in "
-                f"{self.near_triplets:,} validation triplets: {shown}{more}."
+        """The same in sentences."""
+        lines = str(self.counts).splitlines()
+        lines += [f"- {problem}" for problem in self.problems]
+        lines += self.triplets.notices
+        for name, values in self.per_query().items():
+            spread = _spread(values)
+            lines.append(
+                f"{name.capitalize()} of a query: {spread['median']:g} in the middle, from {spread['smallest']} to "
+                f"{spread['largest']}."
             )
-        if self.product_groups:
-            shown = ", ".join(f"“{name}”" for name in self.product_groups[:EXAMPLES])
-            more = ", ..." if len(self.product_groups) > EXAMPLES else ""
-            found.append(f"{len(self.product_groups):,} groups of products are on both sides: {shown}{more}.")
-        return found
+        sizes = self.sizes()
+        if len(sizes):
+            shorter = sizes.min(axis=1)
+            small = int((shorter < _SMALL).sum())
+            lines.append(
+                f"Shorter sides from {shorter.min():,} to {shorter.max():,} pixels, {np.median(shorter):,.0f} in the "
+                f"middle; {small:,} photos below {_SMALL}."
+            )
+            lines.append(
+                "Shapes: " + ", ".join(f"{count:,} {shape}" for shape, count in _aspects(sizes).items() if count) + "."
+            )
+        for what, counted in (
+            ("Photos by category", self.categories),
+            ("Queries' categories", self.query_categories),
+        ):
+            if counted:
+                lines.append(f"{what}: {_most(counted)}.")
+        if self.groups:
+            spread = _spread(np.array(list(self.groups.values())))
+            lines.append(
+                f"{len(self.groups):,} groups; photos of a group: {spread['median']:g} in the middle, from "
+                f"{spread['smallest']} to {spread['largest']}."
+            )
+        lines.append(self._duplicates())
+        return lines
+
+    def _duplicates(self) -> str:
+        copies = sum(len(places) - 1 for places in self.same_bytes)
+        if not copies and not len(self.near):
+            return "No photo stands there twice, as far as bytes and hashes tell."
+        images = self.triplets.images
+        examples = [f"“{images[places[0]]}” = “{images[places[1]]}”" for places in self.same_bytes[:2]]
+        examples += [f"“{images[one]}” ~ “{images[other]}”" for one, other in self.near[:2].tolist()]
+        triplets = self.contradictions()
+        return (
+            f"{copies:,} copies of the same bytes, {len(self.near):,} pairs that show nearly the same picture, such as "
+            f"{', '.join(examples)}; {triplets:,} triplets have one picture twice."
+        )
 
 
 def explore(
@@ -255,7 +251,7 @@ def explore(
         by_bytes.setdefault(photos[place].sha256, []).append(place)
     # Copies would be told again as near duplicates of each other and of everything that is near to one of them.
     first = np.array(sorted(places[0] for places in by_bytes.values()), dtype=np.intp)
-    near = first[near_pairs(*_hashes(photos, first))].reshape(-1, 2)
+    near = first[near_pairs(*hashes(photos, first))].reshape(-1, 2)
     category = products.category.get
     return Exploration(
         name=name,
@@ -275,94 +271,18 @@ def explore(
     )
 
 
-def overlap(train: Exploration, validation: Exploration, products: Products | None = None) -> Overlap:
-    """What two sets share: files, bytes, pictures, groups."""
-    left, right = _usable(train), _usable(validation)
-    leakage = check_leakage(left.triplets, right.triplets, _image_report(left), _image_report(right))
-    known = {photo.sha256 for photo in left.photos}
-    new = np.array([place for place, photo in enumerate(right.photos) if photo.sha256 not in known], dtype=np.intp)
-    everything = np.arange(len(left.photos))
-    pairs = near_pairs(*_hashes(left.photos, everything), *_hashes(right.photos, new))
-    pairs[:, 1] = new[pairs[:, 1]]
-    near = tuple((left.triplets.images[one], right.triplets.images[other]) for one, other in pairs.tolist())
-    leaked = np.zeros(len(right.photos), dtype=bool)
-    leaked[pairs[:, 1]] = True
-    groups: tuple[str, ...] = ()
-    if products and products.group:
-        sides = [{products.group.get(image) for image in side.triplets.images} for side in (train, validation)]
-        groups = tuple(sorted(name for name in sides[0] & sides[1] if name))
-    return Overlap(leakage, near, groups, int(leaked[right.triplets.rows].any(axis=1).sum()))
-
-
-def tell(found: Exploration) -> list[str]:
-    """What was found, in lines for the console."""
-    lines = str(found.counts).splitlines()
-    lines += [f"- {problem}" for problem in found.problems]
-    lines += found.triplets.notices
-    for name, values in found.per_query().items():
-        spread = _spread(values)
-        lines.append(
-            f"{name.capitalize()} of a query: {spread['median']:g} in the middle, from {spread['smallest']} to "
-            f"{spread['largest']}."
-        )
-    sizes = found.sizes()
-    if len(sizes):
-        shorter = sizes.min(axis=1)
-        small = int((shorter < _SMALL).sum())
-        lines.append(
-            f"Shorter sides from {shorter.min():,} to {shorter.max():,} pixels, {np.median(shorter):,.0f} in the "
-            f"middle; {small:,} photos below {_SMALL}."
-        )
-        lines.append(
-            "Shapes: " + ", ".join(f"{count:,} {shape}" for shape, count in _aspects(sizes).items() if count) + "."
-        )
-    for what, counted in (("Photos by category", found.categories), ("Queries' categories", found.query_categories)):
-        if counted:
-            lines.append(f"{what}: {_most(counted)}.")
-    if found.groups:
-        spread = _spread(np.array(list(found.groups.values())))
-        lines.append(
-            f"{len(found.groups):,} groups; photos of a group: {spread['median']:g} in the middle, from "
-            f"{spread['smallest']} to {spread['largest']}."
-        )
-    lines.append(_duplicates(found))
-    return lines
-
-
-def _duplicates(found: Exploration) -> str:
-    copies = sum(len(places) - 1 for places in found.same_bytes)
-    if not copies and not len(found.near):
-        return "No photo stands there twice, as far as bytes and hashes tell."
-    images = found.triplets.images
-    examples = [f"“{images[places[0]]}” = “{images[places[1]]}”" for places in found.same_bytes[:2]]
-    examples += [f"“{images[one]}” ~ “{images[other]}”" for one, other in found.near[:2].tolist()]
-    triplets = found.contradictions()
-    return (
-        f"{copies:,} copies of the same bytes, {len(found.near):,} pairs that show nearly the same picture, such as "
-        f"{', '.join(examples)}; {triplets:,} triplets have one picture twice."
-    )
-
-
 def _look_at(paths: Sequence[Path], name: str, progress: ExploreProgress | None, limits: ImageLimits) -> list[Photo]:
     photos: list[Photo] = []
-    pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="exploration")
-    try:
-        for photo in pool.map(lambda path: _look(path, limits), paths):
-            photos.append(photo)
-            if progress:
-                progress(name, len(photos), len(paths))
-    finally:
-        # Without this, Ctrl-C would wait until the last photo has been opened.
-        pool.shutdown(cancel_futures=True)
+    for photo in ordered_map(lambda path: _look(path, limits), paths):
+        photos.append(photo)
+        if progress:
+            progress(name, len(photos), len(paths))
     return photos
 
 
 def _look(path: Path, limits: ImageLimits) -> Photo:
     try:
-        data = read_bytes(path, limits.max_bytes)
-        small = open_image(data, limits, target_size=_HASHED_AT)
-        with Image.open(io.BytesIO(data), formats=[name for name in limits.formats if name in Image.OPEN]) as image:
-            size = image.size
+        data, size, small = decoded(path, limits, _HASHED_AT)
     except ImageError as error:
         return Photo(trouble=str(error))
     except (OSError, ValueError) as error:
@@ -370,35 +290,12 @@ def _look(path: Path, limits: ImageLimits) -> Photo:
     return Photo(content_sha256(data), size, len(data), difference_hash(small), colour_fields(small))
 
 
-def _hashes(photos: Sequence[Photo], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def hashes(photos: Sequence[Photo], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(n, 512)`` hashes and ``(n, 192)`` colours of the photos at some places, for :func:`.near_pairs`."""
     chosen = [photos[place] for place in places.tolist()]
     if not chosen:
         return np.zeros((0, 512), dtype=bool), np.zeros((0, 192), dtype=np.uint8)
     return np.array([photo.hash for photo in chosen]), np.array([photo.colours for photo in chosen])
-
-
-@dataclass(frozen=True, eq=False)
-class _Usable:
-    triplets: Triplets
-    photos: tuple[Photo, ...]
-
-
-def _usable(found: Exploration) -> _Usable:
-    """The triplets whose three photos can be read."""
-    readable = found.readable()
-    triplets = found.triplets.select(readable[found.triplets.rows].all(axis=1))
-    places = {image: place for place, image in enumerate(found.triplets.images)}
-    return _Usable(triplets, tuple(found.photos[places[image]] for image in triplets.images))
-
-
-def _image_report(side: _Usable) -> ImageReport:
-    return ImageReport(
-        counts=count_triplets(side.triplets),
-        sha256=tuple(photo.sha256 for photo in side.photos),
-        sizes=np.array([photo.size for photo in side.photos], dtype=np.int32).reshape(-1, 2),
-        file_bytes=np.array([photo.file_bytes for photo in side.photos], dtype=np.int64),
-        sound=np.ones(len(side.triplets), dtype=bool),
-    )
 
 
 def _groups(triplets: Triplets, products: Products) -> list[str]:

@@ -1,20 +1,17 @@
-"""Making one set of triplets out of two, and two out of one.
+"""Making two sets of triplets out of one.
 
 :func:`split` takes a validation set from triplets that came without one, so that no product stands on both sides;
 :func:`split_by_query` does so where products are compared with each other all over, as clicks do.
-:func:`mix` adds triplets that a model was trained on before to new ones, so that it does not forget what it knew.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
-from shop_similarity.training.triplets.table import LABELS, TripletError, Triplets, components
+from shop_similarity.training.triplets.table import TripletError, Triplets, components
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,29 +68,29 @@ def split(triplets: Triplets, share: float = 0.1, seed: int = 0) -> SplitTriplet
     in_validation = chosen[units]
     sides = in_validation[triplets.rows]
     together = sides[:, 0] == sides[:, 1]
-    kept = together & (sides[:, 0] == sides[:, 2])
-    rows, labels, redrawn = _redraw(triplets, units, categories, in_validation, together & ~kept, seed)
-    order = np.argsort(np.concatenate([np.flatnonzero(kept), redrawn]), kind="stable")
-    whole = replace(
+    whole = together & (sides[:, 0] == sides[:, 2])
+    rows, labels, redrawn = _redraw(triplets, units, categories, in_validation, together & ~whole, seed)
+    groups = _group_names(triplets, count)
+    origins = np.concatenate([np.flatnonzero(whole), redrawn])
+    order = np.argsort(origins, kind="stable")
+    result = replace(
         triplets,
-        rows=np.concatenate([triplets.rows[kept], rows])[order],
-        positive_type=np.concatenate([triplets.positive_type[kept], triplets.positive_type[redrawn]])[order],
-        query_group=np.concatenate([triplets.query_group[kept], triplets.query_group[redrawn]])[order],
-        negative_type=np.concatenate([triplets.negative_type[kept], labels])[order],
+        rows=np.concatenate([triplets.rows[whole], rows])[order],
+        positive_type=triplets.positive_type[origins[order]],
+        query_group=triplets.query_group[origins[order]],
+        negative_type=np.concatenate([triplets.negative_type[whole], labels])[order],
         # The group of a photo that was drawn is not written in its row.
-        negative_group=np.concatenate([triplets.negative_group[kept], _group_names(triplets, count)[rows[:, 2]]])[
-            order
-        ],
+        negative_group=np.concatenate([triplets.negative_group[whole], groups[rows[:, 2]]])[order],
     )
-    validation = in_validation[whole.rows[:, 0]]
-    result = SplitTriplets(whole.select(~validation), whole.select(validation), len(rows), len(triplets) - len(whole))
-    if not len(result.train) or not len(result.validation):
+    validation = in_validation[result.rows[:, 0]]
+    parts = SplitTriplets(result.select(~validation), result.select(validation), len(rows), len(triplets) - len(result))
+    if not len(parts.train) or not len(parts.validation):
         raise TripletError(
             f"These {len(triplets):,} triplets can't be split into training and validation: they show only "
             f"{units.max() + 1 if count else 0:,} groups of photos that must stay together. Add triplets of other "
             f"products, or give a validation file of its own."
         )
-    return result
+    return parts
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,53 +289,4 @@ def _redraw(
         np.array(rows, dtype=np.int32).reshape(-1, 3),
         np.array(labels, dtype=np.str_),
         np.array(which, dtype=np.int64),
-    )
-
-
-def mix(new: Triplets, old: Triplets, share: float = 0.3, seed: int = 0) -> Triplets:
-    """New triplets with some old ones among them, so that fine-tuning does not forget.
-
-    Args:
-        new: all of them are kept, in their order; the old ones follow.
-        old: what the model was trained on before.
-        share: of the old ones in the result, 0 to below 1; fewer where there are not so many.
-        seed: which old ones.
-
-    Returns:
-        Triplets whose root is a folder that both roots lie in. A photo that both name by the same path is one photo.
-
-    Raises:
-        ValueError: ``share`` is not in its range.
-        TripletError: the two folders have no folder in common (drives of Windows).
-    """
-    if not 0 <= share < 1:
-        raise ValueError(f"The share of old triplets must be 0 or more and below 1, not {share!r}.")
-    wanted = min(len(old), round(len(new) * share / (1 - share)))
-    if not wanted:
-        return new
-    picked = np.sort(np.random.default_rng((seed, 3)).choice(len(old), wanted, replace=False))
-    old = old.select(picked)
-    roots = [Path(os.path.abspath(each.root)) for each in (new, old)]  # noqa: PTH100
-    try:
-        root = Path(os.path.commonpath(roots))
-    except ValueError as error:
-        raise TripletError(
-            f"{roots[0]} and {roots[1]} are on different drives. Copy the photos of one beside those of the other."
-        ) from error
-    places: dict[str, int] = {}
-    rows = []
-    for each, folder in zip((new, old), roots, strict=True):
-        prefix = folder.relative_to(root)
-        where = [places.setdefault((prefix / name).as_posix(), len(places)) for name in each.images]
-        rows.append(np.array(where, dtype=np.int32)[each.rows])
-    if roots[0] != roots[1]:
-        # Two shops may both call a product "12".
-        mark = np.char.add("old:", np.stack([old.query_group, old.negative_group]))
-        query_group, negative_group = np.where(np.stack([old.query_group, old.negative_group]) == "", "", mark)
-        old = replace(old, query_group=query_group, negative_group=negative_group)
-    joined = np.concatenate(rows)
-    first = np.sort(np.unique(joined, axis=0, return_index=True)[1])
-    labels = {name: np.concatenate([getattr(new, name), getattr(old, name)])[first] for name in LABELS}
-    return Triplets(tuple(places), joined[first], root=root, notices=new.notices, **labels).select(
-        np.arange(len(first))
     )

@@ -57,7 +57,7 @@ def near_pairs(
     right_colours = colours if within else other_colours
     bits = right.astype(np.float32)
     counts = bits.sum(axis=1)
-    found = []
+    places = []
     for start in range(0, len(hashes), _AT_ONCE):
         left = hashes[start : start + _AT_ONCE].astype(np.float32)
         shared = left @ bits.T
@@ -68,8 +68,8 @@ def near_pairs(
             alike &= np.arange(len(right))[None, :] > np.arange(start, start + len(left))[:, None]
         pairs = np.argwhere(alike)
         pairs[:, 0] += start
-        found.append(pairs[_same_colours(pairs, colours, right_colours)])
-    return np.concatenate(found) if found else np.zeros((0, 2), dtype=np.intp)
+        places.append(pairs[_same_colours(pairs, colours, right_colours)])
+    return np.concatenate(places) if places else np.zeros((0, 2), dtype=np.intp)
 
 
 def _same_colours(pairs: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

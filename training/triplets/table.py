@@ -18,6 +18,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from shop_similarity.training.errors import TrainingError
+
 COLUMNS = ("query", "positive", "negative")
 LABELS = ("positive_type", "negative_type", "query_group", "negative_group")
 EXAMPLES = 5
@@ -34,7 +36,7 @@ _WHAT_TO_DO = {
 }
 
 
-class TripletError(Exception):
+class TripletError(TrainingError):
     """Triplets that can't be used; ``str()`` is a report with counts, examples and what to do.
 
     Attributes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["PHOTOS", "AspectsError", "explain_version"]
 
 _SEED = 20190304
-_AT_ONCE = 512
+_FEATURES_AT_ONCE = 512
 # Called as progress(what, done, total).
 Progress = Callable[[str, int, int], None]
 
@@ -53,8 +53,7 @@ def explain_version(
     if len(features) > PHOTOS:
         features = features[np.sort(np.random.default_rng(_SEED).choice(len(features), PHOTOS, replace=False))]
     above = keras.Model(model.get_layer(FEATURES).output, model.output)
-    parts = [features[start : start + _AT_ONCE] for start in range(0, len(features), _AT_ONCE)]
-    embeddings = np.concatenate([above(part, training=False).numpy() for part in parts]) if parts else features
+    embeddings = extract(above, features, _FEATURES_AT_ONCE)
     what = _("Looking at drawn goods")
     total = FAMILIES * len(MEMBERS)
     drawn = extract(
@@ -63,9 +62,9 @@ def explain_version(
         get_settings().batch_size,
         progress and (lambda done: progress(what, done, total)),
     )
-    found = fit_aspects(_unit(embeddings), _unit(drawn), _linear_head(version, model, features), seed=_SEED)
-    basis = Basis(found.directions, found.forms, found.outside, found.typical, found.own)
-    return store_basis(version, basis, found.metrics)
+    forms = fit_aspects(_unit(embeddings), _unit(drawn), _linear_head(version, model, features), seed=_SEED)
+    basis = Basis(forms.directions, forms.forms, forms.outside, forms.typical, forms.own)
+    return store_basis(version, basis, forms.metrics)
 
 
 def _pictures(size: int) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +11,10 @@ from PIL import Image
 
 from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, open_image
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.networks.runner import extract
+from shop_similarity.training.threads import ordered_map
 
 if TYPE_CHECKING:
     import keras
@@ -28,7 +29,7 @@ _AHEAD = 64
 THREADS = 2
 
 
-class UnreadablePhotos(Exception):
+class UnreadablePhotos(TrainingError):
     """Photos that cannot be read; the text names the first ones and says what to do.
 
     Attributes:
@@ -75,18 +76,7 @@ def embed_files(
         UnreadablePhotos: if some cannot be read. The model stops at the first, but all are looked at, so that one
             run tells of every bad photo.
     """
-    return extract(model, prepared_files(paths, preprocessing, limits), batch_size, progress)
-
-
-def prepared_files(
-    paths: Sequence[Path], preprocessing: Preprocessing, limits: ImageLimits = DEFAULT_LIMITS
-) -> Iterator[np.ndarray]:
-    """Photos ready for a model, ``uint8`` ``(size, size, 3)``, in the order of their paths.
-
-    Raises:
-        UnreadablePhotos: see :func:`embed_files`.
-    """
-    return map_files(preprocessing.prepare, paths, limits, preprocessing.size)
+    return extract(model, map_files(preprocessing.prepare, paths, limits, preprocessing.size), batch_size, progress)
 
 
 def map_files(
@@ -116,16 +106,13 @@ def map_files(
         except (ImageError, OSError) as error:
             return str(error)
 
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="decode") as pool:
-        for start in range(0, len(paths), _AHEAD):
-            chunk = paths[start : start + _AHEAD]
-            for number, (path, result) in enumerate(zip(chunk, pool.map(apply, chunk), strict=True), start + 1):
-                if isinstance(result, str):
-                    reasons[path] = result
-                elif not reasons:
-                    yield result
-                if progress:
-                    progress(number)
+    for done, result in enumerate(ordered_map(apply, paths, THREADS, _AHEAD)):
+        if isinstance(result, str):
+            reasons[paths[done]] = result
+        elif not reasons:
+            yield result
+        if progress:
+            progress(done + 1)
     if reasons:
         raise UnreadablePhotos(reasons, len(paths))
 

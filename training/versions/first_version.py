@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,8 +21,10 @@ from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
 from shop_similarity.photos.decoding import ImageError, ImageLimits, open_image
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.versions.storing import NameTaken, free_name, store_version
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Item = TypeVar("Item")
 Progress = Callable[[str, int, int], None]
 
 
-class FirstVersionError(Exception):
+class FirstVersionError(TrainingError):
     """No version could be made; the sentence says what to do."""
 
 
@@ -158,12 +159,12 @@ def reservoir_sample(items: Iterable[Item], count: int, seed: int) -> list[Item]
     """At most ``count`` of ``items``, each as likely as any other; the same for the same seed."""
     generator = random.Random(seed)  # noqa: S311
     iterator = iter(items)
-    kept = list(islice(iterator, count))
-    for seen, item in enumerate(iterator, start=len(kept) + 1):
+    chosen = list(islice(iterator, count))
+    for seen, item in enumerate(iterator, start=len(chosen) + 1):
         place = generator.randrange(seen)
         if place < count:
-            kept[place] = item
-    return kept
+            chosen[place] = item
+    return chosen
 
 
 def prepared_photos(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped]) -> Iterator[np.ndarray]:
@@ -179,11 +180,8 @@ def prepared_photos(rows: list[ImageRow], preprocessing: Preprocessing, skipped:
         except (ImageError, OSError) as error:
             return Skipped(row.file_name, str(error))
 
-    ahead = 4 * settings.batch_size
-    with ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="calibrate-decode") as pool:
-        for start in range(0, len(rows), ahead):
-            for result in pool.map(prepare, rows[start : start + ahead]):
-                if isinstance(result, Skipped):
-                    skipped.append(result)
-                else:
-                    yield result
+    for result in ordered_map(prepare, rows, settings.decode_threads, 4 * settings.batch_size):
+        if isinstance(result, Skipped):
+            skipped.append(result)
+        else:
+            yield result

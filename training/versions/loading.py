@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
+
+from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.files import file_sha256, replacement
 
 if TYPE_CHECKING:
     import keras
@@ -19,7 +21,7 @@ _PIECE = 1 << 20
 _SUFFIX = ".weights.h5"
 
 
-class WeightsError(Exception):
+class WeightsError(TrainingError):
     """The weights of a model version are missing, damaged or of another model; the sentence says what to do."""
 
 
@@ -79,8 +81,7 @@ def _checked_file(version: ModelVersion, cache_dir: Path | None) -> Iterator[Pat
     # Keras tells formats apart by suffix; a storage that renamed the file may have broken it.
     if local is not None and local.name.endswith(_SUFFIX):
         try:
-            with local.open("rb") as file:
-                _compare(hashlib.file_digest(file, "sha256").hexdigest(), version)
+            _compare(file_sha256(local), version)
         except OSError as error:
             raise _missing(version, error) from error
         yield local
@@ -90,39 +91,27 @@ def _checked_file(version: ModelVersion, cache_dir: Path | None) -> Iterator[Pat
             yield _fetch(version, Path(folder))
         return
     cached = cache_dir / f"{version.weights_sha256}{_SUFFIX}"
-    if cached.is_file():
-        with cached.open("rb") as file:
-            intact = hashlib.file_digest(file, "sha256").hexdigest() == version.weights_sha256
-        if intact:
-            yield cached
-            return
-    yield _fetch(version, cache_dir)
+    if cached.is_file() and file_sha256(cached) == version.weights_sha256:
+        yield cached
+    else:
+        yield _fetch(version, cache_dir)
 
 
 def _fetch(version: ModelVersion, folder: Path) -> Path:
     """Copy the weights out of the storage; the copy appears under its name only when it is whole and right."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=folder, prefix=".part-", suffix=_SUFFIX)
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as copy:
-            sha256 = _copy(version, copy)
-        _compare(sha256, version)
-        return part.replace(folder / f"{version.weights_sha256}{_SUFFIX}")
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _copy(version: ModelVersion, copy: IO[bytes]) -> str:
+    path = folder / f"{version.weights_sha256}{_SUFFIX}"
     digest = hashlib.sha256()
-    try:
-        with version.weights.storage.open(version.weights.name, "rb") as file:
-            while piece := file.read(_PIECE):
-                digest.update(piece)
-                copy.write(piece)
-    except OSError as error:
-        raise _missing(version, error) from error
-    return digest.hexdigest()
+    # It is compared with its sha256 whenever it is read.
+    with replacement(path, mode=0o600, durable=False) as part:
+        try:
+            with version.weights.storage.open(version.weights.name, "rb") as file, part.open("wb") as copy:
+                while piece := file.read(_PIECE):
+                    digest.update(piece)
+                    copy.write(piece)
+        except OSError as error:
+            raise _missing(version, error) from error
+        _compare(digest.hexdigest(), version)
+    return path
 
 
 def _compare(sha256: str, version: ModelVersion) -> None:

@@ -14,15 +14,16 @@ from django.utils.text import slugify
 from django.utils.translation import gettext as _
 
 from shop_similarity.models import ModelVersion
+from shop_similarity.training.errors import TrainingError
 
 if TYPE_CHECKING:
     import keras
 
-    from shop_similarity.training.evaluation.results import Evaluation
+    from shop_similarity.training.evaluation.validation import Evaluation
     from shop_similarity.training.networks.preprocessing import Preprocessing
 
 
-class NameTaken(Exception):
+class NameTaken(TrainingError):
     """There is a version of that name already; the sentence says what to do."""
 
 
@@ -82,11 +83,11 @@ def store_weights(version: ModelVersion, path: Path) -> None:
         raise
 
 
-def store_evaluation(version: ModelVersion, found: Evaluation) -> None:
+def store_evaluation(version: ModelVersion, evaluation: Evaluation) -> None:
     """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before."""
     with transaction.atomic():
         row = ModelVersion.objects.select_for_update().get(pk=version.pk)
-        row.metrics = {**row.metrics, "evaluation": found.to_dict()}
+        row.metrics = {**row.metrics, "evaluation": evaluation.to_dict()}
         row.save(update_fields=["metrics"])
 
 

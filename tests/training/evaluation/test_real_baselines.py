@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from shop_similarity.training.evaluation.baselines import baselines
-from shop_similarity.training.evaluation.results import Validation
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+from shop_similarity.training.evaluation.validation import Validation
 from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
 
 FOLDER = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos" / "retrieval_val"

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shop_similarity.training.evaluation.codes import code_recall
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.results import (
     EvaluationError,
-    Validation,
     as_stored,
-    code_recall,
     cosines,
     evaluate_retrieval,
     evaluate_triplets,
 )
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.evaluation.tables import tables
+from shop_similarity.training.evaluation.validation import Validation
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.triplets.table import read_triplets
 from shop_similarity.training.versions.embedding_files import UnreadablePhotos, embed_files, map_files
@@ -81,6 +81,15 @@ def test_vectors_are_measured_as_the_database_keeps_them():
             as_stored(np.array([[bad, bad], [1, 1]]))
 
 
+def test_photos_that_are_the_same_have_the_same_cosine():
+    """To the last bit, wherever they stand: what is equal keeps the gallery's order under every BLAS."""
+    vectors = as_stored(random_vectors(40, seed=3))
+    gallery = vectors[np.arange(400) % 7]
+    found = cosines(vectors, gallery)
+    assert (found == found[:, np.arange(400) % 7]).all()
+    assert (found[5:18] == cosines(vectors[5:18], gallery)).all()
+
+
 def test_retrieval_of_a_perfect_model_and_of_one_that_finds_partial_hits_first(retrieval):
     vectors = by_product(retrieval.paths)
     result = evaluate_retrieval(vectors, retrieval, min_relevance=2).to_dict()
@@ -104,7 +113,8 @@ def test_queries_are_taken_in_parts(retrieval, monkeypatch):
     vectors = by_product(retrieval.paths, noise=12)
     at_once = evaluate_retrieval(vectors, retrieval).to_dict()
     codes = code_recall(vectors, vectors, np.eye(len(vectors), dtype=bool)).to_dict()
-    monkeypatch.setattr("shop_similarity.training.evaluation.results._QUERIES_AT_ONCE", 7)
+    for module in ("results", "codes"):
+        monkeypatch.setattr(f"shop_similarity.training.evaluation.{module}.QUERIES_AT_ONCE", 7)
     assert evaluate_retrieval(vectors, retrieval).to_dict() == at_once
     assert at_once["recall_at_1"] < 1
     assert code_recall(vectors, vectors, np.eye(len(vectors), dtype=bool)).to_dict() == codes

@@ -11,7 +11,6 @@ from shop_similarity.training.networks.architectures import (
     HEAD,
     backbone_of,
     build,
-    default_config,
     full_config,
 )
 from shop_similarity.training.networks.architectures.mildnet import PUBLISHED
@@ -187,9 +186,9 @@ def test_only_the_backbone_follows_the_precision(name):
 
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_defaults_are_whole_and_name_the_backbone(name):
-    default = default_config(name)
+    default = full_config(name, {}).to_dict()
     assert default["embedding_dim"] == 4096
-    assert full_config(name, default) == full_config(name, {})
+    assert full_config(name, default) == ARCHITECTURES[name].default
     expected = {"mildnet-lite": "efficientnet_lite0", "ranknet": "vgg19"}.get(name, "vgg16")
     assert backbone_of(name, {}) == default["backbone"] == expected
 

@@ -7,7 +7,6 @@ import pytest
 from shop_similarity.training.networks.backbones import BACKBONES, WeightsUnavailable, find_weights, get_backbone
 from shop_similarity.training.networks.backbones.sources import Pretrained, SourceError
 from shop_similarity.training.networks.backbones.vgg19_sources import deepen_vgg16, identity_convolutions
-from shop_similarity.training.networks.backbones.weights import random_weights
 
 CASES = {"vgg16": "VGG16", "vgg19": "VGG19", "mobilenet": "MobileNet"}
 
@@ -184,13 +183,3 @@ def test_a_file_of_keras_that_is_another_net_s_is_refused(tmp_path):
         find_weights("vgg19", tmp_path / "cache", file)
     with pytest.raises(WeightsUnavailable, match="no EfficientNet-Lite0"):
         find_weights("efficientnet_lite0", tmp_path / "cache", file)
-
-
-def test_random_weights_are_had_only_by_asking_for_them():
-    weights = random_weights("mobilenet")
-    assert "random" in weights.source
-    assert weights.mean == (127.5, 127.5, 127.5)
-    model = get_backbone("mobilenet").model(32, width=0.1)
-    before = model.get_weights()
-    weights.apply(model)
-    assert all(map(np.array_equal, before, model.get_weights()))

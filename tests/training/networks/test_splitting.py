@@ -6,7 +6,7 @@ import pytest
 
 from shop_similarity.training.networks.architectures import build
 from shop_similarity.training.networks.preprocessing import Preprocessing
-from shop_similarity.training.networks.splitting import NothingToTrain, freeze_through, split
+from shop_similarity.training.networks.splitting import NothingToTrain, split
 
 SIZE = Preprocessing(size=32)
 PHOTOS = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3)).astype("uint8")
@@ -93,8 +93,6 @@ def test_frozen_batch_normalisation_keeps_its_statistics():
 
 def test_a_frozen_model_is_told():
     model = small()
-    freeze_through(model, model.layers[-1].name)
+    model.trainable = False
     with pytest.raises(NothingToTrain, match="nothing to train"):
         split(model)
-    with pytest.raises(ValueError, match="no layer 'block9'"):
-        freeze_through(model, "block9")

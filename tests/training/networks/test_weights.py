@@ -15,7 +15,7 @@ import pytest
 from shop_similarity.training.networks.backbones import vgg16_sources as sources
 from shop_similarity.training.networks.backbones.sources import ArrayUnpickler, Pretrained, SourceError
 from shop_similarity.training.networks.backbones.vgg16 import BLOCKS, CONVOLUTIONS, vgg16
-from shop_similarity.training.networks.backbones.weights import WeightsUnavailable, find_vgg16_weights
+from shop_similarity.training.networks.backbones.weights import WeightsUnavailable, find_weights
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def refuses(progress):
 def test_keras_s_weights_see_rgb_as_they_saw_bgr(keras_file, layers, tmp_path):
     import keras
 
-    weights = find_vgg16_weights(tmp_path / "cache", keras_file)
+    weights = find_weights("vgg16", tmp_path / "cache", keras_file)
     ours = vgg16()
     weights.apply(ours)
     theirs = keras.applications.VGG16(weights=None, include_top=False)
@@ -66,12 +66,13 @@ def test_keras_s_weights_see_rgb_as_they_saw_bgr(keras_file, layers, tmp_path):
 
 def test_a_converted_file_is_found_again_without_asking_anybody(keras_file, tmp_path):
     seen = []
-    first = find_vgg16_weights(
+    first = find_weights(
+        "vgg16",
         tmp_path,
         remote=[lambda progress: sources.from_keras_file(keras_file)],
         progress=lambda *state: seen.append(state),
     )
-    again = find_vgg16_weights(tmp_path, remote=[])
+    again = find_weights("vgg16", tmp_path, remote=[])
     assert again == first
     assert again.source == f"the file {keras_file.name}"
     assert hashlib.sha256(first.path.read_bytes()).hexdigest() == first.sha256
@@ -80,32 +81,32 @@ def test_a_converted_file_is_found_again_without_asking_anybody(keras_file, tmp_
 
 
 def test_a_converted_file_carries_its_normalisation_to_another_machine(keras_file, tmp_path):
-    first = find_vgg16_weights(tmp_path / "one", keras_file)
+    first = find_weights("vgg16", tmp_path / "one", keras_file)
     moved = first.path.rename(tmp_path / "vgg.weights.h5")
-    named = find_vgg16_weights(tmp_path / "other", moved)
+    named = find_weights("vgg16", tmp_path / "other", moved)
     assert (named.mean, named.std, named.source, named.sha256) == (first.mean, first.std, first.source, first.sha256)
 
 
 def test_a_damaged_converted_file_is_not_used(keras_file, tmp_path):
-    path = find_vgg16_weights(tmp_path, keras_file).path
+    path = find_weights("vgg16", tmp_path, keras_file).path
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(content)
     with pytest.raises(WeightsUnavailable):
-        find_vgg16_weights(tmp_path, remote=[refuses])
-    good = find_vgg16_weights(tmp_path, remote=[lambda progress: sources.from_keras_file(keras_file)])
+        find_weights("vgg16", tmp_path, remote=[refuses])
+    good = find_weights("vgg16", tmp_path, remote=[lambda progress: sources.from_keras_file(keras_file)])
     assert hashlib.sha256(good.path.read_bytes()).hexdigest() == good.sha256
 
 
 def test_where_nothing_can_be_had_one_sentence_says_what_was_tried_and_what_to_do(tmp_path):
     with pytest.raises(WeightsUnavailable, match=r"Nothing here\. Nothing here\. Fetch .* --weights FILE") as caught:
-        find_vgg16_weights(tmp_path, remote=[refuses, refuses])
+        find_weights("vgg16", tmp_path, remote=[refuses, refuses])
     assert "random" in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_sources_are_asked_in_turn(keras_file, tmp_path):
-    weights = find_vgg16_weights(tmp_path, remote=[refuses, lambda progress: sources.from_keras_file(keras_file)])
+    weights = find_weights("vgg16", tmp_path, remote=[refuses, lambda progress: sources.from_keras_file(keras_file)])
     assert weights.path.is_file()
 
 
@@ -177,7 +178,7 @@ def test_files_of_another_kind_are_refused_with_a_sentence(name, tmp_path):
     if name != "missing.h5":
         path.write_bytes(b"no weights at all")
     with pytest.raises(WeightsUnavailable, match=name):
-        find_vgg16_weights(tmp_path / "cache", path)
+        find_weights("vgg16", tmp_path / "cache", path)
 
 
 class Anything:
@@ -199,7 +200,7 @@ def test_only_arrays_come_out_of_a_pickle(capsys):
 def test_layers_of_another_net_or_with_damaged_numbers_are_refused(layers, tmp_path):
     def found(layers):
         pretrained = Pretrained(layers, (0, 0, 0), (1, 1, 1), "A test")
-        return find_vgg16_weights(tmp_path, remote=[lambda progress: pretrained])
+        return find_weights("vgg16", tmp_path, remote=[lambda progress: pretrained])
 
     with pytest.raises(WeightsUnavailable, match="A test holds no layer block3_conv2"):
         found({name: layers[name] for name in layers if name != "block3_conv2"})
@@ -215,4 +216,4 @@ def test_a_folder_that_cannot_be_written_is_explained(keras_file, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(WeightsUnavailable, match="could not be written"):
-        find_vgg16_weights(blocked / "cache", keras_file)
+        find_weights("vgg16", blocked / "cache", keras_file)

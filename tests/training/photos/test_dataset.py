@@ -4,7 +4,7 @@ import pytest
 from shop_similarity.photos.decoding import ImageLimits, open_image
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.photos.augmentation import Augmentation
-from shop_similarity.training.photos.dataset import PhotoError, PixelCache, photo_batches, photo_errors
+from shop_similarity.training.photos.dataset import PhotoError, photo_batches, photo_errors
 from tests.shop_similarity.drawn_photos import products
 
 PREPROCESSING = Preprocessing(size=32, resize="pad")
@@ -88,40 +88,3 @@ def test_other_errors_of_tensorflow_pass_unchanged():
 
     with pytest.raises(tf.errors.InvalidArgumentError), photo_errors():
         tf.ensure_shape(tf.zeros(3), (2,))
-
-
-@pytest.mark.parametrize("on_disk", [False, True])
-def test_cached_pixels_are_the_same_and_need_no_file(paths, tmp_path, on_disk):
-    copies = []
-    for path in paths:
-        copies.append(tmp_path / path.name)
-        copies[-1].write_bytes(path.read_bytes())
-    cache = PixelCache(copies, PREPROCESSING, tmp_path / "cache" if on_disk else None)
-    first = numbers(photo_batches(copies, BATCHES, PREPROCESSING, cache=cache))
-    if on_disk:
-        cache = PixelCache(copies, PREPROCESSING, tmp_path / "cache")
-    for copy in copies:
-        copy.unlink()
-    second = numbers(photo_batches(copies, BATCHES, PREPROCESSING, cache=cache))
-    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def test_cached_pixels_that_were_lost_or_belong_to_other_photos_are_not_used(paths, tmp_path):
-    copy = tmp_path / "one.jpg"
-    copy.write_bytes(paths[0].read_bytes())
-    folder = tmp_path / "cache"
-    numbers(photo_batches([copy], [np.array([0])], PREPROCESSING, cache=PixelCache([copy], PREPROCESSING, folder)))
-    (pixels,) = folder.glob("*.photos")
-    good = pixels.read_bytes()
-    pixels.write_bytes(bytes(len(good)))
-    again = numbers(
-        photo_batches([copy], [np.array([0])], PREPROCESSING, cache=PixelCache([copy], PREPROCESSING, folder))
-    )
-    assert np.array_equal(again[0][0], served(copy))
-    copy.write_bytes(paths[1].read_bytes())
-    cache = PixelCache([copy], PREPROCESSING, folder)
-    assert cache.get(0) is None
-    assert np.array_equal(
-        numbers(photo_batches([copy], [np.array([0])], PREPROCESSING, cache=cache))[0][0], served(paths[1])
-    )
-    assert PixelCache([copy], Preprocessing(size=32, resize="squash"), folder).get(0) is None

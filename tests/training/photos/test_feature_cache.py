@@ -135,7 +135,7 @@ sys.path.insert(0, os.getcwd())
 from pathlib import Path
 import numpy as np
 from tests.training.photos.test_feature_cache import *
-from training import feature_cache
+from shop_similarity.training.photos import feature_cache
 feature_cache._PHOTOS_BETWEEN_SAVES = 2
 parts = make_split()
 photos = np.random.default_rng(0).integers(0, 255, (COUNT, 3, 32, 32, 3)).astype("uint8")

@@ -1,13 +1,21 @@
+import hashlib
+import io
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from shop_similarity.training.triplets import building
 from shop_similarity.training.triplets.building import ProductPhoto, build_triplets
 from shop_similarity.training.triplets.parting import split
+from shop_similarity.training.triplets.scorers import describe
 from shop_similarity.training.triplets.table import TripletError
+from tests.shop_similarity.drawn_photos import products
 
 
 def photos(sizes, views=2, styles=6, seed=0):
@@ -160,6 +168,45 @@ def test_chunks_give_what_one_piece_gives(monkeypatch):
     monkeypatch.setattr(building, "_CHUNK", 7)
     pieces = build_triplets(photos([60, 60]), Path("/x"), 300)
     assert whole.images == pieces.images and np.array_equal(whole.rows, pieces.rows)
+
+
+def drawn_photos():
+    """A hundred drawn products with two photos each, described as a catalogue's are."""
+    return [
+        ProductPhoto(
+            f"{number}/{view}",
+            str(number),
+            str(number % 2),
+            describe(Image.open(io.BytesIO(product.photo((96, 96), view)))),
+        )
+        for number, product in enumerate(products(100))
+        for view in range(2)
+    ]
+
+
+def fingerprint():
+    """Of triplets of clustered vectors and of drawn photos."""
+    digest = hashlib.sha256()
+    for made in (photos([150, 60], styles=3), drawn_photos()):
+        triplets = build_triplets(made, Path("/x"), 2_000)
+        digest.update(repr(triplets.images).encode() + triplets.rows.tobytes())
+    return digest.hexdigest()
+
+
+def test_one_seed_gives_the_same_triplets_under_every_kernel():
+    """OpenBLAS chooses its kernels by the processor; each adds in another order. Other BLAS ignore the variable."""
+    script = "from tests.training.triplets.test_building import fingerprint; print(fingerprint())"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=os.environ | {"OPENBLAS_CORETYPE": kernel},
+            cwd=Path(__file__).parents[3],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for kernel in ("Prescott", "Haswell")
+    ]
+    assert {process.communicate()[0].strip() for process in processes} == {fingerprint()}
 
 
 def test_too_small_a_catalogue_is_said_with_numbers():

@@ -7,8 +7,10 @@ import pytest
 from PIL import Image
 
 from shop_similarity.photos.decoding import ImageLimits
-from shop_similarity.training.triplets.checks import check_images, check_leakage, count_triplets, load_triplets
-from shop_similarity.training.triplets.table import TripletError, Triplets, read_triplets
+from shop_similarity.training.photos.feature_cache import content_digests
+from shop_similarity.training.triplets.checks import count_triplets, load_triplets
+from shop_similarity.training.triplets.leakage import check_leakage
+from shop_similarity.training.triplets.table import TripletError, Triplets, read_triplets, write_triplets
 from tests.shop_similarity.drawn_photos import products
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos"
@@ -29,6 +31,18 @@ def triplets(tmp_path):
     )
 
 
+def checked(triplets, *arguments, **options):
+    """The same read from a file, and what is said of its photos."""
+    path = triplets.root.parent / "checked.csv"
+    write_triplets(triplets, path)
+    return load_triplets(path, triplets.root, *arguments, **options)
+
+
+def leakage(train, validation):
+    (train, train_report), (validation, validation_report) = checked(train), checked(validation)
+    return check_leakage(train, validation, train_report.sha256, validation_report.sha256)
+
+
 def test_counts_by_class_and_type(triplets):
     counts = count_triplets(triplets)
     assert (counts.triplets, counts.images, counts.queries, counts.positives, counts.negatives) == (4, 6, 3, 3, 3)
@@ -42,12 +56,12 @@ def test_counts_by_class_and_type(triplets):
 
 def test_good_photos_are_measured(triplets):
     seen = []
-    report = check_images(triplets, lambda done, total: seen.append((done, total)))
+    _, report = checked(triplets, lambda done, total: seen.append((done, total)))
     assert seen == [(number, 6) for number in range(1, 7)]
     assert report.sizes.tolist() == [[80 + number, 60] for number in range(6)]
     assert report.file_bytes.tolist() == [path.stat().st_size for path in triplets.paths()]
-    assert report.duplicates == 0 and report.sound.all() and report.notices == ()
-    assert report.to_dict()["longest_side"] == {"smallest": 80, "median": 82, "largest": 85}
+    assert len(set(report.sha256)) == 6 and report.sound.all() and report.notices == ()
+    assert "longest sides from 80 to 85 pixels" in str(report)
 
 
 def spoil(triplets):
@@ -63,7 +77,7 @@ def spoil(triplets):
 def test_all_that_is_missing_or_unreadable_is_in_one_report(triplets):
     spoil(triplets)
     with pytest.raises(TripletError) as caught:
-        check_images(triplets, limits=ImageLimits(max_pixels=50_000))
+        checked(triplets, limits=ImageLimits(max_pixels=50_000))
     report = str(caught.value)
     assert "5 of 6 photos" in report and "4 of 4 triplets need them" in report
     assert {problem.what: problem.count for problem in caught.value.problems} == {
@@ -95,8 +109,8 @@ def test_bad_rows_and_bad_photos_are_reported_together_with_their_lines(triplets
 
 def test_equal_bytes_under_two_names_are_noticed(triplets):
     (triplets.root / "1.jpg").write_bytes((triplets.root / "0.jpg").read_bytes())
-    report = check_images(triplets)
-    assert report.duplicates == 1
+    _, report = checked(triplets)
+    assert len(set(report.sha256)) == 5
     assert report.sound.tolist() == [False, False, True, False]
     assert "1 photo has the same bytes as another: “1.jpg” = “0.jpg”." in report.notices
     assert any(notice.startswith("In 3 triplets two of the three photos") for notice in report.notices)
@@ -104,17 +118,12 @@ def test_equal_bytes_under_two_names_are_noticed(triplets):
 
 def test_statements_that_work_against_each_other_are_noticed(triplets):
     against = replace(triplets, rows=np.array([(0, 1, 2), (0, 2, 3), (4, 5, 2), (1, 3, 0)]))
-    notices = " ".join(check_images(against).notices)
+    notices = " ".join(checked(against)[1].notices)
     assert "In 2 triplets the negative is a positive of the same query elsewhere" in notices
     grouped = replace(triplets, query_group=["a", "a", "b", ""], negative_group=["a", "c", "c", ""])
     assert "In 1 triplets query and negative are of the same group, such as “a”" in " ".join(
-        check_images(grouped).notices
+        checked(grouped)[1].notices
     )
-
-
-def test_nothing_to_train_on_is_said(triplets):
-    with pytest.raises(TripletError, match="no triplet"):
-        check_images(triplets.select(np.zeros(4, dtype=bool)))
 
 
 def test_leakage_by_path_bytes_and_group(triplets, tmp_path):
@@ -124,7 +133,7 @@ def test_leakage_by_path_bytes_and_group(triplets, tmp_path):
     (triplets.root / "link").symlink_to(triplets.root, target_is_directory=True)
     validation = replace(validation, root=triplets.root / "link", query_group=["g"])
     train = replace(train, negative_group=["g"])
-    found = check_leakage(train, validation, check_images(train), check_images(validation))
+    found = leakage(train, validation)
     assert found.same_file == (("2.jpg", "2.jpg"),)
     assert found.same_bytes == (("1.jpg", "4.jpg"),)
     assert found.same_group == ("g",)
@@ -136,7 +145,7 @@ def test_sets_without_a_common_photo_do_not_leak(triplets):
     train, validation = triplets.select([0]), triplets.select([2])
     validation = replace(validation, rows=np.array([[1, 2, 1]]), images=("2.jpg", "4.jpg", "5.jpg")).select([0])
     assert validation.images == ("4.jpg", "5.jpg")
-    found = check_leakage(train, validation, check_images(train), check_images(validation))
+    found = leakage(train, validation)
     assert not found
     assert str(found) == "No photo stands in both the training and the validation set."
 
@@ -149,8 +158,9 @@ def test_thousands_of_real_photos_take_seconds():
     plain = read_triplets(SHARED / "mildnet_train.csv")
     assert np.array_equal(plain.rows, train.rows) and plain.images == train.images
     started = time.monotonic()
-    report = check_images(train)
+    _, report = load_triplets(SHARED / "triplets_train.csv")
     assert time.monotonic() - started < 60
     assert (report.counts.in_class, report.counts.out_of_class) == (9_330, 7_120)
     validation = read_triplets(SHARED / "triplets_val.csv")
-    assert not check_leakage(train, validation, report, check_images(validation))
+    digests = [content_digests(each.paths()) for each in (train, validation)]
+    assert not check_leakage(train, validation, *digests)

@@ -12,7 +12,8 @@ from django.core.management import CommandError, call_command
 from PIL import Image
 
 from shop_similarity.training.report.exploration_page import write_exploration
-from shop_similarity.training.triplets.exploration import Products, explore, overlap, tell
+from shop_similarity.training.triplets.exploration import Products, explore
+from shop_similarity.training.triplets.leakage import overlap
 from shop_similarity.training.triplets.table import TripletError
 from tests.shop_similarity.drawn_photos import products
 from tests.training.report_runs import HOSTILE
@@ -79,7 +80,7 @@ def test_counts_faults_and_balance(folder):
     assert figures["small_photos"] == 8 == figures["aspect_ratios"]["about square"]
     assert seen[-1] == ("train", 10, 10)
     json.dumps(figures)
-    told = "\n".join(tell(found))
+    told = "\n".join(found.lines())
     assert "the query is its own positive" in told and "“broken.jpg”" in told and "“0-0.jpg” = “copy.jpg”" in told
 
 
@@ -88,7 +89,7 @@ def test_without_faults_and_without_products(folder):
     found = explore(write_csv(folder / "plain.csv", rows, ("query", "positive", "negative")))
     assert found.problems == () and found.categories == {} == found.groups
     assert found.to_dict()["aspect_ratios"] == {"upright": 1, "about square": 4, "wide": 0, "very narrow or wide": 0}
-    assert "No photo stands there twice" in tell(found)[-1]
+    assert "No photo stands there twice" in found.lines()[-1]
 
 
 def test_what_leaks_from_training_into_validation(folder):
@@ -112,7 +113,7 @@ def test_a_file_of_which_nothing_can_be_used(folder):
     found = explore(write_csv(folder / "none.csv", [("a.jpg", "b.jpg", "c.jpg")], ("query", "positive", "negative")))
     assert found.to_dict()["unreadable_photos"] == 3, "all missing is told, not raised"
     assert not overlap(found, found).near
-    assert "3 x photo that can't be used" in "\n".join(tell(found))
+    assert "3 x photo that can't be used" in "\n".join(found.lines())
 
 
 @pytest.mark.parametrize("content", ["image\n", "picture,category\na,b\n", ""])

@@ -1,11 +1,10 @@
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from shop_similarity.training.triplets.parting import mix, split, split_by_query
+from shop_similarity.training.triplets.parting import split, split_by_query
 from shop_similarity.training.triplets.table import TripletError, Triplets, read_triplets
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "photos"
@@ -137,42 +136,6 @@ def test_what_cannot_be_split_is_said():
     for share in (0, 1, 1.5):
         with pytest.raises(ValueError, match="share"):
             split(one, share)
-
-
-def test_mixing_keeps_all_new_triplets_and_a_share_of_the_old():
-    new, old = shop(seed=1, root="/shop/new"), shop(seed=2, root="/shop/old")
-    mixed = mix(new, old, 0.25, seed=3)
-    assert mixed.root == Path("/shop")
-    names = [tuple(mixed.images[place] for place in row) for row in mixed.rows]
-    assert names[: len(new)] == [tuple(f"new/{new.images[place]}" for place in row) for row in new.rows]
-    assert all(name.startswith("old/") for row in names[len(new) :] for name in row)
-    assert (len(mixed) - len(new)) / len(mixed) == pytest.approx(0.25, abs=0.003)
-    assert mixed.negative_type[: len(new)].tolist() == new.negative_type.tolist()
-    again, other = mix(new, old, 0.25, seed=3), mix(new, old, 0.25, seed=4)
-    assert again.images == mixed.images and np.array_equal(again.rows, mixed.rows)
-    assert other.images != mixed.images
-
-
-def test_mixing_two_files_of_one_folder_names_each_photo_and_row_once():
-    new, old = shop(seed=1), shop(seed=2)
-    mixed = mix(new, old, 0.4)
-    assert len(set(mixed.images)) == len(mixed.images) <= len(new.images)
-    assert len(np.unique(mixed.rows, axis=0)) == len(mixed)
-    assert mix(new, new, 0.4).rows.tolist() == mix(new, new.select([]), 0.4).select(np.arange(len(new))).rows.tolist()
-
-
-def test_groups_of_two_shops_are_not_confused():
-    new, old = shop(seed=1, root="/shop/new"), shop(seed=2, root="/shop/old")
-    mixed = mix(*(replace(each, query_group=["12"] * len(each)) for each in (new, old)), 0.5)
-    assert set(mixed.query_group) == {"12", "old:12"} and set(mixed.negative_group) == {""}
-
-
-def test_fewer_old_triplets_than_asked_for_are_all_taken():
-    new, old = shop(seed=1, root="/a/new"), shop(seed=2, root="/a/old").select([0, 1])
-    assert len(mix(new, old, 0.9)) == len(new) + 2
-    assert mix(new, old, 0) is new
-    with pytest.raises(ValueError, match="share"):
-        mix(new, old, 1)
 
 
 @pytest.mark.shared

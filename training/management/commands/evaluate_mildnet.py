@@ -20,7 +20,7 @@ from shop_similarity.training.versions.storing import store_evaluation
 
 if TYPE_CHECKING:
     from shop_similarity.training.evaluation.comparison import Comparison
-    from shop_similarity.training.evaluation.results import Validation
+    from shop_similarity.training.evaluation.validation import Validation
 
 USUAL_BASELINES = "colour,handmade"
 _WRONG_USAGE = 2
@@ -123,8 +123,8 @@ class Command(ExtraCommand):
         return [by_name[name] for name in names]
 
     def _validation(self, options: dict[str, Any]) -> Validation:
-        from shop_similarity.training.evaluation.results import Validation
         from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+        from shop_similarity.training.evaluation.validation import Validation
         from shop_similarity.training.triplets.table import read_triplets
 
         images = options["images"]

@@ -10,9 +10,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from shop_similarity.training.commands.console import ProgressBars
-from shop_similarity.training.extras import ExtraMissing, require
-from shop_similarity.training.triplets.exploration import Exploration, Overlap, Products, explore, overlap, tell
-from shop_similarity.training.triplets.table import TripletError
+from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.extras import require
+from shop_similarity.training.triplets.exploration import Exploration, Products, explore
+from shop_similarity.training.triplets.leakage import Overlap, overlap
 
 
 class Command(BaseCommand):
@@ -55,7 +56,7 @@ class Command(BaseCommand):
             products = Products.read(options["products"]) if options["products"] else None
             files = {"train": options["triplets"], "validation": options["validation"]}
             sets = [self._explore(name, path, products, options) for name, path in files.items() if path is not None]
-        except (ExtraMissing, TripletError) as error:
+        except TrainingError as error:
             raise CommandError(str(error)) from error
         shared = overlap(*sets, products) if len(sets) == 2 else None
         if options["verbosity"] > 0:
@@ -82,7 +83,7 @@ class Command(BaseCommand):
     def _tell(self, sets: list[Exploration], shared: Overlap | None) -> None:
         for found in sets:
             self.stdout.write(self.style.MIGRATE_HEADING(found.name.capitalize()))
-            for line in tell(found):
+            for line in found.lines():
                 self.stdout.write(line)
         if shared is not None:
             self.stdout.write(self.style.MIGRATE_HEADING(_("Between the two")))

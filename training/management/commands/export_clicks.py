@@ -9,8 +9,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
 from shop_similarity.training.commands.console import ProgressBars
-from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE
-from shop_similarity.training.triplets.table import TripletError, write_triplets
+from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE, shop_click_triplets
+from shop_similarity.training.triplets.table import write_triplets
 
 
 class Command(BaseCommand):
@@ -29,8 +30,6 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from shop_similarity.training.triplets.shop_clicks import shop_click_triplets
-
         file: Path = options["file"]
         images: Path = options["images"] or file.parent / "photos"
         try:
@@ -44,7 +43,7 @@ class Command(BaseCommand):
                 )
             file.parent.mkdir(parents=True, exist_ok=True)
             write_triplets(found.triplets, file)
-        except (TripletError, ValueError, OSError) as error:
+        except (TrainingError, ValueError, OSError) as error:
             raise CommandError(str(error)) from error
         for name, reason in found.skipped[:10]:
             self.stderr.write(f"{name}: {reason}")

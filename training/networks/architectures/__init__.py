@@ -26,7 +26,6 @@ __all__ = [
     "Architecture",
     "backbone_of",
     "build",
-    "default_config",
     "feature_model",
     "full_config",
 ]
@@ -83,15 +82,6 @@ def full_config(architecture: str, config: Mapping[str, Any]) -> Config:
         if values.setdefault("backbone", fixed) != fixed:
             raise ValueError(f"{architecture} has the backbone {fixed}, not {values['backbone']!r}.")
     return type(known.default).from_dict(values)
-
-
-def default_config(architecture: str) -> dict[str, Any]:
-    """Every option of an architecture with its default, as plain JSON values.
-
-    Raises:
-        ValueError: for an unknown architecture.
-    """
-    return _get(architecture).default.to_dict()
 
 
 def backbone_of(architecture: str, config: Mapping[str, Any]) -> str:

@@ -24,6 +24,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from shop_similarity.training.errors import TrainingError
+
 # Called as progress(what, done, total) with bytes; total is 0 while the amount is unknown.
 Progress = Callable[[str, int, int], None]
 
@@ -33,7 +35,7 @@ CAFFE_MEAN = (123.68, 116.779, 103.939)
 CAFFE_STD = (1.0, 1.0, 1.0)
 
 
-class SourceError(Exception):
+class SourceError(TrainingError):
     """One source could not give the weights; the sentence says why."""
 
 
@@ -117,9 +119,9 @@ def keras_download(
     Raises:
         SourceError: if the host does not answer or the file is not the published one.
     """
-    kept = Path.home() / ".keras" / "models" / url.rpartition("/")[2]
-    if kept.is_file() and md5 in (None, _md5(kept)):
-        yield kept, "keras.applications imagenet (kept copy)"
+    own_copy = Path.home() / ".keras" / "models" / url.rpartition("/")[2]
+    if own_copy.is_file() and md5 in (None, _md5(own_copy)):
+        yield own_copy, "keras.applications imagenet (own_copy copy)"
         return
     what = f"Downloading {title} from Keras"
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:

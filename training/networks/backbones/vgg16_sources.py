@@ -24,9 +24,6 @@ from shop_similarity.training.networks.backbones.sources import (
 from shop_similarity.training.networks.backbones.vgg16 import CONVOLUTIONS
 from shop_similarity.training.networks.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
-# The normalisation of a network that starts from nothing.
-MEAN, STD = IMAGENET_MEAN, IMAGENET_STD
-
 KERAS_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_URL = f"{KERAS_HOST}vgg16/{KERAS_FILE}"
 KERAS_MD5 = "6d6bbae143d832006294945121d1f1fc"

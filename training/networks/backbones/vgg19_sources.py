@@ -25,9 +25,6 @@ from shop_similarity.training.networks.backbones.sources import (
 )
 from shop_similarity.training.networks.backbones.vgg19 import CONVOLUTIONS, EXTRA
 
-# The normalisation of a network that starts from nothing.
-MEAN, STD = CAFFE_MEAN, CAFFE_STD
-
 KERAS_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 KERAS_URL = f"{KERAS_HOST}vgg19/{KERAS_FILE}"
 KERAS_MD5 = "253f8cb515780f3b799900260a226db6"

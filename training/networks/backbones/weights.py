@@ -9,10 +9,7 @@ ImageNet's terms allow research and teaching; whoever uses weights trained on it
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +17,8 @@ from pathlib import Path
 import h5py
 import keras
 
+from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.files import file_sha256, part_beside
 from shop_similarity.training.networks.backbones.registry import Backbone, get_backbone
 from shop_similarity.training.networks.backbones.sources import Pretrained, Progress, SourceError
 from shop_similarity.training.networks.backbones.vgg19_sources import deepen_vgg16
@@ -32,7 +31,7 @@ _DEEPENED = "from-vgg16"
 Remote = Sequence[Callable[[Progress], Pretrained]]
 
 
-class WeightsUnavailable(Exception):
+class WeightsUnavailable(TrainingError):
     """No pretrained weights could be had; the text says what was tried and what to do."""
 
 
@@ -41,7 +40,7 @@ class BackboneWeights:
     """A backbone's converted weights in a local file.
 
     Attributes:
-        path: the ``.weights.h5`` file; ``None`` for :func:`random_weights`.
+        path: the ``.weights.h5`` file.
         sha256: of that file.
         mean: RGB mean (0..255) that belongs to them.
         std: RGB standard deviation (0..255) that belongs to them.
@@ -49,7 +48,7 @@ class BackboneWeights:
         backbone: whose they are, a key of :data:`~shop_similarity.training.networks.backbones.registry.BACKBONES`.
     """
 
-    path: Path | None
+    path: Path
     sha256: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -62,8 +61,6 @@ class BackboneWeights:
         Raises:
             ValueError: if the model lacks one of them or has it in another shape.
         """
-        if self.path is None:
-            return
         pretrained = get_backbone(self.backbone).model()
         pretrained.load_weights(self.path)
         for layer in pretrained.layers:
@@ -101,8 +98,8 @@ def find_weights(
     cache_dir = Path(cache_dir)
     if file is not None:
         return _from_user_file(spec, Path(file), cache_dir, progress)
-    if found := _in_cache(spec, cache_dir, progress):
-        return found
+    if weights := _in_cache(spec, cache_dir, progress):
+        return weights
     reasons = []
     for source in spec.sources.REMOTE if remote is None else remote:
         try:
@@ -122,34 +119,10 @@ def find_weights(
     )
 
 
-def find_vgg16_weights(
-    cache_dir: Path,
-    file: Path | None = None,
-    progress: Progress | None = None,
-    remote: Remote | None = None,
-) -> BackboneWeights:
-    """:func:`find_weights` of VGG16."""
-    return find_weights("vgg16", cache_dir, file, progress, remote)
-
-
-def random_weights(backbone: str) -> BackboneWeights:
-    """What stands for pretrained weights where somebody asks in so many words for none: :meth:`BackboneWeights.apply`
-    leaves the model's fresh numbers alone, and the normalisation is the backbone's own.
-
-    Look-alikes found by such a model are random. It is for shrunk models (``width`` below 1) and for training from
-    nothing.
-
-    Raises:
-        ValueError: for an unknown backbone.
-    """
-    sources = get_backbone(backbone).sources
-    return BackboneWeights(None, "", sources.MEAN, sources.STD, "random numbers, not pretrained", backbone)
-
-
 def _in_cache(spec: Backbone, cache_dir: Path, progress: Progress, kind: str = _IMAGENET) -> BackboneWeights | None:
     for path in sorted(cache_dir.glob(f"{_prefix(spec, kind)}*{_SUFFIX}")):
         progress(f"Checking the {spec.title} weights", 0, 0)
-        sha256 = _sha256(path)
+        sha256 = file_sha256(path)
         if path.name == _name(spec, sha256, kind):
             return _describe(path, sha256)
         # A damaged copy is of no use to anybody, and its name would keep it looked at for ever.
@@ -175,7 +148,7 @@ def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progr
                 converted = _ATTRIBUTE in content.attrs
             if not converted:
                 return _convert(spec, spec.sources.from_keras_file(file), cache_dir, progress)
-            weights = _describe(file, _sha256(file))
+            weights = _describe(file, file_sha256(file))
             if (spec.name, weights.backbone) == ("vgg19", "vgg16"):
                 return _deepen(weights, cache_dir, progress)
             if weights.backbone != spec.name:
@@ -205,14 +178,9 @@ def _convert(
     for layer in layers:
         layer.set_weights(pretrained.layers[layer.name])
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        # Keras insists on the suffix, and only a file of the same folder can be renamed atomically.
-        handle, temporary = tempfile.mkstemp(dir=cache_dir, prefix=".part-", suffix=_SUFFIX)
-        os.close(handle)
-        path = Path(temporary)
-        try:
-            model.save_weights(path)
-            with h5py.File(path, "r+") as file:
+        with part_beside(cache_dir / _name(spec, "", kind)) as part:
+            model.save_weights(part)
+            with h5py.File(part, "r+") as file:
                 about = {
                     "mean": pretrained.mean,
                     "std": pretrained.std,
@@ -220,11 +188,8 @@ def _convert(
                     "backbone": spec.name,
                 }
                 file.attrs[_ATTRIBUTE] = json.dumps(about)
-            path.chmod(0o644)
-            sha256 = _sha256(path)
-            path = path.replace(cache_dir / _name(spec, sha256, kind))
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+            sha256 = file_sha256(part)
+            path = part.replace(cache_dir / _name(spec, sha256, kind))
     except OSError as error:
         raise WeightsUnavailable(
             f"The {spec.title} weights could not be written to {cache_dir}: {error}. Make the folder writable."
@@ -246,11 +211,6 @@ def _prefix(spec: Backbone, kind: str) -> str:
 
 def _name(spec: Backbone, sha256: str, kind: str) -> str:
     return f"{_prefix(spec, kind)}{sha256[:16]}{_SUFFIX}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _silent(what: str, done: int, total: int) -> None:

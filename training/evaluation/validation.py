@@ -1,0 +1,130 @@
+"""What models are evaluated on, and everything that is measured of one there.
+
+:meth:`Evaluation.to_dict` is what a model version keeps in ``metrics["evaluation"]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shop_similarity.training.evaluation.codes import CANDIDATES, CodeResult, code_recall
+from shop_similarity.training.evaluation.fingerprints import fingerprint
+from shop_similarity.training.evaluation.metrics import Estimate
+from shop_similarity.training.evaluation.results import (
+    EvaluationError,
+    RetrievalResult,
+    TripletResult,
+    evaluate_retrieval,
+    evaluate_triplets,
+    triplets_sha256,
+)
+from shop_similarity.training.evaluation.retrieval_set import EXACT, PARTIAL, RetrievalSet
+from shop_similarity.training.triplets.table import Triplets
+
+_CODE_QUERIES = 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Everything that was measured of one model.
+
+    Attributes:
+        set: names what it was measured on and what counted as a hit; figures may be compared where it is equal.
+        retrieval, triplets, codes: ``None`` where not measured.
+    """
+
+    set: str
+    retrieval: RetrievalResult | None = None
+    triplets: TripletResult | None = None
+    codes: CodeResult | None = None
+
+    def difference(self, other: Evaluation) -> dict[str, Estimate]:
+        """By how much this model is better than another; triplet accuracy as ``triplet_accuracy``."""
+        differences: dict[str, Estimate] = {}
+        if self.retrieval and other.retrieval:
+            differences |= self.retrieval.difference(other.retrieval)
+        if self.triplets and other.triplets:
+            differences["triplet_accuracy"] = self.triplets.difference(other.triplets)
+        return differences
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"set": ..., "retrieval": {...}, "triplets": {...}, "codes": {...}}``, without what was not measured."""
+        parts = {"retrieval": self.retrieval, "triplets": self.triplets, "codes": self.codes}
+        return {"set": self.set} | {name: part.to_dict() for name, part in parts.items() if part is not None}
+
+
+class Validation:
+    """What models are evaluated on: a retrieval set, triplets, or both.
+
+    Args:
+        retrieval: a retrieval set.
+        triplets: triplets.
+        min_relevance: what counts as a hit in the retrieval set.
+
+    Attributes:
+        paths: the photos, each once, also where retrieval and triplets share them.
+        sha256: names what is measured, see :class:`Evaluation`.
+
+    Raises:
+        EvaluationError: if there is neither, or a photo cannot be read.
+    """
+
+    def __init__(
+        self, retrieval: RetrievalSet | None = None, triplets: Triplets | None = None, min_relevance: int = PARTIAL
+    ) -> None:
+        if retrieval is None and triplets is None:
+            raise EvaluationError("There is nothing to evaluate on: give a retrieval set, triplets, or both.")
+        if min_relevance not in (PARTIAL, EXACT):
+            raise EvaluationError(f"min_relevance must be {PARTIAL} or {EXACT}, not {min_relevance!r}.")
+        self.retrieval = retrieval
+        self.triplets = triplets
+        self.min_relevance = min_relevance
+        places: dict[Path, int] = {}
+
+        def number(paths: Sequence[Path]) -> np.ndarray:
+            return np.array([places.setdefault(path.resolve(), len(places)) for path in paths], dtype=np.intp)
+
+        self._in_retrieval = number(retrieval.paths if retrieval else ())
+        self._in_triplets = number(triplets.paths() if triplets else ())
+        self.paths = tuple(places)
+        try:
+            self._triplets_sha256 = triplets_sha256(triplets) if triplets else None
+            parts = [("retrieval", retrieval.sha256, min_relevance)] if retrieval else []
+        except OSError as error:
+            raise EvaluationError(f"A photo cannot be read: {error}.") from error
+        parts += [("triplets", self._triplets_sha256)] if triplets else []
+        self.sha256 = fingerprint(parts)
+
+    def evaluate(self, vectors: np.ndarray, candidates: Sequence[int] | None = CANDIDATES, seed: int = 0) -> Evaluation:
+        """Measure a model.
+
+        Args:
+            vectors: ``(len(paths), d)`` embeddings of the photos.
+            candidates: for :func:`code_recall`; ``None`` leaves it out, for what is never searched by codes.
+            seed: of the draw of queries for the codes, where there are very many.
+
+        Raises:
+            EvaluationError: if an embedding is unusable or there is nothing to find.
+        """
+        retrieval = triplets = codes = None
+        if self.retrieval:
+            retrieval = evaluate_retrieval(vectors[self._in_retrieval], self.retrieval, self.min_relevance)
+        if self.triplets:
+            triplets = evaluate_triplets(vectors[self._in_triplets], self.triplets, self._triplets_sha256)
+        if candidates is not None:
+            codes = self._codes(vectors, candidates, seed)
+        return Evaluation(self.sha256, retrieval, triplets, codes)
+
+    def _codes(self, vectors: np.ndarray, candidates: Sequence[int], seed: int) -> CodeResult:
+        # Every photo of the database is also a query: as many searches as there are, and none of them finds itself.
+        database = np.unique(self._in_retrieval[self.retrieval.gallery]) if self.retrieval else self._in_triplets
+        queries = np.arange(len(database))
+        if len(queries) > _CODE_QUERIES:
+            queries = np.sort(np.random.default_rng(seed).choice(queries, _CODE_QUERIES, replace=False))
+        itself = queries[:, None] == np.arange(len(database))[None, :]
+        return code_recall(vectors[database[queries]], vectors[database], itself, candidates=candidates)
