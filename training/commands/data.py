@@ -75,18 +75,18 @@ def _from_file(path: Path, images: Path | None, console: Console) -> Triplets:
 
 
 def _from_catalogue(options: Mapping[str, Any], console: Console) -> Triplets:
-    made = catalogue_triplets(cache_folder(options, "photos"), seed=options["seed"], progress=console.bars.photos)
-    _tell_skipped(made.skipped, console)
+    catalogue = catalogue_triplets(cache_folder(options, "photos"), seed=options["seed"], progress=console.bars.photos)
+    _tell_skipped(catalogue.skipped, console)
     console.say(
         _("%(triplets)d triplets of %(photos)d photos of %(products)d products.")
-        % {"triplets": len(made.triplets), "photos": made.photos, "products": made.products}
+        % {"triplets": len(catalogue.triplets), "photos": catalogue.photos, "products": catalogue.products}
     )
-    return made.triplets
+    return catalogue.triplets
 
 
 def _from_clicks(options: Mapping[str, Any], console: Console) -> Triplets:
     try:
-        made = shop_click_triplets(
+        clicks = shop_click_triplets(
             cache_folder(options, "photos"),
             min_clicks=options["min_clicks"],
             min_share=options["min_share"],
@@ -94,12 +94,12 @@ def _from_clicks(options: Mapping[str, Any], console: Console) -> Triplets:
         )
     except ValueError as error:
         raise CommandError(str(error)) from error
-    _tell_skipped(made.skipped, console)
+    _tell_skipped(clicks.skipped, console)
     console.say(
         _("%(triplets)d triplets of %(products)d products, from %(choices)d choices of shoppers.")
-        % {"triplets": len(made.triplets), "products": made.products, "choices": made.choices}
+        % {"triplets": len(clicks.triplets), "products": clicks.products, "choices": clicks.choices}
     )
-    return made.triplets
+    return clicks.triplets
 
 
 def _tell_skipped(skipped: Sequence[tuple[str, str]], console: Console) -> None:

@@ -47,14 +47,14 @@ def choose_baselines(names: str, weights_cache: Path | None, console: Console | 
     known = baselines(weights_cache or default_weights_cache(), image_limits(), console and console.bars.bytes)
     if names == "all":
         return list(known.values())
-    chosen = [] if names == "none" else [name.strip() for name in names.split(",") if name.strip()]
-    if unknown := [name for name in chosen if name not in known]:
+    keys = [] if names == "none" else [name.strip() for name in names.split(",") if name.strip()]
+    if unknown := [name for name in keys if name not in known]:
         raise CommandError(
             _("There is no baseline %(unknown)s. There are: %(known)s.")
             % {"unknown": ", ".join(unknown), "known": ", ".join(known)},
             returncode=2,
         )
-    return [known[name] for name in known if name in chosen]
+    return [known[name] for name in known if name in keys]
 
 
 def add_baselines(

@@ -144,12 +144,12 @@ def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], consol
     from shop_similarity.training.networks.architectures import backbone_of, full_config
 
     architecture = options["architecture"] or "mildnet"
-    chosen = recipe.RECIPES.get(architecture)
-    config = {**(chosen.config if chosen else {}), **values}
+    first = recipe.RECIPES.get(architecture)
+    config = {**(first.config if first else {}), **values}
     # A wrong option is told before weights are fetched.
     full_config(architecture, config)
     weights = fetch_weights(backbone_of(architecture, config), options, console)
-    preprocessing = chosen.preprocessing if chosen else Preprocessing()
+    preprocessing = first.preprocessing if first else Preprocessing()
     return _Start(
         weights,
         architecture,
@@ -212,20 +212,20 @@ def _training_options(options: Mapping[str, Any]) -> TrainingOptions:
     from shop_similarity.training.learning.step import chosen_loss
 
     loss_options = _loss_options(options["loss"], options["margin"], options["temperature"])
-    chosen = TrainingOptions.of_arguments(options, loss_options=loss_options)
+    training = TrainingOptions.of_arguments(options, loss_options=loss_options)
     # What is wrong is told before anything is computed.
-    chosen_loss(chosen)
-    return chosen
+    chosen_loss(training)
+    return training
 
 
 def _loss_options(loss: str, margins: Sequence[float] | None, temperature: float | None) -> dict[str, float]:
     values: dict[str, float] = {}
     if margins:
         names = {"contrastive-margins": ("positive_margin", "negative_margin"), "angular": ("angle",)}
-        wanted = names.get(loss, ("margin",))
-        if len(margins) != len(wanted):
-            raise ValueError(f"The loss {loss} takes {len(wanted)} numbers as --margin, not {len(margins)}.")
-        values |= dict(zip(wanted, margins, strict=True))
+        keys = names.get(loss, ("margin",))
+        if len(margins) != len(keys):
+            raise ValueError(f"The loss {loss} takes {len(keys)} numbers as --margin, not {len(margins)}.")
+        values |= dict(zip(keys, margins, strict=True))
     if temperature is not None:
         values["temperature"] = temperature
     return values

@@ -74,16 +74,16 @@ class Relations:
         identities = self._identities[unique]
         same = identities[:, None] == identities
         positive = self._positives.among(unique) & ~same
-        named = self._negatives.among(unique) & ~same & ~positive
+        unlike = self._negatives.among(unique) & ~same & ~positive
         if self._kind == "explicit":
-            negative = named
+            negative = unlike
         else:
             negative = ~same & ~positive
             if self._kind == "neighbours":
-                negative = negative & (~self._positives.share(unique) | named)
+                negative = negative & (~self._positives.share(unique) | unlike)
             elif self._kind == "components":
                 components = self._components[unique]
-                negative = negative & ((components[:, None] != components) | named)
+                negative = negative & ((components[:, None] != components) | unlike)
         if len(unique) < len(photos) or not np.array_equal(unique, photos):
             positive, negative, same = (mask[np.ix_(where, where)] for mask in (positive, negative, same))
         if self._twins:

@@ -120,13 +120,13 @@ class TrainingRun:
         from shop_similarity.training.versions.loading import load_version
 
         with dtype_policy(self.setup.precision):
-            loaded = load_version(version, cache_dir)
+            base = load_version(version, cache_dir)
         # By name: the version may lack the guard that this run adds.
-        known = {layer.name: layer for layer in self.model.layers}
-        for layer in loaded.layers:
+        layers = {layer.name: layer for layer in self.model.layers}
+        for layer in base.layers:
             if not layer.weights:
                 continue
-            here = known.get(layer.name)
+            here = layers.get(layer.name)
             if here is None or [w.shape for w in here.weights] != [w.shape for w in layer.weights]:
                 raise TrainingError(
                     f"{version.name} can't be fine-tuned as it is configured now: its layer {layer.name} has no place. "

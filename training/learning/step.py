@@ -268,8 +268,8 @@ class TrainingStep:
         features = boundary(self.split, features, self._from_photos)
         with tf.GradientTape() as tape:
             embeddings = self._distribution.gather(self._model(features, training=True))
-            chosen = self._miner(embeddings, positive, negative) if self._miner else rows
-            loss = self.loss(embeddings, chosen, positive, negative)
+            triplets = self._miner(embeddings, positive, negative) if self._miner else rows
+            loss = self.loss(embeddings, triplets, positive, negative)
             # Every replica takes the whole loss; summed over them the gradient would be that many times too large.
             scaled = loss * scale / replicas
         gradients = tape.gradient(scaled, [v.value for v in self._variables])

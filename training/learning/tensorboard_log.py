@@ -130,9 +130,9 @@ def _wait_for_a_later_name(run: Path) -> None:
 def _drop_events(run: Path, first_step: int) -> None:
     """Leave only the summaries before ``first_step`` in a run's event files; half-written records go too."""
     for file in run.glob("*tfevents*"):
-        kept = run / "resumed.tmp"
+        rest = run / "resumed.tmp"
         summaries = 0
-        with kept.open("wb") as stream:
+        with rest.open("wb") as stream:
             writer = RecordWriter(stream)
             for record in RawEventFileLoader(str(file)).Load():
                 event = Event.FromString(record)
@@ -144,7 +144,7 @@ def _drop_events(run: Path, first_step: int) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         if summaries:
-            kept.replace(file)
+            rest.replace(file)
         else:
-            kept.unlink()
+            rest.unlink()
             file.unlink()

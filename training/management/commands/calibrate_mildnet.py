@@ -70,7 +70,7 @@ class Command(ExtraCommand):
 
         console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         architecture = options["architecture"]
-        made: list[tuple[Any, Any]] = []
+        results: list[tuple[Any, Any]] = []
         began = time.monotonic()
         with console.bars:
             weights = fetch_weights(backbone_of(architecture, RECIPES[architecture].config), options, console)
@@ -80,7 +80,7 @@ class Command(ExtraCommand):
                 sample=options["sample"],
                 progress=console.bars.photos,
                 architecture=architecture,
-                then=lambda model, features: made.append((model, features)),
+                then=lambda model, features: results.append((model, features)),
             )
         for photo in skipped[:10]:
             console.warn(f"{photo.file_name}: {photo.reason}")
@@ -100,4 +100,4 @@ class Command(ExtraCommand):
             activate(version, console)
         # Last, so that workers can begin: it takes as long as some hundreds of photos.
         if options["aspects"]:
-            explain(version, *made[0], console)
+            explain(version, *results[0], console)

@@ -73,7 +73,7 @@ class Command(BaseCommand):
                 ) from error
             self.stdout.write(_("The page is at %(path)s.") % {"path": options["html"]})
         if options["json"]:
-            figures = {found.name: found.to_dict() for found in sets}
+            figures = {exploration.name: exploration.to_dict() for exploration in sets}
             self.stdout.write(json.dumps(figures | ({"overlap": shared.to_dict()} if shared is not None else {})))
 
     def _explore(self, name: str, path: Path, products: Products | None, options: dict[str, Any]) -> Exploration:
@@ -81,9 +81,9 @@ class Command(BaseCommand):
             return explore(path, options["images"], products, bars.photos, name)
 
     def _tell(self, sets: list[Exploration], shared: Overlap | None) -> None:
-        for found in sets:
-            self.stdout.write(self.style.MIGRATE_HEADING(found.name.capitalize()))
-            for line in found.lines():
+        for exploration in sets:
+            self.stdout.write(self.style.MIGRATE_HEADING(exploration.name.capitalize()))
+            for line in exploration.lines():
                 self.stdout.write(line)
         if shared is not None:
             self.stdout.write(self.style.MIGRATE_HEADING(_("Between the two")))
