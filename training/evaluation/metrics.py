@@ -56,10 +56,6 @@ class Retrieval:
         within = np.arange(1, self.hits.shape[1] + 1) <= self.relevant[:, None]
         return (self._precisions() * self.hits * within).sum(axis=1) / self.relevant
 
-    @property
-    def map_at_r(self) -> float:
-        return float(self.average_precisions_at_r().mean())
-
     def ndcgs_at(self, k: int) -> np.ndarray:
         """``(m,)``: normalised discounted cumulative gain of the first ``k``, 1 for the best possible order.
 

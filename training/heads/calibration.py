@@ -187,7 +187,12 @@ def fit_head(
     scales = variances[:components] ** (-strength / 2)
     # One common factor changes no cosine and keeps the numbers near 1.
     scales /= np.sqrt(np.mean(variances[:components] * scales**2)) * np.sqrt(components)
-    kernel = (directions[:, :components] * scales) @ orthonormal_lift(components, embedding_dim, seed)
+    levelled = directions[:, :components] * scales
+    if components == d:
+        # LAPACK leaves open the signs of the directions, and which ones stand for those of equal variance. Turned back
+        # to the features' own axes the map is the same everywhere; a turn changes no cosine.
+        levelled = levelled @ directions.T
+    kernel = levelled @ orthonormal_lift(components, embedding_dim, seed)
     return Calibration(
         kernel=(weights[:, None] * kernel).astype(np.float32),
         bias=(-mean @ kernel).astype(np.float32),

@@ -7,12 +7,13 @@ square) is done here, and the arithmetic (``mean`` and ``std``) is built into th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
+
+from shop_similarity.training.plain_values import PlainValues
 
 RESIZE_MODES = ("squash", "pad", "crop")
 
@@ -22,7 +23,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, slots=True)
-class Preprocessing:
+class Preprocessing(PlainValues):
     """How photos are made ready for one model.
 
     Attributes:
@@ -36,6 +37,8 @@ class Preprocessing:
     Raises:
         ValueError: for a value that no model could use.
     """
+
+    kind: ClassVar[str] = "preprocessing key"
 
     size: int = 224
     resize: str = "squash"
@@ -84,22 +87,6 @@ class Preprocessing:
             image = Image.new("RGB", (side, side), self.background)
             image.paste(photo, ((side - inner[0]) // 2, (side - inner[1]) // 2))
         return np.asarray(image, dtype=np.uint8)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
-        """Read back what :meth:`to_dict` wrote.
-
-        Raises:
-            ValueError: for an unknown key or a wrong value: guessing would give silently wrong embeddings.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ValueError(f"Unknown preprocessing key: {', '.join(unknown)}.")
-        return cls(**values)
 
 
 def _triple(values: Any, name: str, kind: type) -> tuple:

@@ -8,18 +8,19 @@ down: clothes and shoes have a top. Colours stay by default, because they are of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageEnhance
+
+from shop_similarity.training.plain_values import PlainValues
 
 MAX_ROTATION = 45.0
 
 
 @dataclass(frozen=True, slots=True)
-class Augmentation:
+class Augmentation(PlainValues):
     """How much photos may be changed. Each photo draws its own change.
 
     Attributes:
@@ -37,6 +38,8 @@ class Augmentation:
     Raises:
         ValueError: for a value that makes no sense.
     """
+
+    kind: ClassVar[str] = "augmentation"
 
     flip: bool = True
     crop: tuple[float, float] = (0.7, 1.0)
@@ -143,22 +146,6 @@ class Augmentation:
         image = image.copy()
         image.paste(fill, (left, top, left + width, top + height))
         return image
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return asdict(self) | {"crop": list(self.crop)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Augmentation:
-        """Read back what :meth:`to_dict` wrote.
-
-        Raises:
-            ValueError: for an unknown key or a wrong value.
-        """
-        unknown = sorted(set(values) - {entry.name for entry in fields(cls)})
-        if unknown:
-            raise ValueError(f"Unknown augmentation: {', '.join(unknown)}.")
-        return cls(**values)
 
 
 def generator_of(seed: int, epoch: int, position: int) -> np.random.Generator:

@@ -1,6 +1,6 @@
 """Contact sheets: rows of small photos with their distances, as one picture.
 
->>> sheet([triplet_row(query, positive, negative, 0.21, 0.74)], columns=TRIPLET_COLUMNS)   # bytes of a JPEG
+>>> sheet([triplet_row(query, positive, negative, 0.21, 0.74)])   # bytes of a JPEG
 
 Whatever a photo is, the sheet is made: where one is missing or can't be read, a grey box says so.
 """
@@ -16,7 +16,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, ImageMissing, open_image
 
-TRIPLET_COLUMNS = ("query", "positive", "negative")
 THUMBNAIL = 144
 """Side in pixels of the square that a photo is fitted into."""
 
@@ -74,7 +73,6 @@ def ranking_row(query: Path, results: Sequence[tuple[Path, float, int]]) -> list
 
 def sheet(
     rows: Sequence[Sequence[Tile]],
-    columns: Sequence[str] = (),
     thumbnail: int = THUMBNAIL,
     image_format: str = "JPEG",
     limits: ImageLimits = DEFAULT_LIMITS,
@@ -83,7 +81,6 @@ def sheet(
 
     Args:
         rows: may differ in length.
-        columns: headings over the columns; none by default.
         thumbnail: side in pixels of the square that each photo is fitted into.
         image_format: ``"JPEG"`` or ``"PNG"``.
         limits: what a photo may be; one beyond them is drawn as unreadable.
@@ -100,12 +97,8 @@ def sheet(
     cell = thumbnail + _GAP
     text_lines = max((len(tile.lines) for row in rows for tile in row), default=0)
     row_height = thumbnail + text_lines * _LINE + _GAP
-    top = _GAP + (_LINE + 4 if columns else 0)
-    width = max(max(map(len, rows)), len(columns)) * cell + _GAP
-    picture = Image.new("RGB", (width, top + len(rows) * row_height), _PAPER)
+    picture = Image.new("RGB", (max(map(len, rows)) * cell + _GAP, _GAP + len(rows) * row_height), _PAPER)
     draw = ImageDraw.Draw(picture)
-    for place, heading in enumerate(columns):
-        draw.text((_GAP + place * cell, _GAP), _fitted(heading, font, thumbnail), fill=_QUIET, font=font)
     photos: dict[Path, Image.Image] = {}
     for number, row in enumerate(rows):
         for place, tile in enumerate(row):
@@ -113,7 +106,7 @@ def sheet(
                 continue
             if tile.path not in photos:
                 photos[tile.path] = _thumbnail(tile.path, thumbnail, limits, font)
-            left, upper = _GAP + place * cell, top + number * row_height
+            left, upper = _GAP + place * cell, _GAP + number * row_height
             _draw_tile(picture, draw, tile, photos[tile.path], (left, upper), thumbnail, font)
     stream = io.BytesIO()
     picture.save(stream, image_format, quality=82, optimize=True)

@@ -7,7 +7,7 @@ may be moved.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,6 @@ def write_projector(
     logdir: Path,
     embeddings: np.ndarray,
     paths: Sequence[Path],
-    metadata: Mapping[str, Sequence[object]] | None = None,
     max_points: int = MAX_POINTS,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> int:
@@ -43,7 +42,6 @@ def write_projector(
         logdir: the folder that ``tensorboard --logdir`` is given.
         embeddings: ``(n, d)``.
         paths: the ``n`` photos. One that can't be read becomes a grey point.
-        metadata: by name, ``n`` values each, to label, colour and search points by. The photo's name comes besides.
         max_points: more photos than that are thinned out evenly.
         limits: what a photo may be.
 
@@ -57,9 +55,8 @@ def write_projector(
     # The projector reads tensors from checkpoints, which only TensorFlow writes.
     import tensorflow as tf
 
-    metadata = dict(metadata or {})
-    if not len(paths) or any(len(values) != len(paths) for values in (embeddings, *metadata.values())):
-        raise ValueError("The projector needs photos, and one embedding and one value of each kind for every photo.")
+    if not len(paths) or len(embeddings) != len(paths):
+        raise ValueError("The projector needs photos, and one embedding for every photo.")
     count = min(len(paths), max_points)
     chosen = np.linspace(0, len(paths) - 1, count).round().astype(int)
     folder = Path(logdir) / RUN
@@ -72,11 +69,12 @@ def write_projector(
         prefix=str(folder / "embeddings.ckpt"), tensor_names=[TENSOR], shape_and_slices=[""], tensors=[tensor]
     )
     write_atomically(folder / "checkpoint", 'model_checkpoint_path: "embeddings.ckpt"\n')
-    columns = {"photo": [path.name for path in paths]} | metadata
-    of_points = {name: [values[place] for place in chosen] for name, values in columns.items()}
+    photos = [paths[place] for place in chosen]
+    # Where there is one column, the projector takes the first line for a point.
+    labels = "".join(" ".join(photo.name.split()) + "\n" for photo in photos)
     # What comes from a file system may hold half a character.
-    write_atomically(folder / "metadata.tsv", _tsv(of_points).encode("utf-8", "backslashreplace"))
-    side = _sprite(folder / "sprite.jpg", [paths[place] for place in chosen], limits)
+    write_atomically(folder / "metadata.tsv", labels.encode("utf-8", "backslashreplace"))
+    side = _sprite(folder / "sprite.jpg", photos, limits)
     config = ProjectorConfig()
     points = config.embeddings.add(tensor_name=TENSOR, metadata_path="metadata.tsv")
     points.sprite.image_path = "sprite.jpg"
@@ -87,17 +85,6 @@ def write_projector(
     if not any(folder.glob("*tfevents*")):
         EventFileWriter(str(folder)).close()
     return count
-
-
-def _tsv(columns: Mapping[str, Sequence[object]]) -> str:
-    rows = ["\t".join(_cell(value) for value in row) for row in zip(*columns.values(), strict=True)]
-    # The projector takes the first line for a point where there is only one column.
-    header = ["\t".join(_cell(name) for name in columns)] if len(columns) > 1 else []
-    return "\n".join([*header, *rows]) + "\n"
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).split())
 
 
 def _sprite(path: Path, photos: Sequence[Path], limits: ImageLimits) -> int:

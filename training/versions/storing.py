@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.files import file_sha256
 
 if TYPE_CHECKING:
     import keras
@@ -64,23 +64,17 @@ def store_version(
     with tempfile.TemporaryDirectory(prefix="shop-similarity-") as folder:
         path = Path(folder) / "model.weights.h5"
         model.save_weights(path)
-        store_weights(version, path)
-    return version
-
-
-def store_weights(version: ModelVersion, path: Path) -> None:
-    """Put a ``.weights.h5`` file into the weights storage and save the unsaved ``version`` that names it."""
-    with path.open("rb") as file:
-        version.weights_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        file.seek(0)
-        stem = slugify(version.name) or version.architecture
-        version.weights.save(f"{stem}-{version.weights_sha256[:16]}.weights.h5", File(file), save=False)
+        version.weights_sha256 = file_sha256(path)
+        stem = slugify(name) or architecture
+        with path.open("rb") as file:
+            version.weights.save(f"{stem}-{version.weights_sha256[:16]}.weights.h5", File(file), save=False)
     try:
         version.save()
     except Exception:
         # A file that no row knows of would lie in the storage for ever.
         version.weights.storage.delete(version.weights.name)
         raise
+    return version
 
 
 def store_evaluation(version: ModelVersion, evaluation: Evaluation) -> None:

@@ -68,7 +68,7 @@ def test_map_at_r_by_hand():
     # R = 2, 2, 1. q0: of its first two (2, 0) the second is a hit: (1/2) / 2. q1: 1 hits, 0 does not: (1/1) / 2.
     # q2: its first one (3) is no hit.
     assert result.average_precisions_at_r() == pytest.approx([1 / 4, 1 / 2, 0])
-    assert result.map_at_r == pytest.approx(1 / 4)
+    assert result.average_precisions_at_r().mean() == pytest.approx(1 / 4)
 
 
 def test_ndcg_by_hand():

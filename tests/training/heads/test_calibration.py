@@ -165,6 +165,26 @@ def test_the_lift_is_orthonormal_and_the_same_for_the_same_seed():
         orthonormal_lift(101, 100)
 
 
+@pytest.mark.parametrize("photos", [30, 600])
+def test_the_head_does_not_hang_on_what_lapack_leaves_open(monkeypatch, photos):
+    """The signs of the directions, and which ones stand for the equal variances of few photos."""
+    features, _ = product_features(photos)
+    head = fit_head(features, 256)
+    eigh = np.linalg.eigh
+
+    def other_machine(matrix):
+        values, vectors = eigh(matrix)
+        turn = np.diag(np.random.default_rng(0).choice([-1.0, 1.0], len(values)))
+        equal = int((values < 1e-9 * values[-1]).sum())
+        turn[:equal, :equal] = np.linalg.qr(np.random.default_rng(1).standard_normal((equal, equal)))[0]
+        return values, vectors @ turn
+
+    monkeypatch.setattr(np.linalg, "eigh", other_machine)
+    other = fit_head(features, 256)
+    assert np.allclose(head.kernel, other.kernel, atol=1e-5 * np.abs(head.kernel).max())
+    assert np.allclose(head.bias, other.bias, atol=1e-4 * np.abs(head.bias).max())
+
+
 def test_features_that_cannot_be_used_are_refused():
     with pytest.raises(CalibrationError, match="at least one photo"):
         fit_head(np.zeros((0, 50)))

@@ -12,9 +12,10 @@ import h5py
 import numpy as np
 import pytest
 
+from shop_similarity.training.networks.backbones import get_backbone
 from shop_similarity.training.networks.backbones import vgg16_sources as sources
 from shop_similarity.training.networks.backbones.sources import ArrayUnpickler, Pretrained, SourceError
-from shop_similarity.training.networks.backbones.vgg16 import BLOCKS, CONVOLUTIONS, vgg16
+from shop_similarity.training.networks.backbones.vgg16 import BLOCKS, CONVOLUTIONS
 from shop_similarity.training.networks.backbones.weights import WeightsUnavailable, find_weights
 
 
@@ -53,7 +54,7 @@ def test_keras_s_weights_see_rgb_as_they_saw_bgr(keras_file, layers, tmp_path):
     import keras
 
     weights = find_weights("vgg16", tmp_path / "cache", keras_file)
-    ours = vgg16()
+    ours = get_backbone("vgg16").model()
     weights.apply(ours)
     theirs = keras.applications.VGG16(weights=None, include_top=False)
     for name, arrays in layers.items():

@@ -10,7 +10,7 @@ import pytest
 
 from shop_similarity.training.networks.architectures import build
 from shop_similarity.training.networks.preprocessing import Preprocessing
-from shop_similarity.training.networks.splitting import split
+from shop_similarity.training.networks.splitting import Split, split
 from shop_similarity.training.photos import feature_cache
 from shop_similarity.training.photos.feature_cache import (
     CacheError,
@@ -180,19 +180,18 @@ def test_a_full_disk_is_told_before_anything_is_written(photos, cache, monkeypat
     assert not made.folder.exists()
 
 
-def test_numbers_that_do_not_fit_are_told(cache, photos):
-    made = cache()
-    made._step = lambda size: lambda batch: [_Array(np.full((size, *shape), 1e6)) for shape in made._shapes]
+class Damaged(Split):
+    """Halves whose boundary tensors are far too large."""
+
+    def features(self, photos):
+        return [1e6 + 0 * tensor for tensor in super().features(photos)]
+
+
+def test_numbers_that_do_not_fit_are_told(parts, tmp_path, photos):
+    damaged = Damaged(parts.frozen, parts.trainable, parts.boundary)
+    made = FeatureCache(tmp_path, damaged, fingerprint(parts, SIZE.to_dict()))
     with pytest.raises(CacheError, match="do not fit"):
         made.fill(digests(), [0] * COUNT, reader(photos))
-
-
-class _Array:
-    def __init__(self, values):
-        self.values = values
-
-    def numpy(self):
-        return self.values
 
 
 def test_files_are_known_by_their_content(tmp_path):

@@ -5,7 +5,7 @@ import io
 import pytest
 from PIL import Image
 
-from shop_similarity.training.report.contact_sheets import TRIPLET_COLUMNS, Tile, ranking_row, sheet, triplet_row
+from shop_similarity.training.report.contact_sheets import Tile, ranking_row, sheet, triplet_row
 from tests.shop_similarity.drawn_photos import product_photo
 
 GREEN, RED = (24, 128, 56), (197, 34, 31)
@@ -33,8 +33,8 @@ def colours(picture):
 
 
 def test_a_triplet_in_the_right_order_and_one_in_the_wrong(photos):
-    right = drawn(sheet([triplet_row(*photos, 0.2, 0.7)], TRIPLET_COLUMNS, image_format="PNG"))
-    wrong = drawn(sheet([triplet_row(*photos, 0.7, 0.2)], TRIPLET_COLUMNS, image_format="PNG"))
+    right = drawn(sheet([triplet_row(*photos, 0.2, 0.7)], image_format="PNG"))
+    wrong = drawn(sheet([triplet_row(*photos, 0.7, 0.2)], image_format="PNG"))
     assert GREEN in colours(right) and RED not in colours(right)
     assert RED in colours(wrong) and GREEN not in colours(wrong)
 

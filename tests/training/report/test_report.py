@@ -134,7 +134,7 @@ def test_a_failed_write_leaves_the_old_report(tmp_path, monkeypatch):
     def full_disk(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shop_similarity.training.report.page.os.fsync", full_disk)
+    monkeypatch.setattr("shop_similarity.training.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_report(path, Report("Second"))
     assert "First" in path.read_text(encoding="utf-8")

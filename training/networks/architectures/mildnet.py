@@ -18,9 +18,8 @@ same idea is :data:`LITE`, for shops without a GPU: about a twelfth of VGG16's a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -96,7 +95,7 @@ class MildnetConfig(Config):
         ValueError: for a value that cannot be built.
     """
 
-    title: ClassVar[str] = "MILDNet"
+    kind: ClassVar[str] = "MILDNet option"
 
     taps: tuple[str, ...] | None = None
     pooling: str = "avg"
@@ -188,19 +187,14 @@ PUBLISHED = {
 LITE = MildnetConfig(backbone=LITE_BACKBONE)
 
 
-def build(config: Mapping[str, Any] | MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
+def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
     """Build MILDNet with fresh weights.
 
     Photos ``(B, size, size, 3)`` become ``(B, embedding_dim)`` of length 1. The backbone follows Keras's global dtype
     policy (``mixed_bfloat16`` doubles VGG's speed where the CPU can); pooling and the head always compute in
     ``float32``. The joined taps (1472 of VGG16's) are the output of the layer :data:`FEATURES`, the last Dense layer
     is :data:`HEAD`.
-
-    Raises:
-        ValueError: for an unknown option or a wrong value.
     """
-    if not isinstance(config, MildnetConfig):
-        config = MildnetConfig.from_dict(config)
     photos, pixels = photos_and_pixels(preprocessing)
     blocks = config.spec.apply(pixels, config.width)
     pooled = [_pool(blocks[tap], tap, config) for tap in config.taps]

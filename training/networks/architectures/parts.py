@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import keras
 
 from shop_similarity.training.networks.backbones.registry import Backbone
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.plain_values import PlainValues
 
 # The layer whose output is what the last Dense layer, or the head that ends in it, is fed with.
 FEATURES = "features"
@@ -22,26 +21,8 @@ FAMILIARITY = "familiarity"
 DEFAULT = "default"
 
 
-class Config:
-    """Options of an architecture as a frozen dataclass, written to and read from plain JSON values."""
-
-    title: ClassVar[str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Read back what :meth:`to_dict` wrote; missing keys take their defaults.
-
-        Raises:
-            ValueError: for an unknown key or a wrong value.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ValueError(f"Unknown {cls.title} option: {', '.join(unknown)}.")
-        return cls(**values)
+class Config(PlainValues):
+    """Options of an architecture."""
 
     def _check_head(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))

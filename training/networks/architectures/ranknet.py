@@ -7,9 +7,8 @@ two branches of 1536 (:func:`~shop_similarity.training.networks.architectures.sh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -36,7 +35,7 @@ class RanknetConfig(Config):
         ValueError: for a value that cannot be built.
     """
 
-    title: ClassVar[str] = "RankNet"
+    kind: ClassVar[str] = "RankNet option"
 
     hidden: tuple[int, ...] = (4096, 4096)
     dropout: float = 0.5
@@ -50,16 +49,11 @@ class RanknetConfig(Config):
         self._check_head()
 
 
-def build(config: Mapping[str, Any] | RanknetConfig, preprocessing: Preprocessing) -> keras.Model:
+def build(config: RanknetConfig, preprocessing: Preprocessing) -> keras.Model:
     """Build RankNet with fresh weights.
 
     Photos ``(B, size, size, 3)``, of 32 pixels or more, become ``(B, embedding_dim)`` of length 1. The backbone follows
     Keras's dtype policy, all else computes in ``float32``. The layer ``features`` gives the join before the last Dense
     layer, ``(B, 7168)`` at 224 pixels.
-
-    Raises:
-        ValueError: for an unknown option or a wrong value.
     """
-    if not isinstance(config, RanknetConfig):
-        config = RanknetConfig.from_dict(config)
     return deep_and_shallow(config, preprocessing, ranknet_branches, "ranknet")

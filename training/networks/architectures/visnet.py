@@ -14,9 +14,8 @@ to 7168, Dense 4096 linear, length 1. 62,998,528 parameters.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -52,7 +51,7 @@ class VisnetConfig(Config):
         ValueError: for a value that cannot be built.
     """
 
-    title: ClassVar[str] = "VisNet"
+    kind: ClassVar[str] = "VisNet option"
 
     hidden: tuple[int, ...] = (4096, 4096)
     deep_dim: int = 4096
@@ -73,7 +72,7 @@ class VisnetConfig(Config):
 class FyndVisnetConfig(Config):
     """Options of Fynd's VisNet; they mean what RankNet's mean."""
 
-    title: ClassVar[str] = "Fynd's VisNet"
+    kind: ClassVar[str] = "Fynd's VisNet option"
 
     hidden: tuple[int, ...] = (4096, 4096)
     dropout: float = 0.6
@@ -87,18 +86,13 @@ class FyndVisnetConfig(Config):
         self._check_head()
 
 
-def build(config: Mapping[str, Any] | VisnetConfig, preprocessing: Preprocessing) -> keras.Model:
+def build(config: VisnetConfig, preprocessing: Preprocessing) -> keras.Model:
     """Build the original VisNet with fresh weights.
 
     Photos ``(B, size, size, 3)``, of 32 pixels or more, become ``(B, embedding_dim)`` of length 1. The backbone follows
     Keras's dtype policy, all else computes in ``float32``. The layer ``features`` gives the join before the last Dense
     layer, ``(B, 8896)`` at 224 pixels.
-
-    Raises:
-        ValueError: for an unknown option or a wrong value.
     """
-    if not isinstance(config, VisnetConfig):
-        config = VisnetConfig.from_dict(config)
     spec = get_backbone(config.backbone)
     photos, pixels = photos_and_pixels(preprocessing)
     shallow = joined(visnet_branches(pixels, config.width), "shallow")
@@ -117,12 +111,6 @@ def build(config: Mapping[str, Any] | VisnetConfig, preprocessing: Preprocessing
     return model
 
 
-def build_fynd(config: Mapping[str, Any] | FyndVisnetConfig, preprocessing: Preprocessing) -> keras.Model:
-    """Build Fynd's VisNet with fresh weights; the layer ``features`` gives ``(B, 7168)`` at 224 pixels.
-
-    Raises:
-        ValueError: for an unknown option or a wrong value.
-    """
-    if not isinstance(config, FyndVisnetConfig):
-        config = FyndVisnetConfig.from_dict(config)
+def build_fynd(config: FyndVisnetConfig, preprocessing: Preprocessing) -> keras.Model:
+    """Build Fynd's VisNet with fresh weights; the layer ``features`` gives ``(B, 7168)`` at 224 pixels."""
     return deep_and_shallow(config, preprocessing, fynd_branches, "visnet_fynd")

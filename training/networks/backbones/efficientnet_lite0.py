@@ -79,17 +79,6 @@ def efficientnet_lite0_taps(pixels: keras.KerasTensor, width: float = 1.0) -> di
     return taps
 
 
-def efficientnet_lite0(size: int | None = None, width: float = 1.0) -> keras.Model:
-    """EfficientNet-Lite0's convolutions alone, as a model from normalised images to ``top``.
-
-    Args:
-        size: side of the square input in pixels; ``None`` for any.
-        width: share of the filters.
-    """
-    pixels = keras.Input((size, size, 3), name="pixels")
-    return keras.Model(pixels, efficientnet_lite0_taps(pixels, width)["top"], name="efficientnet_lite0")
-
-
 def _inverted_residual(
     x: keras.KerasTensor, kernel: int, stride: int, expansion: int, out: int, name: str
 ) -> keras.KerasTensor:

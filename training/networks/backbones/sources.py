@@ -121,7 +121,7 @@ def keras_download(
     """
     own_copy = Path.home() / ".keras" / "models" / url.rpartition("/")[2]
     if own_copy.is_file() and md5 in (None, _md5(own_copy)):
-        yield own_copy, "keras.applications imagenet (own_copy copy)"
+        yield own_copy, "keras.applications imagenet (kept copy)"
         return
     what = f"Downloading {title} from Keras"
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:
