@@ -7,10 +7,11 @@ of a run keeps their values.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Self
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
 
 from shop_similarity.training.learning.relations import NEGATIVES
+from shop_similarity.training.plain_values import PlainValues
 
 # Options that there were once. None of them made a run better; records of runs that left them alone still name them.
 _FORMER = {"anchor", "l2_start", "twins", "bystanders", "plain_view"}
@@ -53,14 +54,14 @@ def _option(
     )
 
 
-class Options:
+class Options(PlainValues):
     """A frozen dataclass whose fields are made by :func:`_option`.
 
     Raises:
         ValueError: for a value that makes no sense.
     """
 
-    __slots__ = ()
+    kind: ClassVar[str] = "training option"
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -75,10 +76,6 @@ class Options:
         """From the values of the derived arguments, by name, and of fields that have none."""
         return cls(**{each.name: arguments[each.name] for each in fields(cls) if each.metadata}, **others)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Read back what :meth:`to_dict` wrote, now or in an earlier version.
@@ -86,10 +83,8 @@ class Options:
         Raises:
             ValueError: for an unknown key or a wrong value.
         """
-        known = {each.name for each in fields(cls)}
-        if unknown := sorted(set(values) - known - _FORMER):
-            raise ValueError(f"Unknown training option: {', '.join(unknown)}.")
-        return cls(**{name: value for name, value in values.items() if name in known})
+        former = _FORMER - {each.name for each in fields(cls)}
+        return super().from_dict({name: value for name, value in values.items() if name not in former})
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,18 +95,14 @@ def test_help_shows_first_what_is_needed_first_and_does_not_wait_for_tensorflow(
     assert said.endswith("loaded: []\n")
     titles = re.findall(r"^(\w.*):$", said, re.MULTILINE)
     assert titles[0] == "most runs need no more than" and titles[-1] == "every command"
-    first, rest = said.split(f"\n{titles[1]}:\n", 1)
-    assert len(re.findall(r"^  --", first, re.MULTILINE)) == 10
-    rest = " ".join(rest.split())
+    assert len(re.findall(r"^  --", said.split(f"\n{titles[1]}:\n")[0], re.MULTILINE)) == 10
+    entries = [" ".join(entry.split()) for entry in re.split(r"\n(?=  -|\w)", said)]
+    about = {re.split("[ ,]", entry)[0]: entry for entry in entries}
     for each in (*fields(TrainingOptions), *fields(SamplingOptions)):
-        if each.metadata:
-            (about,) = re.findall(rf"--{each.name.replace('_', '-')} .*?(?= --[a-z]|$)", rest)[-1:]
-            assert isinstance(each.default, bool) or f"(default: {_shown(each.default)})" in about
+        if each.metadata and not isinstance(each.default, bool):
+            default = f"{each.default:g}" if isinstance(each.default, int | float) else each.default or "none"
+            assert about[f"--{each.name.replace('_', '-')}"].endswith(f"(default: {default}).")
     assert "%(" not in said
-
-
-def _shown(default):
-    return f"{default:g}" if isinstance(default, int | float) else default or "none"
 
 
 def test_all_losses_and_miners_are_told_in_the_help():

@@ -14,7 +14,7 @@ import tensorflow as tf
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.learning import checkpoints
 from shop_similarity.training.learning.loop import TrainingInterrupted, Watcher
-from shop_similarity.training.learning.options import TrainingOptions
+from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from tests.training.small_run import Announcer, figures, history_of, make_trainer
 
 DROPOUT = {"config": {"hidden": [24], "dropout": 0.3, "frozen_through": "block4_pool"}}
@@ -311,7 +311,8 @@ def test_options_that_make_no_sense_are_told():
         TrainingOptions.from_dict({"lr": 1})
     assert TrainingOptions.from_dict(TrainingOptions(epochs=4).to_dict()) == TrainingOptions(epochs=4)
     # What earlier versions recorded besides.
-    assert TrainingOptions.from_dict({"epochs": 4, "anchor": 0.0, "l2_start": 0.0}) == TrainingOptions(epochs=4)
+    assert TrainingOptions.from_dict({"epochs": 4, "anchor": 0.0, "twins": True}) == TrainingOptions(epochs=4)
+    assert SamplingOptions.from_dict({"bystanders": 64, "twins": True}) == SamplingOptions(twins=True)
 
 
 def test_retrieval_can_only_be_watched_where_there_is_some(tmp_path):
