@@ -123,7 +123,7 @@ class TrainingOptions(Options):
     schedule: str = _option(
         "cosine",
         STEPS,
-        "How the learning rate goes on: cosine falls to 0, step by --step-factor, constant stays",
+        "How the learning rate goes on: cosine falls to 0, step now and then, constant stays",
         choices=("cosine", "step", "constant"),
     )
     warmup: float = _option(0.05, STEPS, "Share of all steps over which a cosine schedule rises first", _BELOW_ONE)
