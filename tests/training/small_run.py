@@ -18,10 +18,12 @@ import tensorflow as tf
 
 from shop_similarity.training.learning.distribution import Distribution
 from shop_similarity.training.learning.feature_sources import CachedSource, PhotoSource
-from shop_similarity.training.learning.loop import SilentWatcher, Trainer, Validation
+from shop_similarity.training.learning.folder import HISTORY
+from shop_similarity.training.learning.loop import Trainer, Watcher
 from shop_similarity.training.learning.options import TrainingOptions
 from shop_similarity.training.learning.relations import Relations
 from shop_similarity.training.learning.sampling import TripletSampler
+from shop_similarity.training.learning.validation import Validation
 from shop_similarity.training.networks.architectures import build
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.networks.splitting import split
@@ -86,14 +88,14 @@ def make_trainer(
         source = CachedSource(cache.select(digests, [0] * len(pixels)))
     else:
         source = PhotoSource(lambda batches, epoch, first, augment: (pixels[batch] for batch in batches[first:]))
-    training, held = rows(64, range(4), 1), rows(30, range(4, 6), 2)
+    training, unseen = rows(64, range(4), 1), rows(30, range(4, 6), 2)
     relations = Relations(len(pixels), training[:, :2])
-    validation = Validation(held, Relations(len(pixels), held[:, :2]), 8)
+    validation = Validation(unseen, Relations(len(pixels), unseen[:, :2]), 8)
     if retrieval:
         gallery = np.arange(4 * PER_COLOUR, 6 * PER_COLOUR)
         same = gallery[:, None] // PER_COLOUR == gallery // PER_COLOUR
         validation = Validation(
-            held, validation.relations, 8, gallery, gallery, same.astype(np.int8), np.eye(len(gallery), dtype=bool)
+            unseen, validation.relations, 8, gallery, gallery, same.astype(np.int8), np.eye(len(gallery), dtype=bool)
         )
     defaults = {"epochs": 3, "learning_rate": 3e-3, "checkpoint_seconds": 1e-6, "patience": 0, "seed": 7}
     return Trainer(
@@ -116,7 +118,13 @@ def figures(history: list[dict]) -> list[dict]:
     return [{key: record[key] for key in FIGURES if key in record} for record in history]
 
 
-class Announcer(SilentWatcher):
+def history_of(folder: Path) -> list[dict]:
+    """The history of a run, as far as it has come."""
+    path = folder / HISTORY
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+class Announcer(Watcher):
     """Says each step, and stops or kills the process at one of them."""
 
     def __init__(self, kill_at: int = 0, stop_at: int = 0, say: bool = False) -> None:

@@ -1,6 +1,6 @@
-"""The parts of ``manage.py train_mildnet``, in the order in which the command uses them.
+"""What the commands are made of.
 
-:mod:`.arguments`, :mod:`.folders`, :mod:`.run_record`, :mod:`.devices`, :mod:`.data`, :mod:`.run_setup`,
-:mod:`.fitting`, :mod:`.measuring`, :mod:`.new_version`. What is not the command's own, they take from the modules of
-:mod:`training`. Those that load TensorFlow are imported inside functions, so that ``--help`` does not wait for it.
+Those of ``manage.py train_mildnet``, in the order in which it uses them: :mod:`.arguments`, :mod:`.run_folder`,
+:mod:`.fit`, :mod:`.data`, :mod:`.run_setup`, :mod:`.measurement`, :mod:`.new_version`. Modules that load TensorFlow are
+imported inside functions, so that ``--help`` does not wait for it.
 """

@@ -2,211 +2,230 @@
 
 from __future__ import annotations
 
+import json
 from argparse import BooleanOptionalAction
 from collections.abc import Mapping
+from dataclasses import Field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser, DjangoHelpFormatter
 from django.utils.translation import gettext as _
 
-from shop_similarity.training.commands.run_setup import VIEWS
-from shop_similarity.training.learning.options import MONITORS, OPTIMIZERS, SCHEDULES, TrainingOptions
+from shop_similarity.training.commands.measurement import choose_baselines
+from shop_similarity.training.learning.options import (
+    BATCHES,
+    DATA,
+    LOSS,
+    NEEDS_RETRIEVAL,
+    RUN,
+    STEPS,
+    SamplingOptions,
+    TrainingOptions,
+)
+from shop_similarity.training.photos.augmentation import Augmentation
 from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE
 from shop_similarity.training.versions.storing import free_name
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-_DEFAULTS = TrainingOptions()
+MODEL, RESULT = "model", "result"
+_USAGE = """%(prog)s --triplets CSV --images FOLDER [option ...]
+       %(prog)s --from-catalog [option ...]
+       %(prog)s --from-clicks [option ...]
+       %(prog)s --resume FOLDER"""
 
 
 def add_arguments(parser: CommandParser) -> None:
-    """Add all options, in four groups."""
-    _add_data_options(parser)
-    _add_model_options(parser)
-    _add_training_options(parser)
-    _add_run_options(parser)
-
-
-def _add_data_options(parser: CommandParser) -> None:
-    group = parser.add_argument_group("data")
-    group.add_argument("--triplets", type=Path, metavar="CSV", help="Lines of query,positive,negative.")
-    group.add_argument(
+    """Add all options: first the ten that most runs need, then the others by what they are about."""
+    parser.usage = _USAGE
+    parser.formatter_class = partial(DjangoHelpFormatter, max_help_position=28)
+    first = parser.add_argument_group("most runs need no more than")
+    first.add_argument("--triplets", type=Path, metavar="CSV", help="Train on lines of query,positive,negative.")
+    first.add_argument(
         "--images",
         type=Path,
         metavar="FOLDER",
-        help="The folder that the paths in CSV files are relative to; by default each file's own folder.",
+        help="The folder that the paths in CSV files are relative to (default: each file's own folder).",
     )
-    group.add_argument("--from-catalog", action="store_true", help="Make triplets of the shop's own products.")
-    group.add_argument("--from-clicks", action="store_true", help="Make triplets of recorded clicks.")
-    group.add_argument(
-        "--min-clicks",
-        type=int,
-        metavar="N",
-        help=f"With --from-clicks: so many clicks must prefer one product to another ({MIN_CLICKS}).",
-    )
-    group.add_argument(
-        "--min-share",
-        type=float,
-        metavar="X",
-        help=f"Of all clicks that chose between the two, so many must agree ({MIN_SHARE}).",
-    )
-    group.add_argument(
+    first.add_argument("--from-catalog", action="store_true", help="Train on triplets of the shop's own products.")
+    first.add_argument("--from-clicks", action="store_true", help="Train on triplets of recorded clicks.")
+    first.add_argument(
         "--validation",
         type=Path,
         metavar="CSV",
-        help="Triplets to choose the best epoch by; by default a tenth of the triplets, of products of their own.",
+        help="Triplets to choose the best epoch by (default: a tenth of the triplets, of products of their own).",
     )
-    group.add_argument(
+    first.add_argument(
         "--retrieval",
         type=Path,
         metavar="FOLDER",
-        help="A retrieval set (queries.csv, gallery.csv, qrels.csv) that is measured after every epoch.",
+        help="Measure every epoch on a retrieval set as well: queries.csv, gallery.csv, qrels.csv.",
     )
-    group.add_argument(
+    first.add_argument(
+        "--fine-tune", metavar="VERSION", help="Start from a model version (default: from the pretrained network)."
+    )
+    first.add_argument("--name", help="Of the version (default: the architecture's name and a number).")
+    first.add_argument(
+        "--activate",
+        action="store_true",
+        help="Let the version take over from the active one if it is better on the validation set.",
+    )
+    first.add_argument("--resume", type=Path, metavar="FOLDER", help="Go on with a run that was interrupted.")
+
+    groups = {title: parser.add_argument_group(title) for title in (DATA, MODEL, LOSS, BATCHES, STEPS, RUN, RESULT)}
+    _add_data_and_model(groups[DATA], groups[MODEL])
+    for each in (*fields(TrainingOptions), *fields(SamplingOptions)):
+        if each.metadata:
+            _add_field(groups[each.metadata["group"]], each)
+    groups[LOSS].add_argument(
+        "--margin",
+        type=float,
+        nargs="+",
+        metavar="M",
+        help="Of losses over triplets; two for contrastive-margins (positive, negative), degrees for angular "
+        "(default: the loss's own).",
+    )
+    groups[LOSS].add_argument(
+        "--temperature", type=float, metavar="T", help="Of supcon and infonce (default: the loss's own)."
+    )
+    groups[BATCHES].add_argument(
+        "--augment",
+        action=_Switch,
+        help="Change photos at random, also those whose features are kept (default: unless --views is 0).",
+    )
+    changes = ", ".join(f"{name}={json.dumps(value)}" for name, value in Augmentation().to_dict().items())
+    groups[BATCHES].add_argument(
+        "--augmentation",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"How they are changed, values as JSON; may be repeated (default: {changes}).",
+    )
+    _add_run_and_result(groups[RUN], groups[RESULT])
+    # Those of every Django command come last. They are in the group that argparse begins with.
+    parser._optionals.title = "every command"
+    parser._action_groups.remove(parser._optionals)
+    parser._action_groups.append(parser._optionals)
+
+
+def _add_data_and_model(data: Any, model: Any) -> None:
+    data.add_argument(
+        "--min-clicks",
+        type=int,
+        default=MIN_CLICKS,
+        metavar="N",
+        help="With --from-clicks: so many clicks must prefer one product to another (default: %(default)s).",
+    )
+    data.add_argument(
+        "--min-share",
+        type=float,
+        default=MIN_SHARE,
+        metavar="X",
+        help="Of all clicks that chose between the two, such a share must agree (default: %(default)s).",
+    )
+    data.add_argument(
         "--mix", type=Path, metavar="CSV", help="Old triplets to mix in, so that fine-tuning does not forget."
     )
-    group.add_argument("--mix-share", type=float, metavar="SHARE", help="Of the old ones in each batch (0.3).")
-    group.add_argument(
-        "--mix-images", type=Path, metavar="FOLDER", help="The folder of their photos, if it is not --images."
+    data.add_argument(
+        "--mix-images", type=Path, metavar="FOLDER", help="The folder of their photos (default: that of --images)."
     )
-    group.add_argument(
-        "--bystanders",
-        type=Path,
-        metavar="FOLDER",
-        help="Unlabelled photos of other goods, among which --anchor is to keep the cosines as they are.",
+    model.add_argument(
+        "--architecture",
+        metavar="NAME",
+        help="mildnet, mildnet-lite, ranknet, visnet or visnet-fynd (default: mildnet, or that of --fine-tune).",
     )
-    group.add_argument("--bystanders-per-batch", type=int, metavar="N", help="How many of them in a batch (64).")
-
-
-def _add_model_options(parser: CommandParser) -> None:
-    group = parser.add_argument_group("model")
-    group.add_argument("--architecture", help="mildnet (default), mildnet-lite, ranknet, visnet or visnet-fynd.")
-    group.add_argument(
+    model.add_argument(
         "--config",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="An option of the architecture, its value as JSON; may be repeated.",
     )
-    group.add_argument("--weights", type=Path, metavar="FILE", help="Pretrained weights of the backbone.")
-    group.add_argument(
-        "--weights-cache", type=Path, metavar="FOLDER", help="Where the converted ImageNet weights are kept."
-    )
-    group.add_argument("--fine-tune", metavar="VERSION", help="Start from a model version.")
-    group.add_argument(
+    model.add_argument(
         "--train",
         metavar="PART",
-        help="What is trained: head (default), all, or the backbone from a block on, such as block5.",
+        help="What is trained: head, all, or the backbone from a block on, such as block5 (default: head).",
     )
-    group.add_argument(
+    model.add_argument(
         "--frozen-through", metavar="LAYER", help="The last layer that is not trained, instead of --train."
     )
-    group.add_argument(
+    model.add_argument(
         "--calibrate",
-        action=BooleanOptionalAction,
+        action=_Switch,
         default=True,
-        help="Start the head from calibration on the training photos (default) or from random numbers.",
+        help="Start the head from calibration on the training photos, or else from random numbers (default: yes).",
+    )
+    model.add_argument(
+        "--weights", type=Path, metavar="FILE", help="Pretrained weights of the backbone (default: fetched once)."
+    )
+    model.add_argument(
+        "--weights-cache",
+        type=Path,
+        metavar="FOLDER",
+        help="Where the converted ImageNet weights are kept (default: where workers keep theirs).",
+    )
+    model.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        metavar="NAME",
+        help="What the network computes in: %(choices)s (default: %(default)s, the fastest here).",
     )
 
 
-def _add_training_options(parser: CommandParser) -> None:
-    group = parser.add_argument_group("training")
-    group.add_argument("--loss", help=f"By default {_DEFAULTS.loss}; an unknown name lists all.")
-    group.add_argument(
-        "--margin",
-        type=float,
-        nargs="+",
-        metavar="M",
-        help="Of the loss; two for contrastive-margins (positive, negative), degrees for angular.",
+def _add_run_and_result(run: Any, result: Any) -> None:
+    run.add_argument("--run", type=Path, metavar="FOLDER", help="Folder of the run (default: a new one).")
+    run.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="Where computed features are kept (default: beside the weights)."
     )
-    group.add_argument("--temperature", type=float, metavar="T", help="Of supcon and infonce.")
-    group.add_argument("--nonzero", action="store_true", help="Average the loss over terms that are not zero.")
-    group.add_argument("--miner", choices=("semi-hard", "hard"), help="Choose negatives within the batch.")
-    group.add_argument("--batch-size", type=int, metavar="B", help="Triplets in a batch (64).")
-    group.add_argument(
-        "--per-instance",
-        type=int,
-        metavar="K",
-        help="Batches of K photos of each instance (P x K = 3 B) instead of triplets as they are.",
+    run.add_argument("--no-cache", action="store_true", help="Compute the frozen layers in every epoch.")
+    run.add_argument(
+        "--devices", nargs="+", metavar="DEVICE", help="Train on these, such as GPU:0 GPU:1 (default: all GPUs)."
     )
-    group.add_argument(
-        "--by-category",
-        action=BooleanOptionalAction,
-        default=True,
-        help="With --per-instance, draw each batch from one category (default).",
+    run.add_argument("--report-only", type=Path, metavar="FOLDER", help="Write the report of a run anew, and no more.")
+    result.add_argument(
+        "--baselines",
+        default="none",
+        metavar="NAMES",
+        help="To measure as well, all or names separated by commas: see evaluate_mildnet (default: %(default)s).",
     )
-    group.add_argument(
-        "--negatives",
-        choices=("neighbours", "batch", "components", "explicit"),
-        help="Which pairs of a batch may be pushed apart: those that share no positive (default), all but "
-        "positives, only those that no chain of positives links, or only those that the triplets name.",
-    )
-    for name, kind, what in (
-        ("epochs", int, "At most"),
-        ("patience", int, "Stop after so many epochs without a better one; 0 never"),
-        ("learning-rate", float, "The largest"),
-        ("warmup", float, "Share of all steps over which a cosine schedule rises"),
-        ("weight-decay", float, "Of adamw"),
-        ("momentum", float, "Of sgd"),
-        ("clip", float, "Largest norm of the gradient; 0 does not clip"),
-        ("accumulate", int, "Batches whose gradients make one step"),
-        ("backbone-rate", float, "Learning rate of the backbone as a multiple of the head's"),
-        ("anchor", float, "Weight of the penalty for changes of the batch's cosines against the start"),
-        ("l2-start", float, "Weight of the penalty for weights that leave the start"),
-        ("average", float, "Decay of the running average of the weights that is kept; 0 for none"),
-        ("blend", float, "Share of the trained weights in what is kept, the rest being the start's"),
-        ("seed", int, "Of everything that is drawn"),
-        ("checkpoint-seconds", float, "Also within an epoch, save the state so often"),
-        ("keep-checkpoints", int, "The newest that are kept; 0 keeps all"),
-    ):
-        default = getattr(_DEFAULTS, name.replace("-", "_"))
-        group.add_argument(f"--{name}", type=kind, metavar="N" if kind is int else "X", help=f"{what} ({default}).")
-    group.add_argument("--schedule", choices=SCHEDULES, help=f"Of the learning rate ({_DEFAULTS.schedule}).")
-    group.add_argument("--optimizer", choices=OPTIMIZERS, help=f"{_DEFAULTS.optimizer} by default.")
-    group.add_argument("--monitor", choices=MONITORS, help=f"What the best epoch is best in ({_DEFAULTS.monitor}).")
-    group.add_argument(
-        "--augment",
-        action=BooleanOptionalAction,
-        default=None,
-        help="Change photos at random (default), also those whose features are kept (--views).",
-    )
-    group.add_argument(
-        "--augmentation",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="How: flip, crop, aspect, rotation, brightness, contrast, saturation, hue, erase; may be repeated.",
-    )
-    group.add_argument("--views", type=int, metavar="N", help=f"Augmented views of each photo in the cache ({VIEWS}).")
-    group.add_argument("--twins", action="store_true", help="Put two views of each photo into its batch.")
-    group.add_argument("--precision", choices=PRECISIONS, default="auto", help="What the network computes in.")
-    group.add_argument(
-        "--devices", nargs="+", metavar="DEVICE", help="Train on these, such as GPU:0 GPU:1; by default all GPUs."
-    )
-
-
-def _add_run_options(parser: CommandParser) -> None:
-    group = parser.add_argument_group("run")
-    group.add_argument("--run", type=Path, metavar="FOLDER", help="Folder of the run; a new one by default.")
-    group.add_argument("--resume", type=Path, metavar="FOLDER", help="Go on with a run that was interrupted.")
-    group.add_argument("--report-only", type=Path, metavar="FOLDER", help="Write the report of a run anew.")
-    group.add_argument("--cache", type=Path, metavar="FOLDER", help="Where computed features are kept.")
-    group.add_argument("--no-cache", action="store_true", help="Compute the frozen layers in every epoch.")
-    group.add_argument("--baselines", default="none", metavar="NAMES", help="To measure as well: see evaluate_mildnet.")
-    group.add_argument("--name", help="Of the version; by default the architecture's name and a number.")
-    group.add_argument(
+    result.add_argument(
         "--aspects",
-        action=BooleanOptionalAction,
+        action=_Switch,
         default=True,
-        help="Find out what colour, pattern and shape add to the version's similarities (default).",
+        help="Find out what colour, pattern and shape add to the version's similarities (default: yes).",
     )
-    group.add_argument("--no-store", action="store_true", help="Keep the result in the run's folder alone.")
-    group.add_argument(
-        "--activate",
-        action="store_true",
-        help="Let the version take over from the active one if it is better on the retrieval set.",
-    )
-    group.add_argument("--force", action="store_true", help="With --activate: even if it is not better.")
+    result.add_argument("--no-store", action="store_true", help="Keep the result in the run's folder alone.")
+    result.add_argument("--force", action="store_true", help="With --activate: even if it is not better.")
+
+
+def _add_field(group: Any, each: Field) -> None:
+    """The argument of an option of :mod:`shop_similarity.training.learning.options`."""
+    default, about = each.default, each.metadata
+    flag = "--" + each.name.replace("_", "-")
+    if default is False:
+        group.add_argument(flag, action="store_true", help=f"{about['help']}.")
+    elif default is True:
+        group.add_argument(flag, action=_Switch, default=True, help=f"{about['help']} (default: yes).")
+    else:
+        kind = str if default is None else type(default)
+        group.add_argument(
+            flag,
+            type=kind,
+            default=default,
+            choices=about["choices"] or None,
+            metavar={int: "N", float: "X", str: "NAME"}[kind],
+            help=f"{about['help']} (default: {default or 'none' if kind is str else f'{default:g}'}).",
+        )
+
+
+class _Switch(BooleanOptionalAction):
+    """``--it`` and ``--no-it``, without argparse's own word about the default."""
+
+    def __init__(self, *args: Any, help: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.help = help
 
 
 def check_usage(options: Mapping[str, Any]) -> None:
@@ -225,11 +244,12 @@ def check_usage(options: Mapping[str, Any]) -> None:
             ),
             returncode=2,
         )
-    if options["monitor"] in ("recall_at_1", "mean_average_precision") and not options["retrieval"]:
+    if options["monitor"] in NEEDS_RETRIEVAL and not options["retrieval"]:
         raise CommandError(
             _("%(figure)s can only be watched with a retrieval set: name one with --retrieval.")
             % {"figure": options["monitor"]}
         )
+    # Before hours of training, not after them.
+    choose_baselines(options["baselines"], options["weights_cache"])
     if options["name"] and not options["no_store"]:
-        # Before hours of training, not after them.
         free_name(options["name"])

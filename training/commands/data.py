@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
-from shop_similarity.photos.decoding import ImageError, open_image
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.folders import photos_folder
+from shop_similarity.training.commands.run_folder import CLICKS, cache_folder
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.triplets.catalogue import catalogue_triplets
 from shop_similarity.training.triplets.checks import load_triplets
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from shop_similarity.training.learning.data import TrainingData
 
 VALIDATION_SHARE = 0.1
-# The triplets of a run from clicks: the shop records more of them meanwhile.
-CLICKS = "clicks.csv"
 
 
 def gather_data(
@@ -51,7 +48,7 @@ def gather_data(
     if options["from_catalog"]:
         train = _from_catalogue(options, console)
     elif options["from_clicks"] and resumed is not None:
-        train = _from_file(resumed / CLICKS, photos_folder(options), console)
+        train = _from_file(resumed / CLICKS, cache_folder(options, "photos"), console)
     elif options["from_clicks"]:
         train = clicks = _from_clicks(options, console)
     else:
@@ -63,11 +60,10 @@ def gather_data(
         validation = _from_file(options["validation"], options["images"], console)
     else:
         parting = split_by_query if options["from_clicks"] else split
-        parts = parting(train, VALIDATION_SHARE, options["seed"] or 0)
+        parts = parting(train, VALIDATION_SHARE, options["seed"])
         console.say(str(parts))
         train, validation = parts.train, parts.validation
-    bystanders = _bystanders(options["bystanders"], console) if options["bystanders"] else []
-    return join(train, validation, old, retrieval, bystanders, console.counted(_("Reading"))), clicks
+    return join(train, validation, old, retrieval, console.counted(_("Reading"))), clicks
 
 
 def _from_file(path: Path, images: Path | None, console: Console) -> Triplets:
@@ -79,48 +75,34 @@ def _from_file(path: Path, images: Path | None, console: Console) -> Triplets:
 
 
 def _from_catalogue(options: Mapping[str, Any], console: Console) -> Triplets:
-    found = catalogue_triplets(photos_folder(options), seed=options["seed"] or 0, progress=console.bars.photos)
-    console.bars.close()
-    for name, reason in found.skipped[:10]:
-        console.warn(f"{name}: {reason}")
+    catalogue = catalogue_triplets(cache_folder(options, "photos"), seed=options["seed"], progress=console.bars.photos)
+    _tell_skipped(catalogue.skipped, console)
     console.say(
         _("%(triplets)d triplets of %(photos)d photos of %(products)d products.")
-        % {"triplets": len(found.triplets), "photos": found.photos, "products": found.products}
+        % {"triplets": len(catalogue.triplets), "photos": catalogue.photos, "products": catalogue.products}
     )
-    return found.triplets
+    return catalogue.triplets
 
 
 def _from_clicks(options: Mapping[str, Any], console: Console) -> Triplets:
-    given = {name: options[name] for name in ("min_clicks", "min_share") if options[name] is not None}
     try:
-        found = shop_click_triplets(photos_folder(options), **given, progress=console.bars.photos)
+        clicks = shop_click_triplets(
+            cache_folder(options, "photos"),
+            min_clicks=options["min_clicks"],
+            min_share=options["min_share"],
+            progress=console.bars.photos,
+        )
     except ValueError as error:
         raise CommandError(str(error)) from error
-    console.bars.close()
-    for name, reason in found.skipped[:10]:
-        console.warn(f"{name}: {reason}")
+    _tell_skipped(clicks.skipped, console)
     console.say(
         _("%(triplets)d triplets of %(products)d products, from %(choices)d choices of shoppers.")
-        % {"triplets": len(found.triplets), "products": found.products, "choices": found.choices}
+        % {"triplets": len(clicks.triplets), "products": clicks.products, "choices": clicks.choices}
     )
-    return found.triplets
+    return clicks.triplets
 
 
-def _bystanders(folder: Path, console: Console) -> list[Path]:
-    if not folder.is_dir():
-        raise CommandError(_("There is no folder %(folder)s of bystanders.") % {"folder": folder})
-    limits = image_limits()
-    paths, skipped = [], 0
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        try:
-            open_image(path, limits, target_size=32)
-            paths.append(path)
-        except (ImageError, OSError):
-            skipped += 1
-    if not paths:
-        raise CommandError(_("The folder %(folder)s holds no photo that can be used.") % {"folder": folder})
-    console.say(
-        _("%(count)d photos stand by; %(skipped)d files there are no usable photos.")
-        % {"count": len(paths), "skipped": skipped}
-    )
-    return paths
+def _tell_skipped(skipped: Sequence[tuple[str, str]], console: Console) -> None:
+    console.bars.close()
+    for name, reason in skipped[:10]:
+        console.warn(f"{name}: {reason}")

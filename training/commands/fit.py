@@ -1,4 +1,4 @@
-"""One run from its empty folder to its best epoch."""
+"""One run from its devices to its best epoch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,39 @@ from django.utils.translation import ngettext
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.data import CLICKS
-from shop_similarity.training.commands.folders import features_folder
-from shop_similarity.training.commands.run_record import new_record
-from shop_similarity.training.triplets.table import Triplets, write_triplets
+from shop_similarity.training.commands.run_folder import cache_folder
+from shop_similarity.training.learning.folder import TENSORBOARD
 from shop_similarity.training.versions.embedding_files import image_limits
 
 if TYPE_CHECKING:
     from shop_similarity.training.learning.data import TrainingData
     from shop_similarity.training.learning.distribution import Distribution
     from shop_similarity.training.learning.loop import TrainingResult
-    from shop_similarity.training.learning.run import Setup, TrainingRun
+    from shop_similarity.training.learning.run import TrainingRun
+    from shop_similarity.training.learning.setup import Setup
     from shop_similarity.training.networks.backbones import BackboneWeights
+
+
+def choose_devices(options: Mapping[str, Any], console: Console) -> Distribution:
+    """The devices that are named, or all GPUs; on the CPU, operations become deterministic.
+
+    Raises:
+        CommandError: there is no such device.
+    """
+    import tensorflow as tf
+
+    from shop_similarity.training.learning.distribution import choose_distribution
+
+    try:
+        distribution = choose_distribution(options["devices"])
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+    if not tf.config.list_logical_devices("GPU"):
+        # On a GPU some operations would be much slower, or have no such form at all.
+        tf.config.experimental.enable_op_determinism()
+    if distribution.replicas > 1:
+        console.say(_("Training on %(count)d devices.") % {"count": distribution.replicas})
+    return distribution
 
 
 def open_run(
@@ -57,7 +78,7 @@ def open_run(
             folder,
             setup,
             data,
-            features_folder(options),
+            cache_folder(options, "features"),
             distribution,
             console.bars.photos,
             image_limits(),
@@ -67,23 +88,6 @@ def open_run(
         raise CommandError(str(error)) from error
     run.sampler()
     return run
-
-
-def make_folder(run: TrainingRun, clicks: Triplets | None, options: Mapping[str, Any]) -> None:
-    """Make the folder of a new run, with all that it takes to go on with it later.
-
-    Args:
-        run: what :func:`open_run` gave.
-        clicks: triplets that clicks gave, which the shop could not make the same again.
-        options: of the command.
-    """
-    from shop_similarity.training.learning.run import RUN_FILE, VALIDATION, write_json
-
-    run.folder.mkdir(parents=True, exist_ok=True)
-    write_triplets(run.data.validation, run.folder / VALIDATION)
-    if clicks is not None:
-        write_triplets(clicks, run.folder / CLICKS)
-    write_json(run.folder / RUN_FILE, new_record(run.setup, run.data, options))
 
 
 def fit(
@@ -100,7 +104,6 @@ def fit(
     Raises:
         TrainingError, TrainingInterrupted, CacheError, PhotoError, WeightsError: it did not come to its end.
     """
-    from shop_similarity.training.learning.run import TENSORBOARD
     from shop_similarity.training.learning.watcher import ProgressWatcher
 
     if weights is None:
@@ -119,12 +122,15 @@ def fit(
 
 
 def _tell(result: TrainingResult, patience: int, console: Console) -> None:
-    best = next(record for record in result.history if record["epoch"] == result.best_epoch)
     if result.stopped_early:
         console.say(_("Stopped early: no better epoch for %(count)d epochs.") % {"count": patience})
     console.say(
         _("Best epoch: %(epoch)d of %(count)d, validation accuracy %(accuracy).4f.")
-        % {"epoch": result.best_epoch, "count": len(result.history) - 1, "accuracy": best["val_accuracy"]}
+        % {
+            "epoch": result.best_epoch,
+            "count": len(result.history) - 1,
+            "accuracy": result.best["val_accuracy"],
+        }
     )
     if not result.best_epoch:
         console.warn(

@@ -12,44 +12,17 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.models import EMBEDDING_DIM, ModelVersion
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.folders import weights_cache
 from shop_similarity.training.heads import recipe
-from shop_similarity.training.learning.options import TrainingOptions
+from shop_similarity.training.learning.folder import START_WEIGHTS
+from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
+from shop_similarity.training.learning.setup import Setup
 from shop_similarity.training.networks.precision import fast_policy
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.photos.augmentation import Augmentation
+from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
-    from shop_similarity.training.learning.data import SamplingOptions
-    from shop_similarity.training.learning.run import Setup
     from shop_similarity.training.networks.backbones import BackboneWeights
-
-# Augmented views of each photo in the cache: each costs a pass of all photos through the network, once.
-VIEWS = 2
-# Options of the command that are those of the training loop, under the same names.
-_OF_THE_LOOP = (
-    "loss",
-    "miner",
-    "epochs",
-    "patience",
-    "monitor",
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "warmup",
-    "momentum",
-    "weight_decay",
-    "clip",
-    "accumulate",
-    "backbone_rate",
-    "anchor",
-    "l2_start",
-    "average",
-    "blend",
-    "seed",
-    "checkpoint_seconds",
-    "keep_checkpoints",
-)
 
 
 @dataclass(frozen=True)
@@ -88,21 +61,37 @@ def choose_setup(
         CommandError: an option is wrong.
         WeightsUnavailable: pretrained weights can't be had.
     """
-    from shop_similarity.training.learning.run import START_WEIGHTS, Setup
-
-    if record and (options["resume"] / START_WEIGHTS).exists():
-        return Setup.from_dict(record["setup"]), None
     try:
-        setup, weights = _new_setup(options, console)
+        setup = Setup.from_dict(record["setup"]) if record else None
+        if setup and (options["resume"] / START_WEIGHTS).exists():
+            return setup, None
+        new_setup, weights = _new_setup(options, console)
     except ValueError as error:
         raise CommandError(str(error)) from error
-    return (Setup.from_dict(record["setup"]) if record else setup), weights
+    return setup or new_setup, weights
+
+
+def fetch_weights(backbone: str, options: Mapping[str, Any], console: Console) -> BackboneWeights:
+    """Pretrained weights of a backbone: of ``--weights``, of ``--weights-cache``, or fetched.
+
+    Raises:
+        WeightsUnavailable: they can't be had.
+    """
+    from shop_similarity.training.networks.backbones.weights import find_weights
+
+    cache = options["weights_cache"] or default_weights_cache()
+    weights = find_weights(backbone, cache, options["weights"], console.bars.bytes)
+    console.bars.close()
+    console.say(_("Weights: %(source)s.") % {"source": weights.source})
+    console.say(_("ImageNet's terms are for research and teaching: read docs/model.md before a shop uses it."))
+    return weights
 
 
 def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, ModelVersion | BackboneWeights]:
-    from shop_similarity.training.learning.run import Setup
     from shop_similarity.training.networks.architectures import backbone_of, full_config
 
+    # Wrong options are told before weights are fetched.
+    training, sampling = _training_options(options), SamplingOptions.of_arguments(options)
     values = _key_values(options["config"], "--config")
     start = _from_version(options, values) if options["fine_tune"] else _from_backbone(options, values, console)
     backbone = backbone_of(start.architecture, start.config)
@@ -112,7 +101,6 @@ def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, Mod
             f"The shop stores embeddings of {EMBEDDING_DIM} numbers, this model gives {config.embedding_dim}. "
             f"Leave embedding_dim at {EMBEDDING_DIM}, or train with --no-store."
         )
-    training = _training_options(options)
     cached = not options["no_cache"] and config.frozen_through is not None
     augment = options["views"] != 0 if options["augment"] is None else options["augment"]
     changes = _key_values(options["augmentation"], "--augmentation")
@@ -122,7 +110,7 @@ def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, Mod
         start.preprocessing,
         start.source,
         training,
-        _sampling_options(options, keeps_views=augment and cached),
+        sampling if augment and cached else replace(sampling, views=0),
         Augmentation.from_dict(changes) if augment else None,
         fast_policy(backbone) if options["precision"] == "auto" else options["precision"],
         cached,
@@ -154,20 +142,14 @@ def _from_version(options: Mapping[str, Any], values: Mapping[str, Any]) -> _Sta
 
 def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], console: Console) -> _Start:
     from shop_similarity.training.networks.architectures import backbone_of, full_config
-    from shop_similarity.training.networks.backbones.weights import find_weights
 
     architecture = options["architecture"] or "mildnet"
-    chosen = recipe.RECIPES.get(architecture)
-    config = {**(chosen.config if chosen else {}), **values}
+    first = recipe.RECIPES.get(architecture)
+    config = {**(first.config if first else {}), **values}
     # A wrong option is told before weights are fetched.
     full_config(architecture, config)
-    weights = find_weights(
-        backbone_of(architecture, config), weights_cache(options), options["weights"], console.bars.bytes
-    )
-    console.bars.close()
-    console.say(_("Weights: %(source)s.") % {"source": weights.source})
-    console.say(_("ImageNet's terms are for research and teaching: read docs/model.md before a shop uses it."))
-    preprocessing = chosen.preprocessing if chosen else Preprocessing()
+    weights = fetch_weights(backbone_of(architecture, config), options, console)
+    preprocessing = first.preprocessing if first else Preprocessing()
     return _Start(
         weights,
         architecture,
@@ -229,47 +211,24 @@ def _is_calibrated(start: _Start, config: Any, options: Mapping[str, Any]) -> bo
 def _training_options(options: Mapping[str, Any]) -> TrainingOptions:
     from shop_similarity.training.learning.step import chosen_loss
 
-    given = {name: options[name] for name in _OF_THE_LOOP if options[name] is not None}
-    loss = given.get("loss", TrainingOptions().loss)
-    chosen = TrainingOptions(
-        **given,
-        loss_options=_loss_options(loss, options["margin"], options["temperature"]),
-        nonzero=options["nonzero"],
-        twins=options["twins"],
-    )
+    loss_options = _loss_options(options["loss"], options["margin"], options["temperature"])
+    training = TrainingOptions.of_arguments(options, loss_options=loss_options)
     # What is wrong is told before anything is computed.
-    chosen_loss(chosen)
-    return chosen
+    chosen_loss(training)
+    return training
 
 
 def _loss_options(loss: str, margins: Sequence[float] | None, temperature: float | None) -> dict[str, float]:
     values: dict[str, float] = {}
     if margins:
         names = {"contrastive-margins": ("positive_margin", "negative_margin"), "angular": ("angle",)}
-        wanted = names.get(loss, ("margin",))
-        if len(margins) != len(wanted):
-            raise ValueError(f"The loss {loss} takes {len(wanted)} numbers as --margin, not {len(margins)}.")
-        values |= dict(zip(wanted, margins, strict=True))
+        keys = names.get(loss, ("margin",))
+        if len(margins) != len(keys):
+            raise ValueError(f"The loss {loss} takes {len(keys)} numbers as --margin, not {len(margins)}.")
+        values |= dict(zip(keys, margins, strict=True))
     if temperature is not None:
         values["temperature"] = temperature
     return values
-
-
-def _sampling_options(options: Mapping[str, Any], keeps_views: bool) -> SamplingOptions:
-    from shop_similarity.training.learning.data import SamplingOptions
-
-    views = VIEWS if options["views"] is None else options["views"]
-    given = {
-        "batch_size": options["batch_size"],
-        "per_instance": options["per_instance"],
-        "by_category": options["by_category"],
-        "negatives": options["negatives"],
-        "twins": options["twins"],
-        "mix_share": options["mix_share"],
-        "bystanders": options["bystanders_per_batch"],
-        "views": views if keeps_views else 0,
-    }
-    return SamplingOptions.from_dict({name: value for name, value in given.items() if value is not None})
 
 
 def _key_values(pairs: Sequence[str], option: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class CheckpointError(TrainingError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was read back.
+    """One state, read back.
 
     Attributes:
         path: its folder.
@@ -85,7 +85,7 @@ def save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], state: Mappi
 
 def latest(folder: Path) -> Checkpoint | None:
     """The newest checkpoint that can be read, or None if there is none. Damaged ones are passed over."""
-    for path in sorted(_checkpoints(folder), key=_place, reverse=True):
+    for path in _newest_first(folder):
         try:
             return load(path)
         except CheckpointError:
@@ -110,21 +110,17 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(path, arrays, state)
 
 
-def prune(folder: Path, keep: int, also: Iterable[str] = ()) -> None:
-    """Delete all but the ``keep`` newest checkpoints and those named; 0 keeps all. What killed writers left goes."""
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the ``keep`` newest checkpoints; 0 keeps all. What killed writers left goes."""
     for part in folder.glob(f"{_PART}*"):
         shutil.rmtree(part, ignore_errors=True)
-    if not keep:
-        return
-    paths = sorted(_checkpoints(folder), key=_place, reverse=True)
-    named = set(also)
-    for path in paths[keep:]:
-        if path.name not in named:
-            shutil.rmtree(path, ignore_errors=True)
+    for path in _newest_first(folder)[keep:] if keep else ():
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("epoch-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+def _newest_first(folder: Path) -> list[Path]:
+    paths = [path for path in folder.glob("epoch-*") if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(paths, key=_place, reverse=True)
 
 
 def _place(path: Path) -> tuple[int, int]:

@@ -9,8 +9,14 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from shop_similarity.photos.decoding import ImageLimits
+from shop_similarity.training.learning.data import TrainingData
 from shop_similarity.training.learning.sampling import Batch
+from shop_similarity.training.learning.setup import Setup
+from shop_similarity.training.photos.augmentation import generator_of
+from shop_similarity.training.photos.dataset import load_photo, photo_batches, photo_errors
 from shop_similarity.training.photos.feature_cache import CachedFeatures
+from shop_similarity.training.threads import ordered_map
 
 Item = TypeVar("Item")
 BATCHES_AHEAD = 2
@@ -69,6 +75,51 @@ class PhotoSource:
 
     def plain(self, batches: Sequence[np.ndarray]) -> Iterator[list[np.ndarray]]:
         return ([photos] for photos in self._read(batches, 0, 0, False))
+
+
+class PhotoReader:
+    """The pixels of a run's photos.
+
+    Args:
+        data: of the run.
+        setup: of the run.
+        limits: what a photo may be.
+    """
+
+    def __init__(self, data: TrainingData, setup: Setup, limits: ImageLimits) -> None:
+        self._data, self._setup, self._limits = data, setup, limits
+
+    def views(self, photos: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
+        """Pixels of places and views, for a cache; decoded in threads some photos ahead."""
+
+        def load(photo: tuple[int, int]) -> np.ndarray:
+            place, view = photo
+            # By what the photo is, not by its place or the run's seed: views serve later runs, and a cache that is
+            # filled in two goes is the same.
+            return load_photo(
+                self._data.paths[place],
+                self._setup.preprocessing,
+                self._setup.augmentation if view else None,
+                generator_of(0, view, int(self._data.digests[place][:12], 16)),
+                self._limits,
+            )
+
+        yield from ordered_map(load, photos)
+
+    def batches(self, batches: Sequence[np.ndarray], epoch: int, first: int, augment: bool) -> Iterable[np.ndarray]:
+        """Pixels of batches, changed anew in each epoch; a :data:`ReadPhotos`."""
+        dataset = photo_batches(
+            self._data.paths,
+            batches,
+            self._setup.preprocessing,
+            self._setup.augmentation if augment else None,
+            self._setup.training.seed,
+            epoch,
+            limits=self._limits,
+            first=first,
+        )
+        with photo_errors():
+            yield from dataset.as_numpy_iterator()
 
 
 def ahead(items: Iterable[Item], count: int = BATCHES_AHEAD) -> Iterator[Item]:

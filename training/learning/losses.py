@@ -12,7 +12,7 @@ a very small constant one, so that no step ever brings NaN.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
@@ -26,35 +26,18 @@ Options = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Definition:
-    """One entry of :data:`LOSSES`.
+class Loss:
+    """A loss with its options set.
 
     Attributes:
         function: ``(query, positive, negative, options) -> (B,)`` for ``"triplet"``,
             ``(embeddings, positive, negative, options) -> ((N,), (N,) bool which of them count)`` for ``"batch"``.
         kind: ``"triplet"`` or ``"batch"``.
-        defaults: its options.
-        source: where it comes from.
-    """
-
-    function: Callable[..., Any]
-    kind: str
-    defaults: Options
-    source: str
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss with its options set.
-
-    Attributes:
-        name: a key of :data:`LOSSES`.
-        kind: ``"triplet"`` or ``"batch"``.
         options: all of its options.
         nonzero: average over the terms that are not zero, instead of over all.
     """
 
-    name: str
+    function: Callable[..., Any]
     kind: str
     options: Options
     nonzero: bool = False
@@ -72,17 +55,12 @@ class Loss:
             Scalar ``float32``; 0 where there is nothing to average.
         """
         embeddings = tf.cast(embeddings, tf.float32)
-        function = LOSSES[self.name].function
         if self.kind == "triplet":
             query, near, far = (tf.gather(embeddings, rows[:, column]) for column in range(3))
-            terms = function(query, near, far, self.options)
+            terms = self.function(query, near, far, self.options)
             return _mean(terms, terms > 0 if self.nonzero else tf.ones_like(terms, tf.bool))
-        terms, counts = function(embeddings, positive, negative, self.options)
+        terms, counts = self.function(embeddings, positive, negative, self.options)
         return _mean(terms, counts & (terms > 0) if self.nonzero else counts)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, for the record of a run."""
-        return {"name": self.name, **self.options, "average": "nonzero" if self.nonzero else "all"}
 
 
 def make_loss(name: str, *, nonzero: bool = False, **options: Any) -> Loss:
@@ -93,19 +71,20 @@ def make_loss(name: str, *, nonzero: bool = False, **options: Any) -> Loss:
     """
     if name not in LOSSES:
         raise ValueError(f"There is no loss {name!r}. Known: {', '.join(sorted(LOSSES))}.")
-    definition = LOSSES[name]
+    loss = LOSSES[name]
     given = {key: value for key, value in options.items() if value is not None}
-    unknown = sorted(set(given) - set(definition.defaults))
+    unknown = sorted(set(given) - set(loss.options))
     if unknown:
-        known = ", ".join(definition.defaults) or "none"
+        known = ", ".join(loss.options) or "none"
         raise ValueError(f"The loss {name} has no option {', '.join(unknown)}. It has: {known}.")
     for key, value in given.items():
         if not float(value) > 0:
             raise ValueError(f"The {key.replace('_', ' ')} of a loss must be above 0, not {value!r}.")
     if "angle" in given and not given["angle"] < 90:
         raise ValueError(f"The angle must be below 90 degrees, not {given['angle']!r}.")
-    settings = {**definition.defaults, **{key: float(value) for key, value in given.items()}}
-    return Loss(name, definition.kind, settings, nonzero)
+    return replace(
+        loss, options={**loss.options, **{key: float(value) for key, value in given.items()}}, nonzero=nonzero
+    )
 
 
 def distance(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
@@ -147,7 +126,10 @@ def contrastive_margins(query: tf.Tensor, positive: tf.Tensor, negative: tf.Tens
 
 
 def triplet(query: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, options: Options) -> tf.Tensor:
-    """``max(0, margin + D(q,p) - D(q,n))``, of each triplet and not of the batch's mean."""
+    """``max(0, margin + D(q,p) - D(q,n))``, of each triplet and not of the batch's mean.
+
+    :func:`triplet_squared` without the squares.
+    """
     return tf.nn.relu(options["margin"] + distance(query, positive) - distance(query, negative))
 
 
@@ -162,7 +144,7 @@ def triplet_squared(query: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, 
 def triplet_both(query: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, options: Options) -> tf.Tensor:
     """Hinge with both negatives: ``max(0, margin + D(q,p) - D(q,n)) + max(0, margin + D(q,p) - D(p,n))``.
 
-    The negative has to keep away from the positive as well as from the query.
+    The negative has to keep away from the positive as well as from the query, as in the code of arXiv 1903.00905.
     """
     near = distance(query, positive)
     from_query = tf.nn.relu(options["margin"] + near - distance(query, negative))
@@ -229,22 +211,18 @@ def multi_similarity(
     return pull + push, tf.reduce_any(positive, axis=1) & tf.reduce_any(negative, axis=1)
 
 
-LOSSES: dict[str, Definition] = {
-    "contrastive": Definition(contrastive, "triplet", {"margin": 1.0}, "arXiv 1901.03546"),
-    "contrastive-margins": Definition(
-        contrastive_margins, "triplet", {"positive_margin": 0.27, "negative_margin": 0.5}, "arXiv 2003.08505"
-    ),
-    "triplet": Definition(triplet, "triplet", {"margin": 0.1}, "arXiv 1503.03832, without squares"),
-    "triplet-squared": Definition(triplet_squared, "triplet", {"margin": 0.1}, "arXiv 1503.03832, 1703.02344"),
-    "triplet-both": Definition(triplet_both, "triplet", {"margin": 0.1}, "arXiv 1903.00905's code"),
-    "angular": Definition(angular, "triplet", {"angle": 45.0}, "arXiv 1708.01682"),
-    "supcon": Definition(supcon, "batch", {"temperature": 0.1}, "arXiv 2004.11362"),
-    "infonce": Definition(infonce, "batch", {"temperature": 0.1}, "arXiv 1807.03748"),
-    "multi-similarity": Definition(
-        multi_similarity,
-        "batch",
-        {"alpha": 2.0, "beta": 50.0, "base": 0.5, "mining_margin": 0.1},
-        "arXiv 1904.06627",
+# With their default options.
+LOSSES: dict[str, Loss] = {
+    "contrastive": Loss(contrastive, "triplet", {"margin": 1.0}),
+    "contrastive-margins": Loss(contrastive_margins, "triplet", {"positive_margin": 0.27, "negative_margin": 0.5}),
+    "triplet": Loss(triplet, "triplet", {"margin": 0.1}),
+    "triplet-squared": Loss(triplet_squared, "triplet", {"margin": 0.1}),
+    "triplet-both": Loss(triplet_both, "triplet", {"margin": 0.1}),
+    "angular": Loss(angular, "triplet", {"angle": 45.0}),
+    "supcon": Loss(supcon, "batch", {"temperature": 0.1}),
+    "infonce": Loss(infonce, "batch", {"temperature": 0.1}),
+    "multi-similarity": Loss(
+        multi_similarity, "batch", {"alpha": 2.0, "beta": 50.0, "base": 0.5, "mining_margin": 0.1}
     ),
 }
 

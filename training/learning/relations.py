@@ -21,12 +21,12 @@ class Relations:
         negative_pairs: ``(k, 2)`` places of photos that are named as unlike.
         components: ``(count,)`` number of the group of photos that are linked by positives.
         identities: ``(count,)`` numbers that are equal for copies of one file; every photo is another by default.
-        bystanders: ``(count,)`` bool: photos that nothing is known of and that take part in no pair.
         negatives: which pairs may be pushed apart. ``"batch"``: all that are no positive pair and not the same photo.
             ``"neighbours"``: of these, not two that share a positive, unless they are named as unlike: photos of one
             product that each were paired with its main photo are not pushed apart. ``"components"``: likewise, not two
             that any chain of positives links; where positives are noisy, such chains tie half a category together, and
             the best negatives are lost. ``"explicit"``: only the pairs that are named as unlike.
+        twins: whether views of one photo are positives of each other. They are never negatives.
 
     Raises:
         ValueError: for an unknown kind of negatives, or one whose pairs are missing.
@@ -39,8 +39,8 @@ class Relations:
         negative_pairs: np.ndarray | None = None,
         components: np.ndarray | None = None,
         identities: np.ndarray | None = None,
-        bystanders: np.ndarray | None = None,
         negatives: str = "neighbours",
+        twins: bool = False,
     ) -> None:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, not {negatives!r}.")
@@ -49,10 +49,10 @@ class Relations:
         if negatives == "explicit" and negative_pairs is None:
             raise ValueError("explicit negatives need the pairs.")
         self.count = count
-        self.negatives = negatives
+        self._kind = negatives
+        self._twins = twins
         self._components = components
         self._identities = np.arange(count) if identities is None else np.asarray(identities)
-        self._bystanders = np.zeros(count, dtype=bool) if bystanders is None else np.asarray(bystanders)
         self._positives = _Neighbours(count, positive_pairs)
         self._negatives = _Neighbours(count, np.zeros((0, 2), int) if negative_pairs is None else negative_pairs)
 
@@ -60,12 +60,11 @@ class Relations:
         """Places of the photos that belong to this one, ascending."""
         return self._positives.of(photo)
 
-    def masks(self, photos: np.ndarray, twins: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def masks(self, photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of a batch.
 
         Args:
             photos: ``(N,)`` places; a photo may come several times, in different views.
-            twins: whether views of one photo are positives of each other. They are never negatives.
 
         Returns:
             ``positive`` and ``negative``, ``(N, N)`` bool, symmetric; no pair stands in both, and no photo's view with
@@ -75,21 +74,19 @@ class Relations:
         identities = self._identities[unique]
         same = identities[:, None] == identities
         positive = self._positives.among(unique) & ~same
-        named = self._negatives.among(unique) & ~same & ~positive
-        if self.negatives == "explicit":
-            negative = named
+        unlike = self._negatives.among(unique) & ~same & ~positive
+        if self._kind == "explicit":
+            negative = unlike
         else:
             negative = ~same & ~positive
-            if self.negatives == "neighbours":
-                negative = negative & (~self._positives.share(unique) | named)
-            elif self.negatives == "components":
+            if self._kind == "neighbours":
+                negative = negative & (~self._positives.share(unique) | unlike)
+            elif self._kind == "components":
                 components = self._components[unique]
-                negative = negative & ((components[:, None] != components) | named)
-        bystanders = self._bystanders[unique]
-        negative = negative & ~(bystanders[:, None] | bystanders)
+                negative = negative & ((components[:, None] != components) | unlike)
         if len(unique) < len(photos) or not np.array_equal(unique, photos):
             positive, negative, same = (mask[np.ix_(where, where)] for mask in (positive, negative, same))
-        if twins:
+        if self._twins:
             positive = positive | (same & ~np.eye(len(photos), dtype=bool))
         return positive, negative
 

@@ -13,9 +13,10 @@ from typing import Protocol
 import numpy as np
 
 from shop_similarity.training.learning.relations import Relations
+from shop_similarity.training.triplets.table import components
 
 # Each use of the seed draws from a stream of its own.
-_ORDER, _VIEWS, _OLD, _INSTANCES, _BYSTANDERS = range(5)
+_ORDER, _VIEWS, _OLD, _INSTANCES = range(4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +49,17 @@ class Views:
     """Which version of a photo a batch takes.
 
     Attributes:
-        count: augmented versions that there are; without any, photos stay as they are.
-        plain: whether the photo as it is may be drawn too.
+        count: augmented versions that there are, besides the photo as it is.
         twins: whether each photo stands in its batch twice, in two different versions.
     """
 
     count: int = 0
-    plain: bool = True
     twins: bool = False
 
     def __post_init__(self) -> None:
         if self.count < 0:
             raise ValueError("There can't be fewer than no augmented views.")
-        if self.twins and self.count + self.plain < 2:
+        if self.twins and not self.count:
             raise ValueError("Twins need two different views of a photo: ask for more views.")
 
     def batch(self, places: np.ndarray, generator: np.random.Generator) -> Batch:
@@ -75,116 +74,68 @@ class Views:
 
     def complete(self, photos: np.ndarray, rows: np.ndarray, generator: np.random.Generator) -> Batch:
         """A batch of given photos, each of them once, and triplets of their places."""
-        plain = self.plain or not self.count
-        choices = self.count + plain
+        choices = self.count + 1
         views = generator.integers(0, choices, len(photos))
         if self.twins:
             # The other view is drawn among those that are left.
             others = (views + generator.integers(1, choices, len(photos))) % choices
             views = np.concatenate([views, others])
             photos = np.concatenate([photos, photos])
-        return Batch(photos.astype(np.int32), (views + (not plain)).astype(np.int32), rows.astype(np.int32))
+        return Batch(photos.astype(np.int32), views.astype(np.int32), rows.astype(np.int32))
 
 
 class TripletSampler:
     """Batches of triplets in a random order; every triplet comes once an epoch.
 
+    With old triplets, each batch holds a share of them, so that what was learned is not forgotten: they come in turn,
+    through all of them and over again, and go on where the epoch before left off.
+
     Args:
         rows: ``(n, 3)`` places of query, positive and negative in the list of photos.
-        batch_size: triplets of a batch. The last one of an epoch may be smaller.
+        batch_size: triplets of a batch, old ones among them. The last one of an epoch may be smaller.
         seed: of the order.
         views: which versions of the photos are taken.
-        shuffle: False keeps the order of ``rows``.
-
-    Raises:
-        ValueError: without a triplet.
-    """
-
-    def __init__(
-        self, rows: np.ndarray, batch_size: int, seed: int = 0, views: Views | None = None, shuffle: bool = True
-    ) -> None:
-        if not len(rows):
-            raise ValueError("There is no triplet to make batches of.")
-        self._rows = rows
-        self._size = _positive(batch_size, "batch_size")
-        self._seed = seed
-        self._views = views or Views()
-        self._shuffle = shuffle
-
-    def epoch(self, number: int) -> list[Batch]:
-        order = np.arange(len(self._rows))
-        if self._shuffle:
-            order = np.random.default_rng((self._seed, _ORDER, number)).permutation(len(self._rows))
-        generator = np.random.default_rng((self._seed, _VIEWS, number))
-        return [
-            self._views.batch(self._rows[order[start : start + self._size]], generator)
-            for start in range(0, len(order), self._size)
-        ]
-
-
-class MixedSampler:
-    """Batches of new triplets with a share of old ones in each, so that what was learned is not forgotten.
-
-    An epoch ends when every new triplet has come once. Old ones come in turn, through all of them and over again, and
-    go on where the epoch before left off.
-
-    Args:
-        rows: ``(n, 3)`` new triplets.
-        old: ``(m, 3)`` old ones, places in the same list of photos.
+        old: ``(m, 3)`` old triplets, places in the same list.
         share: of the old ones in a batch, above 0 and below 1.
-        batch_size: triplets of a batch, old and new together.
-        seed: of both orders.
-        views: which versions of the photos are taken.
 
     Raises:
-        ValueError: for a share out of range, a batch that has no room for both, or a side without a triplet.
+        ValueError: without a triplet, or for a batch that has no room for old and new ones.
     """
 
     def __init__(
         self,
         rows: np.ndarray,
-        old: np.ndarray,
-        share: float,
         batch_size: int,
         seed: int = 0,
         views: Views | None = None,
+        old: np.ndarray | None = None,
+        share: float = 0.0,
     ) -> None:
-        if not 0 < share < 1:
-            raise ValueError(f"The share of old triplets must be above 0 and below 1, not {share!r}.")
-        if not len(rows) or not len(old):
+        if not len(rows) or (old is not None and not len(old)):
             raise ValueError("There is no triplet to make batches of.")
-        if batch_size < 2:
-            raise ValueError("A batch of old and new triplets holds two of them at least.")
-        self._old_size = min(batch_size - 1, max(1, round(batch_size * share)))
+        if batch_size < (1 if old is None else 2):
+            raise ValueError("A batch holds one triplet at least, and two where old ones are mixed in.")
+        self._old_size = 0 if old is None else min(batch_size - 1, max(1, round(batch_size * share)))
         self._size = batch_size - self._old_size
         self._rows, self._old = rows, old
         self._seed = seed
         self._views = views or Views()
 
     def epoch(self, number: int) -> list[Batch]:
-        order = np.random.default_rng((self._seed, _ORDER, number)).permutation(len(self._rows))
+        rows = self._rows[np.random.default_rng((self._seed, _ORDER, number)).permutation(len(self._rows))]
+        places = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
+        if self._old is not None:
+            old = self._turn(number * len(places) * self._old_size, len(places) * self._old_size)
+            places = [np.concatenate(pair) for pair in zip(places, np.split(old, len(places)), strict=True)]
         generator = np.random.default_rng((self._seed, _VIEWS, number))
-        batches = -(-len(order) // self._size)
-        old = self._turn(number * batches * self._old_size, batches * self._old_size)
-        return [
-            self._views.batch(
-                np.concatenate(
-                    [
-                        self._rows[order[index * self._size : (index + 1) * self._size]],
-                        self._old[old[index * self._old_size : (index + 1) * self._old_size]],
-                    ]
-                ),
-                generator,
-            )
-            for index in range(batches)
-        ]
+        return [self._views.batch(each, generator) for each in places]
 
     def _turn(self, start: int, count: int) -> np.ndarray:
-        """``count`` places of old triplets from ``start`` on, in an endless row of permutations."""
+        """``(count, 3)`` old triplets from ``start`` on, in an endless row of permutations."""
         size = len(self._old)
         rounds = range(start // size, (start + count - 1) // size + 1)
         row = np.concatenate([np.random.default_rng((self._seed, _OLD, number)).permutation(size) for number in rounds])
-        return row[start - rounds.start * size :][:count]
+        return self._old[row[start - rounds.start * size :][:count]]
 
 
 class InstanceSampler:
@@ -238,78 +189,38 @@ class InstanceSampler:
 
     def epoch(self, number: int) -> list[Batch]:
         generator = np.random.default_rng((self._seed, _INSTANCES, number))
-        drawn: list[tuple[int, np.ndarray]] = []
+        instances: list[tuple[int, np.ndarray]] = []
         for group, members in enumerate(self._members):
             times = max(1, len(members) // self._per_instance)
             for anchor in generator.choice(members, times, replace=False):
                 others = generator.permutation(self._relations.positives_of(anchor))[: self._per_instance - 1]
-                drawn.append((group, np.concatenate([[anchor], others])))
-        batches = [
-            self._batch([drawn[place] for place in places], generator) for places in self._chunks(drawn, generator)
-        ]
+                instances.append((group, np.concatenate([[anchor], others])))
+        chunks = self._chunks([group for group, _ in instances], generator)
+        batches = [self._batch([instances[place][1] for place in chunk], generator) for chunk in chunks]
         return [batch for batch in batches if len(batch)]
 
-    def _chunks(self, drawn: Sequence[tuple[int, np.ndarray]], generator: np.random.Generator) -> list[np.ndarray]:
+    def _chunks(self, groups: Sequence[int], generator: np.random.Generator) -> list[np.ndarray]:
         """Places of the instances of each batch."""
-        order = generator.permutation(len(drawn))
+        order = generator.permutation(len(groups))
         if self._categories is not None:
             # Stable, so that the order within a category stays random; categories one after the other.
-            names, of_drawn = np.unique([self._categories[group] for group, _ in drawn], return_inverse=True)
+            names, categories = np.unique([self._categories[group] for group in groups], return_inverse=True)
             rank = generator.permutation(len(names))
-            order = order[np.argsort(rank[of_drawn[order]], kind="stable")]
+            order = order[np.argsort(rank[categories[order]], kind="stable")]
         # In turn, so that several draws of one group fall into different batches where that can be.
         chunks = [order[start : start + self._instances] for start in range(0, len(order), self._instances)]
         if len(chunks) > 1 and len(chunks[-1]) == 1:
             chunks[-2:] = [np.concatenate(chunks[-2:])]
         return [chunks[place] for place in generator.permutation(len(chunks))]
 
-    def _batch(self, instances: Sequence[tuple[int, np.ndarray]], generator: np.random.Generator) -> Batch:
-        photos = np.unique(np.concatenate([photos for _, photos in instances]))
+    def _batch(self, instances: Sequence[np.ndarray], generator: np.random.Generator) -> Batch:
+        photos = np.unique(np.concatenate(instances))
         positive, negative = self._relations.masks(photos)
         pairs = np.argwhere(positive & negative.any(axis=1)[:, None])
         # One random negative each: the largest of random numbers among those that are allowed.
         chances = np.where(negative[pairs[:, 0]], generator.random((len(pairs), len(photos))), -1.0)
         rows = np.column_stack([pairs, chances.argmax(axis=1)]) if len(pairs) else np.zeros((0, 3), dtype=np.int32)
         return self._views.complete(photos, rows, generator)
-
-
-class BystanderSampler:
-    """Another sampler's batches, each with some photos more that take part in no triplet.
-
-    They are there for what looks at the whole batch, such as the penalty for changes of cosines
-    (``TrainingOptions.anchor``): unlabelled photos of goods that the triplets say nothing about.
-
-    Args:
-        sampler: of the batches.
-        photos: places of the bystanders.
-        count: of them in a batch.
-        seed: of their order.
-
-    Raises:
-        ValueError: without a bystander.
-    """
-
-    def __init__(self, sampler: Sampler, photos: np.ndarray, count: int, seed: int = 0) -> None:
-        if not len(photos):
-            raise ValueError("There is no photo to stand by.")
-        self._sampler = sampler
-        self._photos = np.asarray(photos)
-        self._count = min(_positive(count, "count"), len(photos))
-        self._seed = seed
-
-    def epoch(self, number: int) -> list[Batch]:
-        generator = np.random.default_rng((self._seed, _BYSTANDERS, number))
-        batches = []
-        for batch in self._sampler.epoch(number):
-            chosen = generator.choice(self._photos, self._count, replace=False).astype(batch.photos.dtype)
-            batches.append(
-                Batch(
-                    np.concatenate([batch.photos, chosen]),
-                    np.concatenate([batch.views, np.zeros_like(chosen)]),
-                    batch.rows,
-                )
-            )
-        return batches
 
 
 def categories_of(count: int, rows: np.ndarray, in_class: np.ndarray) -> np.ndarray:
@@ -324,17 +235,9 @@ def categories_of(count: int, rows: np.ndarray, in_class: np.ndarray) -> np.ndar
         ``(count,)`` number of each photo's category. A photo that is only ever named as a negative of another class has
         one of its own.
     """
-    from shop_similarity.training.triplets.table import components
-
     return components(count, np.concatenate([rows[:, :2], rows[in_class][:, [0, 2]]]))
 
 
 def _groups(groups: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
-
-
-def _positive(value: int, name: str) -> int:
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, not {value!r}.")
-    return value

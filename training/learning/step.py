@@ -6,7 +6,8 @@ trainable layer run without a gradient, in inference mode.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 from shop_similarity.training.learning.distribution import Distribution
-from shop_similarity.training.learning.fused_adam import FusedAdam, FusedAdamW
 from shop_similarity.training.learning.losses import Loss, correct, make_loss
 from shop_similarity.training.learning.miners import MINERS
+from shop_similarity.training.learning.optimizers import make_optimizer
 from shop_similarity.training.learning.options import TrainingOptions
 from shop_similarity.training.networks.splitting import Split
 
@@ -45,7 +46,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step found.
+    """The figures of a step.
 
     Attributes:
         loss: mean over the batches of the step.
@@ -105,15 +106,10 @@ class TrainingStep:
         self._scale, self._good_steps = _FIRST_SCALE, 0
         with self._distribution.scope():
             fused = self._distribution.strategy is None
-            self.optimizer = _optimizer(options, total_steps, steps_per_epoch, fused)
+            self.optimizer = make_optimizer(options, total_steps, steps_per_epoch, fused)
             self.optimizer.build(self._variables)
-            self._start = [_copy(v) for v in self._variables] if options.l2_start else []
             self._averages = [_copy(v) for v in self._variables] if options.average else []
-            self._teacher = None
-            if options.anchor:
-                # It must not learn, so it can't share the layers.
-                self._teacher = keras.models.clone_model(self._model)
-                self._teacher.set_weights(self._model.get_weights())
+            self._start = [_copy(v) for v in self._model.weights] if options.blend != 1 else []
         self._compile()
 
     def __call__(self, batches: Sequence[Inputs]) -> StepResult:
@@ -126,7 +122,7 @@ class TrainingStep:
         triplets = sum(len(batch.rows) for batch in batches)
         photos = sum(len(batch.features[0]) for batch in batches)
         if len(batches) == 1 and not self._float16:
-            loss, right, _ = self._whole(*self._arguments(batches[0]))
+            loss, right = self._whole(*self._arguments(batches[0]))
             return StepResult(float(loss), int(right), triplets, photos)
         total, losses, rights = None, [], 0
         scale = tf.constant(self._scale if self._float16 else 1.0, tf.float32)
@@ -162,9 +158,27 @@ class TrainingStep:
         """Of the next step."""
         return float(keras.ops.convert_to_numpy(self.optimizer.learning_rate))
 
-    def averages(self) -> list[np.ndarray] | None:
-        """Running averages of the trainable variables, if there are any."""
-        return [value.numpy() for value in self._averages] if self._averages else None
+    @contextmanager
+    def kept_weights(self) -> Iterator[None]:
+        """The model has the weights that are measured and kept: averaged and blended with the start, if asked for."""
+        if not self._averages and not self._start:
+            yield
+            return
+        weights = self._model.get_weights()
+        for variable, average in zip(self._variables, self._averages, strict=False):
+            variable.assign(average)
+        if self._start:
+            share = self.options.blend
+            self._model.set_weights(
+                [
+                    (share * trained + (1 - share) * start.numpy()).astype(trained.dtype)
+                    for trained, start in zip(self._model.get_weights(), self._start, strict=True)
+                ]
+            )
+        try:
+            yield
+        finally:
+            self._model.set_weights(weights)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that has to be kept to go on from here."""
@@ -195,8 +209,7 @@ class TrainingStep:
             "model": self._model.variables,
             "optimizer": self.optimizer.variables,
             "average": self._averages,
-            "start": self._start,
-            "teacher": self._teacher.weights if self._teacher else [],
+            "blend": self._start,
         }
         return {f"{group}/{place:04d}": v for group, values in groups.items() for place, v in enumerate(values)}
 
@@ -238,10 +251,10 @@ class TrainingStep:
 
     def _whole_step(
         self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         loss, right, gradients = self._gradients_of(features, rows, positive, negative, tf.constant(1.0))
         self._update(gradients)
-        return loss, right, tf.constant(0)
+        return loss, right
 
     def _gradients_of(
         self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, scale: tf.Tensor
@@ -253,11 +266,10 @@ class TrainingStep:
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         replicas = self._distribution.replicas
         features = boundary(self.split, features, self._from_photos)
-        before = self._teacher(features, training=False) if self._teacher else None
         with tf.GradientTape() as tape:
-            local = self._model(features, training=True)
-            embeddings = self._distribution.gather(local)
-            loss = self._total_loss(embeddings, before, rows, positive, negative)
+            embeddings = self._distribution.gather(self._model(features, training=True))
+            triplets = self._miner(embeddings, positive, negative) if self._miner else rows
+            loss = self.loss(embeddings, triplets, positive, negative)
             # Every replica takes the whole loss; summed over them the gradient would be that many times too large.
             scaled = loss * scale / replicas
         gradients = tape.gradient(scaled, [v.value for v in self._variables])
@@ -268,25 +280,6 @@ class TrainingStep:
         gradients = [gradient / scale for gradient in self._distribution.sum(gradients)]
         right = tf.reduce_sum(tf.cast(correct(embeddings, rows), tf.int32))
         return loss, right, gradients
-
-    def _total_loss(
-        self,
-        embeddings: tf.Tensor,
-        before: tf.Tensor | None,
-        rows: tf.Tensor,
-        positive: tf.Tensor,
-        negative: tf.Tensor,
-    ) -> tf.Tensor:
-        if self._miner:
-            rows = self._miner(embeddings, positive, negative)
-        loss = self.loss(embeddings, rows, positive, negative)
-        if before is not None:
-            before = tf.stop_gradient(self._distribution.gather(before))
-            change = embeddings @ tf.transpose(embeddings) - before @ tf.transpose(before)
-            loss += self.options.anchor * tf.reduce_mean(tf.square(change))
-        for variable, start in zip(self._variables, self._start, strict=False):
-            loss += self.options.l2_start / 2 * tf.reduce_sum(tf.square(variable.value - start))
-        return loss
 
     def _update(self, gradients: list[tf.Tensor]) -> None:
         if self.options.clip:
@@ -312,12 +305,9 @@ def chosen_loss(options: TrainingOptions) -> Loss:
     """The loss of a run.
 
     Raises:
-        ValueError: for a loss or a miner that there is not, options that the loss does not have, or a miner for a loss
-            that takes none.
+        ValueError: for a loss that there is not, options that it does not have, or a miner for a loss that takes none.
     """
     loss = make_loss(options.loss, nonzero=options.nonzero, **options.loss_options)
-    if options.miner is not None and options.miner not in MINERS:
-        raise ValueError(f"There is no miner {options.miner!r}. Known: {', '.join(MINERS)}.")
     if options.miner is not None and loss.kind != "triplet":
         raise ValueError(f"The loss {options.loss} looks at all pairs of a batch: it takes no miner.")
     return loss
@@ -335,30 +325,3 @@ def boundary(split: Split, features: Any, from_photos: bool) -> list[tf.Tensor]:
 
 def _copy(variable: keras.Variable) -> tf.Variable:
     return tf.Variable(keras.ops.convert_to_numpy(variable), trainable=False)
-
-
-def _optimizer(
-    options: TrainingOptions, total_steps: int, steps_per_epoch: int, fused: bool
-) -> keras.optimizers.Optimizer:
-    rate = _schedule(options, total_steps, steps_per_epoch)
-    if options.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=options.momentum)
-    if options.optimizer == "adamw":
-        return (FusedAdamW if fused else keras.optimizers.AdamW)(rate, weight_decay=options.weight_decay)
-    return (FusedAdam if fused else keras.optimizers.Adam)(rate)
-
-
-def _schedule(options: TrainingOptions, total_steps: int, steps_per_epoch: int) -> Any:
-    schedules = keras.optimizers.schedules
-    warmup = int(options.warmup * total_steps)
-    if options.schedule == "cosine":
-        after = max(1, total_steps - warmup)
-        if not warmup:
-            return schedules.CosineDecay(options.learning_rate, after)
-        return schedules.CosineDecay(0.0, after, warmup_target=options.learning_rate, warmup_steps=warmup)
-    if options.schedule == "step":
-        return schedules.ExponentialDecay(
-            options.learning_rate, options.step_epochs * steps_per_epoch, options.step_factor, staircase=True
-        )
-    # A schedule all the same, so that the optimizer's state has one form.
-    return schedules.PiecewiseConstantDecay([total_steps + 1], [options.learning_rate, options.learning_rate])

@@ -12,7 +12,6 @@ already looking.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import time
@@ -20,7 +19,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -34,7 +32,7 @@ _STEPS = "steps"
 
 
 class TensorBoardLog:
-    """Writer of one training run's curves, text and pictures.
+    """Writer of one training run's curves and text.
 
     Args:
         folder: what ``tensorboard --logdir`` is given; made if it is missing.
@@ -74,18 +72,6 @@ class TensorBoardLog:
         rows = "".join(f"| {_cell(name)} | {_cell(value)} |\n" for name, value in options.items())
         summary = text_pb("options", "| option | value |\n|---|---|\n" + rows)
         self._add(self._of_split("train"), self._first_epoch, self._first_epoch, summary)
-
-    def image(self, name: str, encoded: bytes, epoch: int = 0, split: str = "validation") -> None:
-        """A picture, such as a contact sheet, under TensorBoard's "Images".
-
-        Args:
-            encoded: the bytes of a PNG or JPEG.
-        """
-        with Image.open(io.BytesIO(encoded), formats=("PNG", "JPEG")) as picture:
-            width, height = picture.size
-        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encoded)
-        summary = Summary(value=[Summary.Value(tag=name, image=image)])
-        self._add(self._of_split(split), self._first_epoch, epoch, summary)
 
     def flush(self) -> None:
         """Put everything written so far on disk."""
@@ -144,9 +130,9 @@ def _wait_for_a_later_name(run: Path) -> None:
 def _drop_events(run: Path, first_step: int) -> None:
     """Leave only the summaries before ``first_step`` in a run's event files; half-written records go too."""
     for file in run.glob("*tfevents*"):
-        kept = run / "resumed.tmp"
+        rest = run / "resumed.tmp"
         summaries = 0
-        with kept.open("wb") as stream:
+        with rest.open("wb") as stream:
             writer = RecordWriter(stream)
             for record in RawEventFileLoader(str(file)).Load():
                 event = Event.FromString(record)
@@ -158,7 +144,7 @@ def _drop_events(run: Path, first_step: int) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         if summaries:
-            kept.replace(file)
+            rest.replace(file)
         else:
-            kept.unlink()
+            rest.unlink()
             file.unlink()

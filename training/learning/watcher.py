@@ -9,14 +9,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from shop_similarity.training.learning.loop import Watcher
 from shop_similarity.training.learning.step import StepResult
 from shop_similarity.training.learning.tensorboard_log import TensorBoardLog
 
 _VALIDATION = ("val_loss", "val_accuracy", "recall_at_1", "mean_average_precision")
 
 
-class ProgressWatcher:
-    """A :class:`~shop_similarity.training.learning.loop.Watcher` for people.
+class ProgressWatcher(Watcher):
+    """For people.
 
     Args:
         stream: of the bar.

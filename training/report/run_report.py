@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet, RetrievalSetError
 from shop_similarity.training.learning.checkpoints import CheckpointError, latest
-from shop_similarity.training.learning.loop import CHECKPOINTS, TrainingError
-from shop_similarity.training.learning.run import EMBEDDINGS, REPORT, TENSORBOARD, VALIDATION, read_run
+from shop_similarity.training.learning.folder import (
+    CHECKPOINTS,
+    EMBEDDINGS,
+    REPORT,
+    TENSORBOARD,
+    VALIDATION,
+    read_run,
+)
 from shop_similarity.training.report import Report, write_report
 from shop_similarity.training.report.projector import write_projector
 from shop_similarity.training.triplets.table import TripletError, read_triplets

@@ -2,10 +2,12 @@
 
 import io
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -13,13 +15,13 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 
 from shop_similarity.models import ModelVersion, OutboxEntry
-from shop_similarity.training.learning.loop import read_history
+from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.versions.loading import load_version
 from tests.shop_similarity.drawn_photos import product_photo
 from tests.shop_similarity.factories import add_photo, make_product, make_version
 from tests.training.drawn_triplets import write_photos, write_triplets
-from tests.training.small_run import figures
+from tests.training.small_run import figures, history_of
 from tests.training.versions.test_first_version import SmallBackbone, storages_in_tmp  # noqa: F401
 
 SMALL = ("width=0.125", "embedding_dim=4096")
@@ -43,9 +45,9 @@ def small(monkeypatch):
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
     names = write_photos(folder / "photos", colours=6, kinds=4, seeds=2)
-    held = {name: names.pop(name) for name in sorted(names)[:2]}
+    unseen = {name: names.pop(name) for name in sorted(names)[:2]}
     write_triplets(folder / "train.csv", names, 120)
-    write_triplets(folder / "validation.csv", held, 40)
+    write_triplets(folder / "validation.csv", unseen, 40)
     return folder
 
 
@@ -88,10 +90,29 @@ finally:
 """
 
 
-def test_help_does_not_wait_for_tensorflow():
-    asked = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, timeout=120, check=True)
-    assert "--from-catalog" in asked.stdout
-    assert asked.stdout.endswith("loaded: []\n")
+def test_help_shows_first_what_is_needed_first_and_does_not_wait_for_tensorflow():
+    said = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True).stdout
+    assert said.endswith("loaded: []\n")
+    titles = re.findall(r"^(\w.*):$", said, re.MULTILINE)
+    assert titles[0] == "most runs need no more than" and titles[-1] == "every command"
+    assert len(re.findall(r"^  --", said.split(f"\n{titles[1]}:\n")[0], re.MULTILINE)) == 10
+    entries = [" ".join(entry.split()) for entry in re.split(r"\n(?=  -|\w)", said)]
+    about = {re.split("[ ,]", entry)[0]: entry for entry in entries}
+    for each in (*fields(TrainingOptions), *fields(SamplingOptions)):
+        if each.metadata and not isinstance(each.default, bool):
+            default = f"{each.default:g}" if isinstance(each.default, int | float) else each.default or "none"
+            assert about[f"--{each.name.replace('_', '-')}"].endswith(f"(default: {default}).")
+    assert "%(" not in said
+
+
+def test_all_losses_and_miners_are_told_in_the_help():
+    from shop_similarity.training.learning.losses import LOSSES
+    from shop_similarity.training.learning.miners import MINERS
+
+    about = {each.name: each.metadata for each in fields(TrainingOptions)}
+    for name in LOSSES:
+        assert re.search(rf"\b{name}\b", about["loss"]["help"])
+    assert about["miner"]["choices"] == tuple(MINERS)
 
 
 def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train):
@@ -109,7 +130,7 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train):
     assert version.metrics["calibration"]["photos"] > 10
     assert version.metrics["evaluation"]["triplets"]["accuracy"] > 0.5
     assert OutboxEntry.objects.filter(version=version).count() == 2
-    history = read_history(folder)
+    history = history_of(folder)
     assert [record["epoch"] for record in history] == [0, 1, 2, 3]
     assert history[3]["loss"] < history[1]["loss"]
     assert history[3]["val_loss"] < history[0]["val_loss"]
@@ -131,7 +152,7 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train):
 def test_a_run_that_was_stopped_goes_on_and_is_stored(train, monkeypatch, tmp_path):
     from shop_similarity.training.learning.watcher import ProgressWatcher
 
-    whole = read_history(train("--epochs", "3", "--no-store", folder=tmp_path / "whole"))
+    whole = history_of(train("--epochs", "3", "--no-store", folder=tmp_path / "whole"))
     told = ProgressWatcher.step
 
     def interrupted(self, epoch, number, result, learning_rate):
@@ -146,7 +167,7 @@ def test_a_run_that_was_stopped_goes_on_and_is_stored(train, monkeypatch, tmp_pa
     monkeypatch.setattr(ProgressWatcher, "step", told)
     assert not ModelVersion.objects.exists()
     call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
-    assert figures(read_history(tmp_path / "run")) == figures(whole)
+    assert figures(history_of(tmp_path / "run")) == figures(whole)
     assert ModelVersion.objects.get().name == "went-on"
     with pytest.raises(CommandError, match="holds a run already"):
         train("--epochs", "3")
@@ -165,7 +186,7 @@ def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatc
     assert told.value.returncode == 130
     assert not (tmp_path / "run" / "start.weights.h5").exists()
     call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
-    assert len(read_history(tmp_path / "run")) == 2
+    assert len(history_of(tmp_path / "run")) == 2
     assert not ModelVersion.objects.exists()
 
 
@@ -186,8 +207,8 @@ def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(t
         "block5",
         folder=tmp_path / "second",
     )
-    best = min(read_history(first), key=lambda record: -record["val_accuracy"])
-    assert read_history(folder)[0]["val_accuracy"] == pytest.approx(best["val_accuracy"], abs=0.03)
+    best = min(history_of(first), key=lambda record: -record["val_accuracy"])
+    assert history_of(folder)[0]["val_accuracy"] == pytest.approx(best["val_accuracy"], abs=0.03)
     record = json.loads((folder / "run.json").read_text())
     assert record["started_from"] == "first"
     assert record["data"]["old"]["triplets"] == 40
@@ -224,24 +245,47 @@ def test_a_backbone_s_last_block_is_trained_from_a_calibrated_head(train, tmp_pa
     assert version.metrics["calibration"]["photos"] > 10
     assert version.config["frozen_through"] == "block4_pool" and not version.config["guard"]
     assert json.loads((folder / "run.json").read_text())["setup"]["calibrated"]
-    assert read_history(folder)[2]["loss"] < read_history(folder)[1]["loss"]
+    assert history_of(folder)[2]["loss"] < history_of(folder)[1]["loss"]
 
 
 @pytest.mark.slow
-def test_views_twins_instances_and_bystanders_go_together(train, drawn, tmp_path):
-    strangers = tmp_path / "strangers"
-    write_photos(strangers, colours=2, kinds=2, seeds=1)
-    (strangers / "text.txt").write_text("no photo")
+def test_views_twins_and_instances_go_together(train):
     folder = train(
         *("--views", "2", "--augmentation", "rotation=10", "--twins", "--per-instance", "3", "--no-store"),
-        *("--anchor", "5", "--bystanders", str(strangers), "--bystanders-per-batch", "3", "--epochs", "1"),
-        *("--loss", "infonce", "--temperature", "0.1"),
+        *("--epochs", "1", "--loss", "infonce", "--temperature", "0.1"),
     )
     setup = json.loads((folder / "run.json").read_text())["setup"]
-    assert setup["sampling"]["views"] == 2
+    assert setup["sampling"]["views"] == 2 and setup["sampling"]["twins"]
     assert setup["augmentation"]["rotation"] == 10
     assert setup["training"]["loss_options"] == {"temperature": 0.1}
-    assert len(read_history(folder)) == 2
+    assert len(history_of(folder)) == 2
+
+
+@pytest.mark.parametrize("killed_early", [False, True])
+def test_runs_of_an_earlier_version_go_on_unless_they_had_an_option_that_is_gone(train, tmp_path, killed_early):
+    folder = train("--epochs", "2", "--no-store")
+    history = figures(history_of(folder))
+    record = json.loads((folder / "run.json").read_text())
+    # As it was written when defaults were not kept, and there were penalties for leaving the start.
+    record["given"] = {name: value for name, value in record["given"].items() if not name.startswith("step_")}
+    record["given"] |= dict.fromkeys(("epochs", "seed", "views", "anchor", "l2_start", "bystanders"))
+    record["setup"]["training"] |= {"anchor": 0.0, "l2_start": 0.0, "twins": False}
+    record["setup"]["sampling"] |= {"bystanders": 64, "plain_view": True}
+    if killed_early:
+        for name in ("start.weights.h5", "best.weights.h5", "history.jsonl"):
+            (folder / name).unlink()
+        shutil.rmtree(folder / "checkpoints")
+    else:
+        newest = sorted((folder / "checkpoints").iterdir())[-1]
+        shutil.rmtree(newest)
+    (folder / "run.json").write_text(json.dumps(record))
+    call_command("train_mildnet", "--resume", str(folder), verbosity=0)
+    assert figures(history_of(folder)) == history
+
+    record["given"] |= {"anchor": 5.0, "bystanders": "/photos"}
+    (folder / "run.json").write_text(json.dumps(record))
+    with pytest.raises(CommandError, match="was begun with --anchor and --bystanders, which there is no more"):
+        call_command("train_mildnet", "--resume", str(folder), verbosity=0)
 
 
 def test_photos_read_anew_are_augmented(train, tmp_path):
@@ -315,6 +359,9 @@ def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, mes
         (["--from-catalog"], "Name one source"),
         (["--miner", "hard"], "takes no miner"),
         (["--twins", "--views", "0"], "two different views"),
+        (["--per-instance", "1"], "two photos of each instance"),
+        (["--mix-share", "1"], "mix_share must be above 0 and below 1"),
+        (["--baselines", "resnet"], r"no baseline resnet\. There are: colour"),
     ],
 )
 def test_wrong_options_are_told(train, tmp_path, arguments, message):
@@ -341,7 +388,7 @@ def test_the_shop_s_own_products_can_be_trained_on(train):
         for seed in (0, 1):
             add_photo(product, drawn_product.photo(seed=seed), f"{drawn_product.name}-{seed}.jpg")
     folder = train("--from-catalog", "--epochs", "1", "--name", "own", csv=None)
-    assert len(read_history(folder)) == 2
+    assert len(history_of(folder)) == 2
     assert ModelVersion.objects.get(name="own").metrics["training"]["triplets"] > 20
 
 

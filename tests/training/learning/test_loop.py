@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.learning import checkpoints
-from shop_similarity.training.learning.loop import TrainingError, TrainingInterrupted, read_history
-from shop_similarity.training.learning.options import TrainingOptions
-from tests.training.small_run import Announcer, SilentWatcher, figures, make_trainer
+from shop_similarity.training.learning.loop import TrainingInterrupted, Watcher
+from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
+from tests.training.small_run import Announcer, figures, history_of, make_trainer
 
 DROPOUT = {"config": {"hidden": [24], "dropout": 0.3, "frozen_through": "block4_pool"}}
 
@@ -29,7 +30,7 @@ def run_process(folder, options, expect=0):
         [sys.executable, "-m", "tests.training.small_run", str(folder), json.dumps(options)],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1200,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     assert process.returncode == expect, process.stderr[-3000:]
@@ -44,7 +45,7 @@ def test_it_learns_colours_that_it_has_not_seen(tmp_path):
     assert last["val_accuracy"] > start["val_accuracy"]
     assert last["recall_at_1"] >= start["recall_at_1"]
     assert result.best_epoch > 0
-    assert read_history(tmp_path) == result.history
+    assert history_of(tmp_path) == result.history
 
 
 def test_the_same_seed_gives_the_same_history(tmp_path):
@@ -57,18 +58,18 @@ def test_the_same_seed_gives_the_same_history(tmp_path):
 
 @pytest.mark.long
 def test_kill_9_in_the_middle_of_an_epoch_changes_nothing(tmp_path):
-    options = {**DROPOUT, "average": 0.9, "anchor": 1.0, "blend": 0.9}
+    options = {**DROPOUT, "average": 0.9, "blend": 0.9}
     whole = make_trainer(tmp_path / "whole", **options).fit()
     folder = tmp_path / "killed"
     # Eight steps an epoch: in the second epoch and in the third.
     for kill_at in (11, 18):
         run_process(folder, {**options, "kill_at": kill_at}, expect=-signal.SIGKILL)
-        assert len(read_history(folder)) == 1 + (kill_at - 1) // 8
+        assert len(history_of(folder)) == 1 + (kill_at - 1) // 8
     said = run_process(folder, options)
     # The step of the kill had no checkpoint yet.
     assert said.splitlines()[0] == "step 18"
-    assert figures(read_history(folder)) == figures(whole.history)
-    assert [record["epoch"] for record in read_history(folder)] == [0, 1, 2, 3]
+    assert figures(history_of(folder)) == figures(whole.history)
+    assert [record["epoch"] for record in history_of(folder)] == [0, 1, 2, 3]
 
 
 @pytest.mark.long
@@ -160,7 +161,9 @@ def test_gradients_of_several_batches_make_one_step(tmp_path):
     trainer.fit()
     assert watcher.steps == [1, 2, 3, 4]
     # The mean of both batches' gradients from one point, worked out by hand.
-    parts = [make_trainer(tmp_path / name, optimizer="sgd", momentum=0.0, schedule="constant") for name in "abc"]
+    # A rate beside which the rounding of the weights is nothing.
+    plain = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "learning_rate": 3.0}
+    parts = [make_trainer(tmp_path / name, **plain) for name in "abc"]
     batches = [parts[0]._sampler.epoch(1)[place] for place in (0, 1)]
     moved = []
     for trainer, chosen in zip(parts, ([0], [1], [0, 1]), strict=True):
@@ -168,8 +171,8 @@ def test_gradients_of_several_batches_make_one_step(tmp_path):
         features = [next(trainer._source.training([batches[place]], 1, 0)) for place in chosen]
         trainer._step([trainer._inputs(batches[place], f) for place, f in zip(chosen, features, strict=True)])
         moved.append(trainer.split.trainable.get_weights()[0] - start)
-    assert np.allclose(moved[2], (moved[0] + moved[1]) / 2, atol=1e-8)
-    assert np.abs(moved[2]).max() > 1e-5
+    assert np.abs(moved[2]).max() > 1e-2
+    assert np.abs(moved[2] - (moved[0] + moved[1]) / 2).max() < 1e-5 * np.abs(moved[2]).max()
 
 
 def test_the_backbone_may_learn_more_slowly(tmp_path):
@@ -196,47 +199,20 @@ def test_the_backbone_may_learn_more_slowly(tmp_path):
             assert tenth[path] == pytest.approx(whole[path], rel=1e-5)
 
 
-def test_the_anchor_holds_the_cosines(tmp_path):
-    def drift(anchor):
-        trainer = make_trainer(tmp_path / f"anchor-{anchor}", anchor=anchor, epochs=4, monitor="val_loss")
-        places = np.arange(24)
-        before = trainer.embed(places)
-        trainer.fit()
-        after = trainer.embed(places)
-        return np.square(after @ after.T - before @ before.T).mean()
-
-    assert drift(100.0) < 0.2 * drift(0.0)
-
-
-@pytest.mark.slow
-def test_weights_are_drawn_to_the_start(tmp_path):
-    def distance(**options):
-        trainer = make_trainer(tmp_path / str(options), epochs=4, monitor="val_loss", **options)
-        before = trainer.split.trainable.get_weights()
-        trainer.fit()
-        after = trainer.split.trainable.get_weights()
-        return sum(np.square(a - b).sum() for a, b in zip(after, before, strict=True))
-
-    free = distance()
-    assert distance(l2_start=3.0) < 0.5 * free
-    # The square of the distance falls with the square of the share.
-    assert distance(blend=0.5) < 0.5 * free
-
-
 def test_a_blend_is_what_is_measured_and_kept(tmp_path):
     trainer = make_trainer(tmp_path, epochs=2, blend=0.25, monitor="val_loss")
     start = trainer.split.trainable.get_weights()
     kept = []
 
-    class Spy(SilentWatcher):
+    class Spy(Watcher):
         def epoch_ends(self, record, best):
             kept.append((trainer.split.trainable.get_weights(), best))
 
     trainer._watcher = Spy()
     trainer.fit()
     trained = [weights for weights, best in kept if best][-1]
-    for found, end, begin in zip(trainer.split.trainable.get_weights(), trained, start, strict=True):
-        assert np.allclose(found, 0.25 * end + 0.75 * begin, atol=1e-6)
+    for blended, end, begin in zip(trainer.split.trainable.get_weights(), trained, start, strict=True):
+        assert np.allclose(blended, 0.25 * end + 0.75 * begin, atol=1e-6)
 
 
 def test_the_average_of_the_weights_lags_behind_them(tmp_path):
@@ -245,13 +221,13 @@ def test_the_average_of_the_weights_lags_behind_them(tmp_path):
     for batch in trainer._sampler.epoch(1)[:3]:
         trainer._step([trainer._inputs(batch, next(trainer._source.training([batch], 1, 0)))])
         expected = 0.5 * expected + 0.5 * trainer.split.trainable.get_weights()[0]
-    assert np.allclose(trainer._step.averages()[0], expected, atol=1e-6)
+    assert np.allclose(trainer._step._averages[0].numpy(), expected, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(tmp_path):
     trainer = make_trainer(tmp_path)
 
-    class Spoiler(SilentWatcher):
+    class Spoiler(Watcher):
         def step(self, epoch, number, result, learning_rate):
             if number == 11:
                 variable = trainer.split.trainable.trainable_variables[0]
@@ -262,7 +238,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(tmp_path):
         trainer.fit()
     # What was good is still there.
     assert checkpoints.latest(tmp_path / "checkpoints") is not None
-    assert [record["epoch"] for record in read_history(tmp_path)] == [0, 1]
+    assert [record["epoch"] for record in history_of(tmp_path)] == [0, 1]
 
 
 def test_another_model_s_checkpoint_is_refused(tmp_path):
@@ -287,7 +263,7 @@ def test_schedules(tmp_path, schedule, options, expected):
 def test_a_cosine_rises_and_falls(tmp_path):
     rates = []
 
-    class Spy(SilentWatcher):
+    class Spy(Watcher):
         def step(self, epoch, number, result, learning_rate):
             rates.append(learning_rate)
 
@@ -336,6 +312,9 @@ def test_options_that_make_no_sense_are_told():
     with pytest.raises(ValueError, match="Unknown training option: lr"):
         TrainingOptions.from_dict({"lr": 1})
     assert TrainingOptions.from_dict(TrainingOptions(epochs=4).to_dict()) == TrainingOptions(epochs=4)
+    # What earlier versions recorded besides.
+    assert TrainingOptions.from_dict({"epochs": 4, "anchor": 0.0, "twins": True}) == TrainingOptions(epochs=4)
+    assert SamplingOptions.from_dict({"bystanders": 64, "twins": True}) == SamplingOptions(twins=True)
 
 
 def test_retrieval_can_only_be_watched_where_there_is_some(tmp_path):

@@ -11,13 +11,13 @@ from catalog.models import ProductPhoto
 from shop_similarity.feedback.daily_sums import today
 from shop_similarity.feedback.roll_up import roll_up
 from shop_similarity.models import ModelVersion
-from shop_similarity.training.learning.loop import read_history
 from shop_similarity.training.triplets.clicks import certain_preferences, shop_click_triplets
 from shop_similarity.training.triplets.table import TripletError, read_triplets
 from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import add_photo, make_product, make_version
 from tests.shop_similarity.feedback.lists import show
 from tests.training.commands.test_train_command import small, train  # noqa: F401
+from tests.training.small_run import history_of
 from tests.training.versions.test_first_version import storages_in_tmp  # noqa: F401
 
 pytestmark = pytest.mark.django_db
@@ -163,7 +163,7 @@ def test_what_shoppers_chose_is_trained_on(train, shop, tmp_path, monkeypatch): 
     assert len(shop_click_triplets(tmp_path / "c" / "photos").triplets) == 62
     folder = tmp_path / "run"
     call_command("train_mildnet", "--resume", str(folder), verbosity=0)
-    assert len(read_history(folder)) == 3
+    assert len(history_of(folder)) == 3
     trained = ModelVersion.objects.get(name="chosen").metrics["training"]
     # Nobody chose the other way round, so all are used: three queries to validate with.
     assert (trained["triplets"], trained["validation_triplets"]) == (54, 6)

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
-from tqdm import tqdm
 
-from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
+from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.extra_command import ExtraCommand
-from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.commands.measurement import add_baselines, candidate_numbers, choose_baselines
 from shop_similarity.training.versions.storing import store_evaluation
-from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from shop_similarity.training.evaluation.baselines import Baseline
     from shop_similarity.training.evaluation.comparison import Comparison
     from shop_similarity.training.evaluation.validation import Validation
 
@@ -98,19 +90,14 @@ class Command(ExtraCommand):
                 ),
                 returncode=_WRONG_USAGE,
             )
-        self.quiet = options["verbosity"] == 0
-        self.fetching: tqdm | None = None
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        # A worker may be using the same GPU.
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        baselines = self._baselines(options)
+        names = USUAL_BASELINES if options["baselines"] is None else options["baselines"]
+        # What is wrong is told before anything is computed.
+        choose_baselines(names, options["weights_cache"])
         versions = self._versions(options)
-        try:
-            validation = self._validation(options)
-            comparison = self._evaluate(versions, baselines, validation, options)
-        except TrainingError as error:
-            raise CommandError(str(error)) from error
-        self._show(comparison, options)
+        console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
+        with console.bars:
+            comparison = self._compare(versions, names, self._validation(options), options, console)
+        self._show(comparison, options, console)
 
     def _versions(self, options: dict[str, Any]) -> list[ModelVersion]:
         if not options["model"]:
@@ -124,8 +111,8 @@ class Command(ExtraCommand):
                 )
             return [active] if active else []
         names = list(dict.fromkeys(options["model"]))
-        found = {version.name: version for version in ModelVersion.objects.filter(name__in=names)}
-        unknown = [name for name in names if name not in found]
+        by_name = {version.name: version for version in ModelVersion.objects.filter(name__in=names)}
+        unknown = [name for name in names if name not in by_name]
         if unknown:
             known = ", ".join(ModelVersion.objects.order_by("name").values_list("name", flat=True)) or _("none")
             raise CommandError(
@@ -133,25 +120,7 @@ class Command(ExtraCommand):
                 % {"unknown": ", ".join(unknown), "known": known},
                 returncode=_WRONG_USAGE,
             )
-        return [found[name] for name in names]
-
-    def _baselines(self, options: dict[str, Any]) -> dict[str, Baseline]:
-        from shop_similarity.training.evaluation.baselines import baselines
-        from shop_similarity.training.versions.embedding_files import image_limits
-
-        known = baselines(options["weights_cache"] or default_weights_cache(), image_limits(), self._show_fetching)
-        wanted = USUAL_BASELINES if options["baselines"] is None else options["baselines"]
-        if wanted == "all":
-            return known
-        names = [] if wanted == "none" else [name.strip() for name in wanted.split(",") if name.strip()]
-        unknown = [name for name in names if name not in known]
-        if unknown:
-            raise CommandError(
-                _("There is no baseline %(unknown)s. There are: %(known)s.")
-                % {"unknown": ", ".join(unknown), "known": ", ".join(known)},
-                returncode=_WRONG_USAGE,
-            )
-        return {name: known[name] for name in known if name in names}
+        return [by_name[name] for name in names]
 
     def _validation(self, options: dict[str, Any]) -> Validation:
         from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
@@ -165,77 +134,44 @@ class Command(ExtraCommand):
         retrieval = RetrievalSet.read(options["retrieval"], images) if options["retrieval"] else None
         return Validation(retrieval, triplets, options["min_relevance"])
 
-    def _evaluate(
+    def _compare(
         self,
         versions: list[ModelVersion],
-        baselines: dict[str, Baseline],
+        baselines: str,
         validation: Validation,
         options: dict[str, Any],
+        console: Console,
     ) -> Comparison:
         from shop_similarity.training.evaluation.comparison import Comparison
-        from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
         from shop_similarity.training.versions.embedding_files import embed_with_version
 
         comparison = Comparison(validation)
         # The cheapest first: if a photo cannot be read, it is told at once.
-        for baseline in baselines.values():
-            try:
-                vectors, seconds = self._timed(baseline.title, validation, baseline.embed)
-            except WeightsUnavailable as error:
-                if options["baselines"] != "all":
-                    raise CommandError(str(error)) from error
-                self.stderr.write(_("%(name)s is left out: %(reason)s") % {"name": baseline.title, "reason": error})
-                continue
-            comparison.add_baseline(
-                baseline.name, baseline.title, validation.evaluate(vectors, candidates=None), seconds
-            )
-            _forget_models()
-        candidates = sorted({10, 50, 100, get_settings().candidates})
+        add_baselines(comparison, validation, baselines, options["weights_cache"], console)
         for version in versions:
-            vectors, seconds = self._timed(version.name, validation, partial(embed_with_version, version))
-            found = validation.evaluate(vectors, candidates)
-            comparison.add_model(version.name, found, seconds, active=version.state == ModelVersion.State.ACTIVE)
-            if options["store"]:
-                store_evaluation(version, found)
             _forget_models()
+            began = time.monotonic()
+            progress = console.counted_to(version.name, len(validation.paths))
+            vectors = embed_with_version(version, validation.paths, progress)
+            seconds = time.monotonic() - began
+            evaluation = validation.evaluate(vectors, candidate_numbers())
+            comparison.add_model(version.name, evaluation, seconds, active=version.state == ModelVersion.State.ACTIVE)
+            if options["store"]:
+                store_evaluation(version, evaluation)
         return comparison
 
-    def _timed(self, title: str, validation: Validation, embed: Callable[..., np.ndarray]) -> tuple[np.ndarray, float]:
-        started = time.monotonic()
-        with self._bar(title, len(validation.paths), unit=" photos") as bar:
-            vectors = embed(validation.paths, progress=lambda done: bar.update(done - bar.n))
-        if self.fetching is not None:
-            self.fetching.close()
-            self.fetching = None
-        return vectors, time.monotonic() - started
+    def _show(self, comparison: Comparison, options: dict[str, Any], console: Console) -> None:
+        from shop_similarity.training.evaluation.tables import tables
 
-    def _show_fetching(self, what: str, done: int, total: int) -> None:
-        if self.fetching is None or self.fetching.desc != what:
-            if self.fetching is not None:
-                self.fetching.close()
-            self.fetching = self._bar(what, total or None, unit="B", unit_scale=True, unit_divisor=1024)
-            # tqdm adds a colon to what is shown, and the name is compared later.
-            self.fetching.desc = what
-        self.fetching.update(done - self.fetching.n)
-
-    def _bar(self, what: str, total: int | None, **options: Any) -> tqdm:
-        # A log file wants a line now and then, not a bar that moves.
-        interval = 0.2 if sys.stderr.isatty() else 10
-        return tqdm(desc=what, total=total, disable=self.quiet, mininterval=interval, **options)
-
-    def _show(self, comparison: Comparison, options: dict[str, Any]) -> None:
-        if not self.quiet:
-            from shop_similarity.training.evaluation.tables import tables
-
-            self.stdout.write(tables(comparison))
-            if options["store"]:
-                self.stdout.write(_("\nStored with %(names)s.") % {"names": ", ".join(comparison.models)})
+        console.say(tables(comparison))
+        if options["store"]:
+            console.say(_("\nStored with %(names)s.") % {"names": ", ".join(comparison.models)})
         if options["json"]:
             self.stdout.write(json.dumps(comparison.to_dict(), allow_nan=False))
 
 
 def _forget_models() -> None:
-    """Free a model before the next one is built."""
+    """Free models before the next one is built."""
     if "keras" in sys.modules:
         import keras
 

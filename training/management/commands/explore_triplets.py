@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
-from tqdm import tqdm
 
+from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.extras import require
 from shop_similarity.training.triplets.exploration import Exploration, Products, explore
@@ -74,31 +73,17 @@ class Command(BaseCommand):
                 ) from error
             self.stdout.write(_("The page is at %(path)s.") % {"path": options["html"]})
         if options["json"]:
-            figures = {found.name: found.to_dict() for found in sets}
+            figures = {exploration.name: exploration.to_dict() for exploration in sets}
             self.stdout.write(json.dumps(figures | ({"overlap": shared.to_dict()} if shared is not None else {})))
 
     def _explore(self, name: str, path: Path, products: Products | None, options: dict[str, Any]) -> Exploration:
-        quiet = options["verbosity"] == 0
-        # Where nobody watches, such as in a log, a line every few seconds is enough.
-        interval = 0.1 if sys.stderr.isatty() else 5
-        bar: tqdm | None = None
-
-        def progress(_what: str, done: int, total: int) -> None:
-            nonlocal bar
-            if bar is None:
-                bar = tqdm(desc=name, total=total, unit=" photos", disable=quiet, mininterval=interval)
-            bar.update(done - bar.n)
-
-        try:
-            return explore(path, options["images"], products, progress, name)
-        finally:
-            if bar is not None:
-                bar.close()
+        with ProgressBars(self.stderr, options["verbosity"] == 0) as bars:
+            return explore(path, options["images"], products, bars.photos, name)
 
     def _tell(self, sets: list[Exploration], shared: Overlap | None) -> None:
-        for found in sets:
-            self.stdout.write(self.style.MIGRATE_HEADING(found.name.capitalize()))
-            for line in found.lines():
+        for exploration in sets:
+            self.stdout.write(self.style.MIGRATE_HEADING(exploration.name.capitalize()))
+            for line in exploration.lines():
                 self.stdout.write(line)
         if shared is not None:
             self.stdout.write(self.style.MIGRATE_HEADING(_("Between the two")))

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
-from shop_similarity.training.commands.progress_bars import ProgressBars
+from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE, shop_click_triplets
 from shop_similarity.training.triplets.table import write_triplets
@@ -23,10 +23,22 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, help="The CSV to write.")
         parser.add_argument("--images", type=Path, metavar="FOLDER", help="For the photos; by default beside the CSV.")
-        parser.add_argument("--min-clicks", type=int, default=MIN_CLICKS, metavar="N", help=f"({MIN_CLICKS})")
-        parser.add_argument("--min-share", type=float, default=MIN_SHARE, metavar="X", help=f"({MIN_SHARE})")
         parser.add_argument(
-            "--min-triplets", type=int, default=1, metavar="N", help="Refuse to write fewer triplets (1)."
+            "--min-clicks",
+            type=int,
+            default=MIN_CLICKS,
+            metavar="N",
+            help="So many clicks must prefer one product to another (%(default)s).",
+        )
+        parser.add_argument(
+            "--min-share",
+            type=float,
+            default=MIN_SHARE,
+            metavar="X",
+            help="Of all clicks that chose between the two, such a share must agree (%(default)s).",
+        )
+        parser.add_argument(
+            "--min-triplets", type=int, default=1, metavar="N", help="Refuse to write fewer triplets (%(default)s)."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -34,7 +46,7 @@ class Command(BaseCommand):
         images: Path = options["images"] or file.parent / "photos"
         try:
             with ProgressBars(self.stderr, options["verbosity"] == 0) as bars:
-                found = shop_click_triplets(
+                clicks = shop_click_triplets(
                     images,
                     min_clicks=options["min_clicks"],
                     min_share=options["min_share"],
@@ -42,10 +54,10 @@ class Command(BaseCommand):
                     progress=bars.photos,
                 )
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_triplets(found.triplets, file)
+            write_triplets(clicks.triplets, file)
         except (TrainingError, ValueError, OSError) as error:
             raise CommandError(str(error)) from error
-        for name, reason in found.skipped[:10]:
+        for name, reason in clicks.skipped[:10]:
             self.stderr.write(f"{name}: {reason}")
         self.stdout.write(
             _(
@@ -53,9 +65,9 @@ class Command(BaseCommand):
                 "`manage.py train_mildnet --triplets %(file)s --images %(images)s`."
             )
             % {
-                "triplets": len(found.triplets),
-                "products": found.products,
-                "choices": found.choices,
+                "triplets": len(clicks.triplets),
+                "products": clicks.products,
+                "choices": clicks.choices,
                 "file": file,
                 "images": images,
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -11,10 +10,9 @@ from django.utils.translation import gettext as _
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.aspects.forms import PHOTOS
+from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.extra_command import ExtraCommand
-from shop_similarity.training.commands.progress_bars import ProgressBars
-from shop_similarity.training.errors import TrainingError
-from shop_similarity.training.management.commands.calibrate_mildnet import tell_aspects
+from shop_similarity.training.commands.new_version import explain
 
 
 class Command(ExtraCommand):
@@ -39,19 +37,19 @@ class Command(ExtraCommand):
             raise CommandError(_("--sample must be 1 to %(most)d.") % {"most": PHOTOS})
         names = options["versions"]
         if names:
-            found = {version.name: version for version in ModelVersion.objects.filter(name__in=names)}
-            if unknown := [name for name in names if name not in found]:
+            known = {version.name: version for version in ModelVersion.objects.filter(name__in=names)}
+            if unknown := [name for name in names if name not in known]:
                 raise CommandError(_("There is no model version %(names)s.") % {"names": ", ".join(unknown)})
-            versions = [found[name] for name in dict.fromkeys(names)]
+            versions = [known[name] for name in dict.fromkeys(names)]
         else:
             versions = list(ModelVersion.objects.live().filter(aspect_basis=None))
             if not versions and options["verbosity"]:
                 self.stdout.write(_("Every live version can explain its similarities already."))
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         for version in versions:
-            self._fit(version, options["sample"], quiet=options["verbosity"] == 0)
+            self._fit(version, options["sample"], console)
 
-    def _fit(self, version: ModelVersion, sample: int, *, quiet: bool) -> None:
+    def _fit(self, version: ModelVersion, sample: int, console: Console) -> None:
         from shop_similarity.training.networks.architectures import feature_model
         from shop_similarity.training.networks.precision import dtype_policy
         from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -60,25 +58,21 @@ class Command(ExtraCommand):
         from shop_similarity.training.versions.loading import fast_policy_of, load_version
 
         settings = get_settings()
-        if not quiet:
-            self.stdout.write(f"{version.name}:")
-        try:
-            with dtype_policy(fast_policy_of(version)):
-                model = load_version(version, settings.weights_cache)
-        except TrainingError as error:
-            raise CommandError(str(error)) from error
+        console.say(f"{version.name}:")
+        with dtype_policy(fast_policy_of(version)):
+            model = load_version(version, settings.weights_cache)
         rows, skipped = sample_rows(sample), list[Skipped]()
         what = _("Looking at the shop's photos")
-        with ProgressBars(self.stderr, quiet) as bars:
+        with console.bars:
             features = extract(
                 feature_model(model),
                 prepared_photos(rows, Preprocessing.from_dict(version.preprocessing), skipped),
                 settings.batch_size,
-                lambda done: bars.photos(what, done + len(skipped), len(rows)),
+                lambda done: console.bars.photos(what, done + len(skipped), len(rows)),
             )
         if skipped:
-            self.stderr.write(
+            console.warn(
                 _("%(count)d photos cannot be used; the first: %(name)s: %(reason)s")
                 % {"count": len(skipped), "name": skipped[0].file_name, "reason": skipped[0].reason}
             )
-        tell_aspects(self, version, model, features, quiet=quiet)
+        explain(version, model, features, console)

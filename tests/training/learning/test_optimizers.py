@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from shop_similarity.training.learning.fused_adam import FusedAdam, FusedAdamW
+from shop_similarity.training.learning.optimizers import FusedAdam, FusedAdamW
 
 
 @pytest.mark.parametrize(
