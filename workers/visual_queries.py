@@ -14,10 +14,10 @@ import threading
 import time
 
 import numpy as np
-from django.db import connections
 from django.db.models import Exists, F, OuterRef, Q
 from PIL import Image
 
+from shop_similarity import database
 from shop_similarity.models import Experiment, ModelVersion
 from shop_similarity.visual_search import queue
 from shop_similarity.visual_search.common_part import without_common_part
@@ -126,9 +126,9 @@ def watch(stop: threading.Event = stopping) -> None:
                 complained = str(error)
                 logger.exception("The worker could not look for photos that shoppers search with; it goes on trying.")
             # The next look makes a new one. Until something goes wrong it stays open, for it is listened on.
-            connections.close_all()
+            database.close_connections()
             stop.wait(1.0)
-    connections.close_all()
+    database.close_connections()
 
 
 _threads: list[tuple[int, threading.Thread]] = []

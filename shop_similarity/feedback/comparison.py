@@ -7,12 +7,12 @@ from datetime import UTC, timedelta
 from enum import Enum
 from operator import attrgetter
 
-from django.db import connections, router
 from django.utils import timezone
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from .. import database
 from ..models import Event, Experiment
 from .daily_sums import daily_sums, totals
 from .experiments import treatment_buckets
@@ -274,7 +274,7 @@ def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
 
 def _groups(experiment: Experiment, surface: str | None) -> dict[int, tuple[int, int]]:
     """(lists, lists with a click) of each bucket, from raw events."""
-    with connections[router.db_for_write(Event)].cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute(
             f"SELECT bucket, count(*) FILTER (WHERE kind = 'impression'), "  # noqa: S608
             f"count(DISTINCT query_id) FILTER (WHERE kind = 'click') FROM {Event._meta.db_table} "

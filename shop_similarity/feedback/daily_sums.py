@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
-from django.db import connections, router
 from django.db.models import Max
 
+from .. import database
 from ..models import DailyStatistic, Event, EventDay
 
 
@@ -80,7 +80,7 @@ def daily_sums(first: date, experiment: int | None = None) -> list[DailySum]:
         first: the first day.
         experiment: key of an experiment; only what was shown in it.
     """
-    using = router.db_for_write(EventDay)
+    using = database.write_alias()
     closed = last_closed_day()
     rows: list[DailySum] = []
     if closed is not None:
@@ -89,7 +89,7 @@ def daily_sums(first: date, experiment: int | None = None) -> list[DailySum]:
             statistics = statistics.filter(experiment=experiment)
         rows += map(DailySum._make, statistics.values_list(*DailySum._fields))
         first = max(first, closed + timedelta(days=1))
-    with connections[using].cursor() as cursor:
+    with database.cursor(using) as cursor:
         cursor.execute(SUMS, span(first, today()))
         open_days = map(DailySum._make, cursor.fetchall())
         rows += (row for row in open_days if experiment is None or row.experiment_id == experiment)
@@ -107,6 +107,6 @@ def totals(rows: Iterable[DailySum], key: Callable[[DailySum], Any]) -> dict[Any
 
 def last_closed_day() -> date | None:
     """The last day whose sums are final; all days before it are closed as well."""
-    using = router.db_for_write(EventDay)
+    using = database.write_alias()
     closed = EventDay.objects.using(using).filter(closed_at__isnull=False)
     return closed.aggregate(last=Max("day"))["last"]

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from django.db import IntegrityError, connections, router
+from django.db import IntegrityError
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 
+from .. import database
 from ..catalogue import NotAKeyError, product_key
 from ..conf import get_settings
 from ..models import Event, Experiment, ModelVersion
@@ -92,11 +93,10 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
     # In one order always, so that two beacons of a list that come in at once never wait for each other in a circle.
     choices = sorted({row for row in rows if row != _IMPRESSION}, key=lambda row: (row.kind, row.position))
     kinds, targets, positions = zip(_IMPRESSION, *choices, strict=True)
-    connection = connections[router.db_for_write(Event)]
     try:
-        with connection.cursor() as cursor:
+        with database.cursor() as cursor:
             cursor.execute(
-                _RECORD % {"key": Event._meta.get_field("target_product_id").db_type(connection)},
+                _RECORD % {"key": Event._meta.get_field("target_product_id").db_type(database.connection())},
                 {
                     "query": query.id,
                     "surface": query.surface,

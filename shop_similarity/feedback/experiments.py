@@ -6,11 +6,11 @@ import functools
 import hashlib
 import logging
 
-from django.db import IntegrityError, router, transaction
+from django.db import IntegrityError
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from ..database import lock_for_switching
+from .. import database
 from ..embedding.coverage import coverage
 from ..models import Experiment, ModelVersion
 from .visitors import BUCKETS
@@ -36,11 +36,11 @@ def start(experiment: Experiment) -> None:
             obstacles += coverage(version).obstacles()
     if obstacles:
         raise ExperimentError(" ".join(obstacles))
-    using = router.db_for_write(Experiment)
+    using = database.write_alias()
     try:
-        with transaction.atomic(using=using):
+        with database.atomic(using):
             # Neither version may be switched or retired between the look at it and the start.
-            lock_for_switching(using)
+            database.lock_for_switching(using)
             current = _locked(experiment, using)
             if current.started_at is not None:
                 raise ExperimentError(
@@ -70,8 +70,8 @@ def stop(experiment: Experiment, *, note: str = "") -> None:
     Raises:
         ExperimentError: it does not run.
     """
-    using = router.db_for_write(Experiment)
-    with transaction.atomic(using=using):
+    using = database.write_alias()
+    with database.atomic(using):
         current = _locked(experiment, using)
         if not current.is_running:
             raise ExperimentError(_("The experiment %(name)s does not run.") % {"name": current.name})

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
 
-from django.db import connections, router
-
+from .. import database
 from ..models import Event, Preference
 from .daily_sums import last_closed_day, span
 
@@ -45,12 +44,10 @@ def _preferred(key_type: str) -> str:
 
 def add_day(day: date) -> None:
     """Add what a day's clicks prefer to the table: once for each day, in the transaction that closes it."""
-    using = router.db_for_write(Preference)
-    connection = connections[using]
-    with connection.cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute(
             f"INSERT INTO {Preference._meta.db_table} AS known (product_id, chosen_id, skipped_id, count, last_day) "
-            f"{_preferred(_key_type(connection))} ORDER BY 1, 2, 3 "
+            f"{_preferred(_key_type())} ORDER BY 1, 2, 3 "
             "ON CONFLICT (product_id, chosen_id, skipped_id) DO UPDATE "
             "SET count = known.count + excluded.count, last_day = greatest(known.last_day, excluded.last_day)",
             span(day, day),
@@ -67,15 +64,14 @@ def preferences() -> Iterator[tuple[Any, Any, Any, int]]:
     for *triple, count in rows.iterator(chunk_size=5_000):
         counts[tuple(triple)] += count
     closed = last_closed_day()
-    connection = connections[router.db_for_write(Preference)]
     first = date.min if closed is None else closed + timedelta(days=1)
-    with connection.cursor() as cursor:
-        cursor.execute(_preferred(_key_type(connection)), span(first, date.max - timedelta(days=2)))
+    with database.cursor() as cursor:
+        cursor.execute(_preferred(_key_type()), span(first, date.max - timedelta(days=2)))
         for product, chosen, skipped, count, _day in cursor:
             counts[product, chosen, skipped] += count
     for triple, count in sorted(counts.items(), key=lambda item: tuple(map(str, item[0]))):
         yield *triple, count
 
 
-def _key_type(connection: Any) -> str:
-    return Preference._meta.get_field("chosen_id").db_type(connection)
+def _key_type() -> str:
+    return Preference._meta.get_field("chosen_id").db_type(database.connection())

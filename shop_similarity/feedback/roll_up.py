@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from django.db import connections, router, transaction
 from django.db.models import Min, QuerySet
 from django.utils import timezone
 
+from .. import database
 from ..conf import get_settings
 from ..models import DailyStatistic, Event, EventDay, Preference
 from . import preferences
@@ -30,8 +30,6 @@ EVERY_SECONDS = 3_600
 # What nobody did any more for so long is forgotten.
 PREFERENCE_DAYS = 400
 _PORTION = 5_000
-# Any number that no other user of advisory locks is likely to take.
-_LOCK = 0x5105_0FEE
 
 
 @dataclass
@@ -61,12 +59,9 @@ def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> Result:
     Args:
         stopped: asked between two steps, ends the work.
     """
-    connection = connections[router.db_for_write(Event)]
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s)", [_LOCK])
-        if not cursor.fetchone()[0]:
+    with database.session_lock("roll-up") as is_ours:
+        if not is_ours:
             return Result(skipped=True)
-    try:
         result = Result()
         for day in _open_days():
             if stopped():
@@ -75,9 +70,6 @@ def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> Result:
             result.closed += _roll_up_day(day, close=datetime.now(UTC) > _nothing_comes_after(day))
         _trim(result, stopped)
         return result
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [_LOCK])
 
 
 def _open_days() -> list[date]:
@@ -93,9 +85,9 @@ def _open_days() -> list[date]:
 
 
 def _roll_up_day(day: date, *, close: bool) -> bool:
-    using = router.db_for_write(DailyStatistic)
-    with transaction.atomic(using=using):
-        with connections[using].cursor() as cursor:
+    using = database.write_alias()
+    with database.atomic(using):
+        with database.cursor(using) as cursor:
             cursor.execute(f"DELETE FROM {DailyStatistic._meta.db_table} WHERE day = %s", [day])  # noqa: S608
             cursor.execute(
                 f"INSERT INTO {DailyStatistic._meta.db_table} ({', '.join(DailySum._fields)}) {SUMS}", span(day, day)

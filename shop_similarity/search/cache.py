@@ -10,7 +10,7 @@ import hashlib
 import logging
 
 from django.core.cache import cache
-from django.db import models, router
+from django.db import models
 from django.db.models import QuerySet
 
 from ..conf import get_settings
@@ -91,7 +91,7 @@ def _key(product: models.Model, version: ModelVersion, options: SearchOptions) -
                 "(SELECT sha256 FROM {table} WHERE version_id = {version}) AS aspects", table=table, version=version.pk
             )
         )
-    stamps = Sql.of("SELECT {columns}", columns=Sql.join(", ", columns)).rows(router.db_for_read(Embedding))[0]
+    stamps = Sql.of("SELECT {columns}", columns=Sql.join(", ", columns)).rows()[0]
     parts = (_FORMAT, version.pk, str(product.pk), options, get_settings(), *stamps)
     return f"shop_similarity:similar:{hashlib.sha256(repr(parts).encode()).hexdigest()}"
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from django.db import models, router
+from django.db import models
 from django.db.models import F, QuerySet
 from django.db.models.functions import Cast
 
@@ -180,9 +180,8 @@ class _Level:
 
 
 def _run(statement: _Statement, size: int) -> _Level:
-    using = router.db_for_read(Embedding)
-    with scan_settings(statement.path, statement.candidates, using):
-        rows = statement.sql(size).rows(using)
+    with scan_settings(statement.path, statement.candidates):
+        rows = statement.sql(size).rows()
     if not rows:
         return _Level()
     product_key = Embedding._meta.get_field("product_id")

@@ -9,9 +9,9 @@ from enum import Enum
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db import connections, router, transaction
 from django.db.models import QuerySet
 
+from .. import database
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion
 from .sql import Sql
@@ -28,7 +28,7 @@ class Path(Enum):
 def prepared_keys(keys: Collection[Any]) -> list[Any]:
     """Keys of products as the driver takes them."""
     field = Embedding._meta.get_field("product_id")
-    connection = connections[router.db_for_read(Embedding)]
+    connection = database.connection(database.read_alias())
     return [field.get_db_prep_value(key, connection) for key in keys]
 
 
@@ -96,7 +96,7 @@ def choose_path(condition: Sql) -> Path:
         condition=condition,
         most=Sql.number(most),
     )
-    rows = counting.rows(router.db_for_read(Embedding))[0].count
+    rows = counting.rows()[0].count
     path = Path.EXACT if rows <= settings.exact_rows else Path.CODES if rows <= settings.index_rows else Path.INDEX
     if len(_paths) >= 1_000:
         _paths.clear()
@@ -105,12 +105,13 @@ def choose_path(condition: Sql) -> Path:
 
 
 @contextmanager
-def scan_settings(path: Path, candidates: int, using: str) -> Iterator[None]:
+def scan_settings(path: Path, candidates: int) -> Iterator[None]:
     """Settings of the index scan for one statement, gone with its transaction."""
     if path is not Path.INDEX:
         yield
         return
-    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+    using = database.read_alias()
+    with database.atomic(using), database.cursor(using) as cursor:
         cursor.execute(
             "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)",
             [str(min(candidates, 1_000))],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from django.db import models, router
+from django.db import models
 from pgvector import HalfVector
 
 from ..catalogue import get_catalogue
@@ -80,7 +80,7 @@ class Query:
     def fetch(self) -> tuple[np.ndarray, list[int]]:
         """The vectors, (q, 4096) float32, and the part of each."""
         sql = Sql.of("SELECT part, halfvec_send(vector) AS vector FROM ({query}) given ORDER BY part", query=self.sql)
-        rows = sql.rows(router.db_for_read(Embedding))
+        rows = sql.rows()
         return vectors_from([row.vector for row in rows]), [row.part for row in rows]
 
 

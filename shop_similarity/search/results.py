@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from django.db import connections, models, router
+from django.db import models
 from django.db.models import QuerySet
 
+from .. import database
 from ..catalogue import get_catalogue
 from ..catalogue.field_paths import unsliced
 from ..conf import get_settings
@@ -249,7 +250,7 @@ def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden:
 def _explained(version: ModelVersion, query: Query, places: list[Place]) -> list[Place]:
     """The places with what their similarities are made of."""
     field = Embedding._meta.get_field("image_id")
-    using = router.db_for_read(Embedding)
+    connection = database.connection(database.read_alias())
     keys = [place.image_id for place in places if place.image_id is not None]
     if not keys or not aspects.has_aspects(version):
         return places
@@ -260,9 +261,9 @@ def _explained(version: ModelVersion, query: Query, places: list[Place]) -> list
         query=query.sql,
         table=Sql(Embedding._meta.db_table),
         version=Sql.number(version.pk),
-        keys=[field.get_db_prep_value(key, connections[using]) for key in keys],
+        keys=[field.get_db_prep_value(key, connection) for key in keys],
     )
-    rows = vectors.rows(using)
+    rows = vectors.rows()
     photos = [row for row in rows if not row.of_query]
     explanations = aspects.explain(
         version,

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
-from django.db import connections
 from django.db.models import QuerySet
+
+from .. import database
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class Sql:
         text, parameters = queryset.query.sql_with_params()
         return cls(text, tuple(parameters))
 
-    def rows(self, using: str) -> list[Any]:
+    def rows(self) -> list[Any]:
         """The rows of the statement, their values by the names of the columns."""
-        with connections[using].cursor() as cursor:
+        with database.cursor(database.read_alias()) as cursor:
             cursor.execute(self.text, self.parameters)
             row = _row_type(tuple(column[0] for column in cursor.description))
             return [row._make(values) for values in cursor.fetchall()]

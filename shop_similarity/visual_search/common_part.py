@@ -9,10 +9,9 @@ them. It is subtracted from the query alone; the shop's vectors stay as they are
 from __future__ import annotations
 
 import numpy as np
-from django.db import transaction
 
+from .. import database
 from ..models import EMBEDDING_DIM, ModelVersion, VisualQueryMean
-from .queue import database
 
 # Photos that the mean has to rest on until half of it is subtracted.
 HALF = 5
@@ -31,8 +30,9 @@ def without_common_part(version: ModelVersion, vector: np.ndarray) -> np.ndarray
         (4096,) of length 1: the direction of ``vector - n / (n + 5) * mean`` of the n photos before.
     """
     vector = np.asarray(vector, np.float32)
-    with transaction.atomic(using=database()):
-        means = VisualQueryMean.objects.using(database())
+    using = database.write_alias()
+    with database.atomic(using):
+        means = VisualQueryMean.objects.using(using)
         start = {"mean": np.zeros(EMBEDDING_DIM, "<f4").tobytes(), "photos": 0}
         means.get_or_create(version_id=version.pk, defaults=start)
         row = means.select_for_update().get(version_id=version.pk)
@@ -40,6 +40,6 @@ def without_common_part(version: ModelVersion, vector: np.ndarray) -> np.ndarray
         rest = vector - row.photos / (row.photos + HALF) * mean
         row.photos += 1
         row.mean = (mean + (vector - mean) / min(row.photos, MEMORY)).astype("<f4").tobytes()
-        row.save(using=database())
+        row.save(using=using)
     length = float(np.linalg.norm(rest))
     return rest / length if length > 1e-4 else vector

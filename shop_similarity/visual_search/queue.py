@@ -13,11 +13,12 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
-from django.db import connections, models, router, transaction
+from django.db import models
 from django.db.models import Count, Min, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from .. import database
 from ..conf import get_settings
 from ..models import ModelVersion, VisualQuery
 from ..photos.contents import Source
@@ -32,8 +33,6 @@ LEASE_SECONDS = 3
 
 _CHANNEL = "shop_similarity_visual_query"
 _LOOK_SECONDS = 0.05
-# Any number will do that no other part of the shop takes an advisory lock with: "visual" as bytes.
-_LOCK = int.from_bytes(b"visual")
 
 
 class Busy(Exception):
@@ -64,14 +63,9 @@ class Claim:
     claimed_at: datetime
 
 
-def database() -> str:
-    """Alias of the database that holds the queries."""
-    return router.db_for_write(VisualQuery)
-
-
 def queries() -> models.QuerySet[VisualQuery]:
     """All visual queries, without photo and vector."""
-    return VisualQuery.objects.using(database())
+    return VisualQuery.objects.using(database.write_alias())
 
 
 def _waiting() -> models.QuerySet[VisualQuery]:
@@ -100,16 +94,15 @@ def submit(file: Source, *, crop: Sequence[float] | None = None, version: ModelV
     version = version or searched_version()
     if version is None:
         raise Busy(_("Search by photo is not ready yet; please try again later."), retry_after=60)
-    using = database()
-    with transaction.atomic(using=using, durable=True):
-        with connections[using].cursor() as cursor:
-            # One after another, or two that come at once would both take the last place.
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    using = database.write_alias()
+    with database.atomic(using, durable=True):
+        # One after another, or two that come at once would both take the last place.
+        database.lock("visual queue", using)
         purge()
         _check_length()
         query = VisualQuery(version=version, photo=photo)
         query.save(using=using, force_insert=True)
-        with connections[using].cursor() as cursor:
+        with database.cursor(using) as cursor:
             # Heard when this commits. A message through the broker would be heard no sooner, and not without broker.
             cursor.execute("SELECT pg_notify(%s, '')", [_CHANNEL])
     # The row has the photo from here on; the caller may live longer.
@@ -130,13 +123,13 @@ def _check_length() -> None:
 
 def listen() -> None:
     """Have this connection hear of photos. Each time anew costs nothing; the connection may be another than before."""
-    with connections[database()].cursor() as cursor:
+    with database.cursor() as cursor:
         cursor.execute(f"LISTEN {_CHANNEL}")
 
 
 def hear(seconds: float) -> None:
     """Return as soon as a photo is queued, or after ``seconds``."""
-    for _notification in connections[database()].connection.notifies(timeout=seconds, stop_after=1):
+    for _notification in database.connection().connection.notifies(timeout=seconds, stop_after=1):
         return
 
 
@@ -154,13 +147,13 @@ def _claimable() -> models.QuerySet[VisualQuery]:
 def next_version(unusable: Collection[int] = ()) -> ModelVersion | None:
     """The model version that the oldest photo was queued for, leaving out versions by key; None without a photo."""
     oldest = _claimable().exclude(version__in=unusable).values_list("version", flat=True)[:1]
-    return ModelVersion.objects.using(database()).filter(pk__in=oldest).first()
+    return ModelVersion.objects.using(database.write_alias()).filter(pk__in=oldest).first()
 
 
 def claim(version: ModelVersion) -> Claim | None:
     """Take the oldest photo that was queued for a version, for ``LEASE_SECONDS``, committed at once."""
     now = timezone.now()
-    with transaction.atomic(using=database()):
+    with database.atomic():
         oldest = _claimable().filter(version=version).select_for_update(skip_locked=True)
         row = oldest.values_list("pk", "photo", named=True).first()
         if row is None or row.photo is None:
@@ -229,12 +222,12 @@ def purge() -> int:
     """
     now = timezone.now()
     keep = timedelta(seconds=get_settings().visual_search_keep_seconds)
-    with transaction.atomic(using=database()):
+    with database.atomic():
         # Several purge at once: waiting for each other's rows they could lock each other out.
         late = _waiting().filter(created_at__lt=now - timedelta(seconds=PHOTO_SECONDS))
         late = list(late.select_for_update(skip_locked=True).values_list("pk", flat=True))
         if late:
             queries().filter(pk__in=late).update(photo=None, error=VisualQuery.Error.TOO_LATE, answered_at=now)
         old = queries().filter(created_at__lt=now - keep)
-        removed = queries().filter(pk__in=old.select_for_update(skip_locked=True).values("pk"))._raw_delete(database())
+        removed = database.raw_delete(queries().filter(pk__in=old.select_for_update(skip_locked=True).values("pk")))
     return len(late) + removed

@@ -7,6 +7,7 @@ from django.db import connection, connections
 from django.test import override_settings
 from django.utils import timezone
 
+from shop_similarity import database
 from shop_similarity.feedback import roll_up as module
 from shop_similarity.feedback.daily_sums import today
 from shop_similarity.feedback.preferences import preferences
@@ -225,13 +226,13 @@ def test_while_another_process_is_at_it_nothing_happens(version, capsys):
     show(version, [1], product=9)
     held = connection.copy()
     with held.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [module._LOCK])
+        cursor.execute("SELECT pg_advisory_lock(%s)", [database._number("roll-up")])
     try:
         assert roll_up().skipped
         call_command("roll_up_events")
         assert "Another process" in capsys.readouterr().out
         with held.cursor() as cursor:
-            cursor.execute("SELECT pg_advisory_unlock(%s)", [module._LOCK])
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [database._number("roll-up")])
     finally:
         held.close()
     assert not roll_up().skipped

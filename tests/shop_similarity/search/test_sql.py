@@ -31,5 +31,5 @@ def test_joined_pieces():
 
 @pytest.mark.django_db
 def test_rows_have_the_names_of_the_columns():
-    (row,) = Sql.of("SELECT {number}::int AS number, 'x' AS text", number=5).rows("default")
+    (row,) = Sql.of("SELECT {number}::int AS number, 'x' AS text", number=5).rows()
     assert (row.number, row.text) == (5, "x")
