@@ -15,6 +15,7 @@ def test_the_browser_shows_a_page_of_the_live_server(chromium, live_server, tran
     page.close()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_killed_worker_leaves_no_process(celery_worker_process):
     worker = celery_worker_process()

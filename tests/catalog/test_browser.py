@@ -64,7 +64,9 @@ def addresses() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("name", "how"), [("desk", DESK), ("phone", PHONE), ("dark", DARK)])
+@pytest.mark.parametrize(
+    ("name", "how"), [("desk", DESK), ("phone", PHONE), pytest.param("dark", DARK, marks=pytest.mark.long)]
+)
 def test_pages_fit_and_show_every_photo(visit, shop, name, how):
     for title, url in addresses().items():
         page = visit(how, url)

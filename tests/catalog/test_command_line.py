@@ -46,6 +46,7 @@ def test_another_database_error_is_not_explained_away(environment):
     assert "OperationalError" in done.stderr
 
 
+@pytest.mark.long
 def test_services_for_other_commands(environment, tmp_path):
     assert manage(environment, "services", "status").stdout.count("does not run") == 2
     done = manage(environment, "services", "start")

@@ -197,6 +197,7 @@ def test_believable_stock_is_stable_and_varied():
     assert max(stocks) <= 60
 
 
+@pytest.mark.long
 @pytest.mark.shared
 @pytest.mark.slow
 def test_the_shared_shop(shared_folder):

@@ -54,6 +54,7 @@ def test_a_folder_without_products(tmp_path):
         choose_source(tmp_path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("npm") is None, reason="needs npm")
 def test_without_a_registry_the_catalogue_is_drawn_and_says_so(no_registry):

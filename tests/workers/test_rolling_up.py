@@ -16,6 +16,7 @@ from tests.shop_similarity.feedback.lists import show
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
 
+@pytest.mark.long
 def test_workers_roll_up_and_trim(celery_worker_process):
     version = make_version()
     for days in (40, 3, 0):

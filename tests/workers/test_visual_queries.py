@@ -202,6 +202,7 @@ class TestWorkerProcesses:
         assert max(times) < 2, times
         assert not VisualQuery.objects.filter(photo__isnull=False).exists()
 
+    @pytest.mark.long
     def test_another_worker_takes_over_from_one_that_is_killed(self, tiny_version, celery_worker_process):
         version = tiny_version()
         query = submit(io.BytesIO(product_photo("mug", "red")))
@@ -217,6 +218,7 @@ class TestWorkerProcesses:
         wait(query, 30)
         assert _row(query).photo is None
 
+    @pytest.mark.long
     def test_pool_of_processes_answers_and_its_parent_stays_free_of_tensorflow(
         self, tiny_version, celery_worker_process
     ):

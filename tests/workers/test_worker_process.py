@@ -151,6 +151,7 @@ def test_bulk_created_photos_are_found_by_the_sweep(tiny_version, celery_worker_
     _until(lambda: Embedding.objects.count() == 6, worker)
 
 
+@pytest.mark.long
 def test_two_workers_share_the_outbox_and_copy_the_same_bytes(tiny_version, celery_worker_process):
     tiny_version()
     for number in range(60):
@@ -185,6 +186,7 @@ def test_warm_shutdown_ends_after_the_batch(tiny_version, celery_worker_process)
     assert Embedding.objects.count() + left == 150
 
 
+@pytest.mark.long
 def test_pool_of_processes_embeds_too(tiny_version, celery_worker_process):
     tiny_version()
     # "prefork" would mean the pool that the app is configured with, for Celery takes it for "nothing was said".

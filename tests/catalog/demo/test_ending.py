@@ -28,7 +28,7 @@ EARLY = [
     pytest.param("• Tables", id="tables", marks=LONG),
     pytest.param("• Catalogue", id="catalogue", marks=LONG),
     pytest.param("• Web server", id="web server", marks=LONG),
-    pytest.param("• Model", id="model"),
+    pytest.param("• Model", id="model", marks=LONG),
 ]
 
 
@@ -66,6 +66,7 @@ def test_a_second_signal_does_not_cut_the_orderly_end_short(demo, data, drawn_ca
     assert left_behind(data) == []
 
 
+@pytest.mark.long
 def test_a_second_demo_on_the_same_data_is_refused(demo, data, drawn_catalogue):
     first = demo("--folder", str(drawn_catalogue), "--port", "0")
     first.wait_for("• Model")

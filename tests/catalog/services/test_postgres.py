@@ -81,6 +81,7 @@ def test_survives_a_killed_postmaster(make_postgres):
     assert read(again) == ["before the kill"]
 
 
+@pytest.mark.long
 def test_ends_a_child_that_a_killed_postmaster_left_at_work(make_postgres):
     server = make_postgres()
     server.start()

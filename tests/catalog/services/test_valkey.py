@@ -141,6 +141,7 @@ def test_tries_again_when_the_port_is_lost_while_it_starts(make_valkey, monkeypa
         assert valkey.is_running()
 
 
+@pytest.mark.long
 def test_a_frozen_server_is_replaced(make_valkey):
     server = make_valkey()
     server.start()

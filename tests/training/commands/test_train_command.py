@@ -392,6 +392,7 @@ def test_the_shop_s_own_products_can_be_trained_on(train):
     assert ModelVersion.objects.get(name="own").metrics["training"]["triplets"] > 20
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_better_version_asks_for_its_turn(train, drawn, tmp_path):
     names = sorted(path.name for path in (drawn / "photos").glob("*.jpg"))

@@ -50,6 +50,7 @@ def test_two_devices_give_the_losses_of_one(tmp_path):
     assert nearly(result["history"], figures(alone.history))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_gradients_of_several_batches_are_summed_over_devices(tmp_path):
     options = {"epochs": 1, "accumulate": 3, "blend": 0.5}
@@ -58,6 +59,7 @@ def test_gradients_of_several_batches_are_summed_over_devices(tmp_path):
     assert nearly(outcome(process)["history"], figures(alone.history))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_machines_agree_and_only_the_chief_writes(tmp_path):
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]

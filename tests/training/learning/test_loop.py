@@ -84,7 +84,9 @@ def test_without_checkpoints_within_an_epoch_the_epoch_is_begun_again(tmp_path):
     assert figures(result.history) == figures(whole.history)
 
 
-@pytest.mark.parametrize("stop_at", [12, 16, 24])
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(12, marks=pytest.mark.long), 16, pytest.param(24, marks=pytest.mark.long)]
+)
 def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path, stop_at):
     whole = make_trainer(tmp_path / "whole", **DROPOUT).fit()
     before = signal.getsignal(signal.SIGINT)
