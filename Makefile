@@ -8,10 +8,12 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_inf
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python; do \
 	if $$python -c '$(SUITABLE)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 
-# Test processes at a time; each has servers of its own. One more than two cores, for they wait now and then.
-JOBS ?= 3
+# Test processes at a time; each has servers of its own, and waits for them now and then.
+JOBS ?= 4
+# Full-size networks want the cores for themselves.
+LONG_JOBS ?= 2
 # What waits for a turn does not spin meanwhile.
-PYTEST = OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST = OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-long test-all lint clean
 
@@ -30,10 +32,10 @@ demo: $(VENV)/installed
 	@$(BIN)/python manage.py demo $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(PYTEST) -m "not long" $(ARGS)
+	$(PYTEST) -n $(JOBS) -m "not long" $(ARGS)
 
 test-long: $(VENV)/installed-dev
-	$(PYTEST) -m long $(ARGS)
+	$(PYTEST) -n $(LONG_JOBS) -m long $(ARGS)
 
 test-all: test test-long
 

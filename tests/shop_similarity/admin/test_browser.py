@@ -164,7 +164,7 @@ def test_pages_keep_to_the_content_security_policy_and_fit_a_telephone(open_page
         assert page.evaluate(_CUT_OFF) == [], name
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_axe_finds_nothing_serious(open_page, drawn_shop, scheme):
     MerchandisingRule.objects.create(kind="pin", product_id=drawn_shop[0].pk, target_product_id=drawn_shop[3].pk)
     # axe itself writes inline styles, and looks for what style sheets import below the page's own address.

@@ -309,7 +309,7 @@ def test_all_of_it_without_a_script(visit, shop, tmp_path):
     expect(page.get_by_role("alert")).to_contain_text("not an image")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_axe_finds_nothing(visit, shop, scheme):
     from axe_playwright_python.sync_playwright import Axe
 

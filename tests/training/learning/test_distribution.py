@@ -33,6 +33,7 @@ def nearly(one, other):
     return all(a == pytest.approx(b, rel=1e-4) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.long
 def test_two_devices_give_the_losses_of_one(tmp_path):
     options = {
         "epochs": 2,

@@ -146,6 +146,7 @@ def test_cached_features_train_as_photos_do(tmp_path):
         assert one == pytest.approx(other, rel=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_cached_maps_train_nearly_as_photos_do(tmp_path):
     # They are kept in half precision.

@@ -134,6 +134,7 @@ def vgg16_only(monkeypatch):
     return model, found, asked
 
 
+@pytest.mark.long
 def test_vgg19_falls_back_on_vgg16_and_says_so(vgg16_only, tmp_path):
     model, _, asked = vgg16_only
     weights = find_weights("vgg19", tmp_path)
@@ -156,6 +157,7 @@ def test_vgg19_falls_back_on_vgg16_and_says_so(vgg16_only, tmp_path):
     assert find_weights("vgg19", tmp_path, remote=[refuses]) == found
 
 
+@pytest.mark.long
 def test_vgg19_takes_a_converted_file_of_vgg16_too(vgg16_only, tmp_path):
     _, found, _ = vgg16_only
     file = find_weights("vgg16", tmp_path / "one").path
