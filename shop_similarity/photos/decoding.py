@@ -5,9 +5,9 @@ sentence for the shop's staff. Every ``ImageError`` is permanent: the same bytes
 Trouble of the storage (``OSError`` and the storage's own exceptions) passes through untouched, because it may be gone
 at the next try; only a file that is not there becomes :class:`ImageMissing`.
 
-The defences are those of Pillow's security guide: bytes are capped before Pillow sees them, ``formats`` is always
-given, pixels are counted after the lazy open and before any are decoded. All limits travel as arguments. No global of
-Pillow or of :mod:`warnings` is changed, so that threads can decode side by side.
+The defences are those of Pillow's security guide: bytes are capped before Pillow sees them, and parts counted,
+``formats`` is always given, pixels are counted after the lazy open and before any are decoded. All limits travel as
+arguments. No global of Pillow or of :mod:`warnings` is changed, so that threads can decode side by side.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from .diagnosis import undecodable, unidentified
 from .errors import ImageError, ImageMissing, ImageTooLarge, ImageTypeNotAllowed, ImageUnreadable
 from .limits import DEFAULT_LIMITS, ImageLimits
 from .pixels import upright_srgb
+from .structure import has_too_many_parts
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -70,6 +71,13 @@ def open_image(source: Source, limits: ImageLimits = DEFAULT_LIMITS, target_size
     data = read_bytes(source, limits.max_bytes)
     if not data:
         raise ImageUnreadable(_("The file is empty; upload the photo again."))
+    if has_too_many_parts(data):
+        raise ImageTooLarge(
+            _(
+                "The file consists of more parts than cameras and programs write; "
+                "save the photo anew as JPEG or PNG and upload it again."
+            )
+        )
     try:
         with Image.open(io.BytesIO(data), formats=_installed(limits.formats)) as image:
             _check_cost(image, data, limits.max_pixels)
@@ -125,7 +133,8 @@ def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
 
 
 # Inside entropy-coded data 0xFF is followed by 0x00 or a restart marker; all else ends a scan.
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+# The last of several 0xFF is enough: to look for all of them takes the square of their number where no marker follows.
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 

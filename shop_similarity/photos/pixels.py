@@ -10,6 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from PIL import ExifTags, Image, ImageCms
 
 from .errors import ImageUnreadable
+from .structure import has_many_orientations
 
 MAX_PROFILE_BYTES = 4 * 2**20
 """Larger ICC profiles are ignored. Those of printing presses reach 3 MiB."""
@@ -63,6 +64,9 @@ def _transposition(image: Image.Image) -> Image.Transpose | None:
 
     ``ImageOps.exif_transpose`` would also serialise all other EXIF tags anew and fail on hostile ones.
     """
+    exif = image.info.get("exif")
+    if isinstance(exif, bytes) and has_many_orientations(exif):
+        return None
     try:
         return _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation))
     except Exception:
