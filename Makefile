@@ -9,11 +9,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 	if $$python -c '$(SUITABLE)' >/dev/null 2>&1; then echo $$python; break; fi; done)
 
 # Test processes at a time; each has servers of its own, and waits for them now and then.
-JOBS ?= 4
+JOBS ?= 3
 # Full-size networks want the cores for themselves.
 LONG_JOBS ?= 2
-# What waits for a turn does not spin meanwhile.
-PYTEST = OPENBLAS_NUM_THREADS=1 TF_NUM_INTRAOP_THREADS=1 $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-long test-all lint clean
 

@@ -219,6 +219,7 @@ def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(t
         train("--fine-tune", "third", folder=tmp_path / "third")
 
 
+@pytest.mark.long
 def test_a_head_is_guarded_unless_that_is_declined_and_can_be_fine_tuned(train, drawn, tmp_path, monkeypatch):
     from shop_similarity.training.heads import recipe
 
@@ -261,6 +262,7 @@ def test_views_twins_and_instances_go_together(train):
     assert len(history_of(folder)) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed_early", [False, True])
 def test_runs_of_an_earlier_version_go_on_unless_they_had_an_option_that_is_gone(train, tmp_path, killed_early):
     folder = train("--epochs", "2", "--no-store")
@@ -288,6 +290,7 @@ def test_runs_of_an_earlier_version_go_on_unless_they_had_an_option_that_is_gone
         call_command("train_mildnet", "--resume", str(folder), verbosity=0)
 
 
+@pytest.mark.long
 def test_photos_read_anew_are_augmented(train, tmp_path):
     folder = train("--no-cache", "--epochs", "1", "--no-store", "--frozen-through", "block4_pool", "--no-calibrate")
     setup = json.loads((folder / "run.json").read_text())["setup"]
@@ -296,6 +299,7 @@ def test_photos_read_anew_are_augmented(train, tmp_path):
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.long
 def test_a_report_is_written_anew(train, tmp_path):
     folder = train("--epochs", "1", "--no-store")
     (folder / "report.html").unlink()

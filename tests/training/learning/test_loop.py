@@ -285,6 +285,7 @@ def test_miners_train_losses_over_triplets(tmp_path, miner):
         make_trainer(tmp_path, miner=miner)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_mixed_precision_trains(tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -94,6 +94,7 @@ def answer(url, enough, timeout=90):
         time.sleep(0.3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_tensorboard_serves_curves_and_projector(photos, tmp_path, tensorboard):
     logdir = tmp_path / "tensorboard"

@@ -255,6 +255,7 @@ def test_the_command_makes_and_activates_a_version(shop, small_recipe):
     assert ModelVersion.objects.get(name="next").state == ModelVersion.State.CANDIDATE
 
 
+@pytest.mark.long
 def test_the_lite_model_is_calibrated_stored_and_loaded_with_its_own_normalisation(shop, small_recipe):
     out = io.StringIO()
     call_command("calibrate_mildnet", architecture="mildnet-lite", stdout=out, stderr=io.StringIO())
