@@ -47,6 +47,7 @@ def _add(shop, name: str, **options) -> float:
     return time.time() - saved_at
 
 
+@pytest.mark.long
 def test_the_plugins_app_takes_nothing_of_the_shops(shop):
     worker = shop.start_worker("-B", "-s", str(shop.data / "beat"), celery=ORDERS, **QUIET)
     assert _queues(worker.log) == {"shop_similarity"}

@@ -76,7 +76,9 @@ def test_ruff_forbids_bare_names(line):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [WORKER, COMMAND], ids=["worker", "commands"])
+@pytest.mark.parametrize(
+    "code", [pytest.param(WORKER, id="worker"), pytest.param(COMMAND, id="commands", marks=pytest.mark.long)]
+)
 def test_no_module_is_loaded_under_two_names(code, servers):
     ended = subprocess.run(
         [sys.executable, "-c", DOUBLES + code],

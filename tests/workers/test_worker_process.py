@@ -131,6 +131,7 @@ def test_save_with_redis_stopped_waits_in_the_outbox(tiny_version, celery_worker
     _until(lambda: Embedding.objects.filter(image_id=second.pk).exists(), worker)
 
 
+@pytest.mark.long
 def test_save_with_neither_redis_nor_worker_is_embedded_when_they_come(tiny_version, celery_worker_process, valkey):
     tiny_version()
     valkey.stop()
@@ -140,6 +141,7 @@ def test_save_with_neither_redis_nor_worker_is_embedded_when_they_come(tiny_vers
     _until(lambda: Embedding.objects.filter(image_id=photo.pk).exists(), worker)
 
 
+@pytest.mark.long
 def test_bulk_created_photos_are_found_by_the_sweep(tiny_version, celery_worker_process):
     tiny_version()
     product = make_product()
@@ -173,6 +175,7 @@ def test_two_workers_share_the_outbox_and_copy_the_same_bytes(tiny_version, cele
         assert np.allclose(np.array(same) @ np.array(same[0]), 1, atol=1e-3)
 
 
+@pytest.mark.long
 def test_warm_shutdown_ends_after_the_batch(tiny_version, celery_worker_process):
     tiny_version()
     for number in range(150):

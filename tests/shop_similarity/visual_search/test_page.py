@@ -197,6 +197,7 @@ def test_filters_and_pages_change_the_list_in_place(visit, shop):
     expect(page.locator(".similar-products__item")).to_have_count(12)
 
 
+@pytest.mark.long
 def test_filters_do_not_overlap_in_a_shop_that_resets_no_box_sizing(visit, shop):
     page = visit()
     _drop(page, _photo(0))
@@ -236,6 +237,7 @@ def test_errors_are_said_and_the_next_photo_takes_them_away(visit, shop, setting
     expect(error).to_contain_text("many photos in a short time")
 
 
+@pytest.mark.long
 def test_huge_photo_is_made_smaller_before_it_is_sent(visit, shop):
     # More bytes than the shop takes, and turned by its EXIF tag.
     noise = Image.effect_noise((3_600, 2_700), 80).convert("RGB")
@@ -253,6 +255,7 @@ def test_huge_photo_is_made_smaller_before_it_is_sent(visit, shop):
     assert page.locator(".visual-search__photo").evaluate("canvas => canvas.height > canvas.width")
 
 
+@pytest.mark.long
 def test_format_that_only_the_browser_reads_is_sent_as_another(visit, shop):
     # As with a phone's HEIC, which its own browser reads: this shop takes no BMP, this browser shows it.
     content = io.BytesIO()
@@ -263,6 +266,7 @@ def test_format_that_only_the_browser_reads_is_sent_as_another(visit, shop):
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+@pytest.mark.long
 def test_cancel_and_busy_worker(visit, shop, monkeypatch):
     gate = threading.Event()
     inner = embedder.Embedder.embed_one
@@ -278,6 +282,7 @@ def test_cancel_and_busy_worker(visit, shop, monkeypatch):
     assert _found(page)[0] == shop[3].name
 
 
+@pytest.mark.long
 def test_phone_offers_its_camera_and_nothing_is_wider_than_the_screen(visit, shop):
     page = visit(**PHONE)
     expect(page.get_by_role("button", name="Take a photo", exact=True)).to_be_visible()

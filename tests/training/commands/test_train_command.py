@@ -190,6 +190,7 @@ def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatc
     assert not ModelVersion.objects.exists()
 
 
+@pytest.mark.long
 def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(train, drawn, tmp_path):
     first = train("--epochs", "2", "--name", "first")
     folder = train(

@@ -75,6 +75,7 @@ def test_it_can_be_left_out_and_made_up_for(shop, small_recipe, content_with_lit
     assert AspectBasis.objects.get().created_at == before
 
 
+@pytest.mark.long
 def test_hidden_layers_and_guards_are_explained_too(shop, content_with_little):  # noqa: F811
     """Of a head that is more than a linear map the depths say nothing; the drawings do."""
     from shop_similarity.training.networks.architectures import build
@@ -101,6 +102,7 @@ def test_hidden_layers_and_guards_are_explained_too(shop, content_with_little): 
         explains(version)
 
 
+@pytest.mark.long
 def test_training_stores_it_unless_told_not_to(train, content_with_little):  # noqa: F811
     add_photo(make_product(), products(1)[0].photo())
     train("--epochs", "1", "--name", "explained", "--aspects")
