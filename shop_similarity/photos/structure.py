@@ -8,6 +8,7 @@ and end at the first that is one too many. They judge nothing else; what is dama
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 
@@ -29,6 +30,8 @@ MAX_ENTRIES = 4_096
 """Entries in the first directory of a TIFF."""
 MAX_VALUES = 65_536
 """Values of an entry that says where the pixels of a TIFF lie: one for each strip or tile."""
+MAX_NUMBERS = 200_000
+"""Values of any other entry of a TIFF but bytes and texts; the palette of a 16-bit file has 196,608."""
 MAX_EXIF_BYTES = 2**20
 """Of all EXIF segments of a JPEG together; the standard knows one, of up to 64 KiB."""
 MAX_ORIENTATIONS = 16
@@ -118,25 +121,32 @@ def _palette_bytes(flags: bytes) -> int:
 _ORIENTATION = 274
 # StripOffsets, StripByteCounts, TileOffsets, TileByteCounts.
 _PLACES = frozenset((273, 279, 324, 325))
+# BYTE, ASCII, SBYTE, UNDEFINED: read in one piece, and as long as a profile or an XMP may be.
+_BYTES = frozenset((1, 2, 6, 7))
 
 
 def _tiff(data: bytes) -> bool:
     entries = _entries(data)
-    return (
-        len(entries) > MAX_ENTRIES
-        or has_many_orientations(data)
-        or any(count > MAX_VALUES for tag, count in entries if tag in _PLACES)
-    )
+    return len(entries) > MAX_ENTRIES or any(count > _most(tag, kind) for tag, kind, count in entries)
+
+
+def _most(tag: int, kind: int) -> float:
+    """How many values an entry of a TIFF may have."""
+    if tag == _ORIENTATION:
+        return MAX_ORIENTATIONS
+    if tag in _PLACES:
+        return MAX_VALUES
+    return math.inf if kind in _BYTES else MAX_NUMBERS
 
 
 def has_many_orientations(data: bytes) -> bool:
     """Whether a TIFF file, or EXIF data, which are one, name so many orientations that reading them takes seconds."""
     data = data.removeprefix(b"Exif\0\0")
-    return any(count > MAX_ORIENTATIONS for tag, count in _entries(data) if tag == _ORIENTATION)
+    return any(count > MAX_ORIENTATIONS for tag, _kind, count in _entries(data) if tag == _ORIENTATION)
 
 
-def _entries(data: bytes) -> list[tuple[int, int]]:
-    """Tag and number of values of each entry in the first directory; empty where there is none."""
+def _entries(data: bytes) -> list[tuple[int, int, int]]:
+    """Tag, type and number of values of each entry in the first directory; empty where there is none."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return []
@@ -145,10 +155,10 @@ def _entries(data: bytes) -> list[tuple[int, int]]:
         if version == 43:
             (start,) = struct.unpack_from(f"{order}Q", data, 8)
             (number,) = struct.unpack_from(f"{order}Q", data, start)
-            entry, start = struct.Struct(f"{order}H2xQ8x"), start + 8
+            entry, start = struct.Struct(f"{order}HHQ8x"), start + 8
         else:
             (number,) = struct.unpack_from(f"{order}H", data, start)
-            entry, start = struct.Struct(f"{order}H2xI4x"), start + 2
+            entry, start = struct.Struct(f"{order}HHI4x"), start + 2
     except (struct.error, OverflowError):
         return []
     # One more than is allowed tells enough.

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from shop_similarity.photos import structure
 from shop_similarity.photos.decoding import ImageTooLarge, _has_too_many_scans, open_image
 from shop_similarity.photos.structure import has_many_orientations, has_too_many_parts
 from tests.shop_similarity.photos.photo_files import drawn, encoded, png_chunk
@@ -83,7 +82,13 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "GIF of a comment in blocks of one byte": lambda: _gif(b"\x21\xfe" + b"\x01x" * 4_900_000 + b"\0"),
     "GIF of empty comments": lambda: _gif(b"\x21\xfe\0" * 3_000_000),
     "GIF of bytes that mean nothing": lambda: _gif(b"\x07" * 9_900_000),
+    "TIFF of millions of bits per sample": lambda: (
+        b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 258, 3, 4_900_000, 26) + bytes(4 + 2 * 4_900_000)
+    ),
     "TIFF of millions of strips": lambda: _tiff(1_200_000),
+    "TIFF of strips that claim to be bytes": lambda: _tiff(1_200_000).replace(
+        struct.pack("<HH", 273, 4), struct.pack("<HH", 273, 1), 1
+    ),
     "TIFF of entries": lambda: (
         b"II*\0\x08\0\0\0" + struct.pack("<H", 65_535) + b"\x01\x01\x03\0\x01\0\0\0\0\0\0\0" * 65_535
     ),
@@ -172,7 +177,3 @@ def test_walks_end_wherever_a_file_is_cut_off(walked):
     }
     for length in range(len(data[walked])):
         assert not has_too_many_parts(data[walked][:length])
-
-
-def test_limits_are_beyond_what_programs_write():
-    assert structure.MAX_SEGMENTS >= 1_000 and structure.MAX_DATA_CHUNKS >= 20_000
