@@ -21,7 +21,7 @@ from shop_similarity.embedding import outbox
 from shop_similarity.embedding.outbox import Claim
 from shop_similarity.embedding.writing import PhotoVector, touch, vectors_of_contents, write_embeddings
 from shop_similarity.models import Embedding, ModelVersion
-from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
+from shop_similarity.photos.decoding import DecoderUnavailable, ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -184,6 +184,8 @@ class Line:
             photo.pixels = self.preprocessing.prepare(image)
         except ImageError as error:
             photo.error = str(error)
+        except DecoderUnavailable as error:
+            photo.error, photo.is_passing = str(error), True
         except FileNotFoundError:
             photo.error = _("The file %(name)s is not in the storage. Upload the photo again.") % {"name": name}
         except Exception as error:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from django.core.files.base import ContentFile
 from django.db import connections
+from django.utils import timezone
 from PIL import Image
 
 from catalog.models import ProductPhoto
@@ -19,9 +20,11 @@ from shop_similarity.embedding import outbox
 from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, OutboxEntry
+from shop_similarity.photos import decoder_pool
 from shop_similarity.workers import embedder
 from shop_similarity.workers.drain import drain
 from tests.shop_similarity.factories import add_photo, make_product
+from tests.shop_similarity.photos.photo_files import slow_photo
 
 pytestmark = pytest.mark.django_db
 
@@ -212,6 +215,34 @@ def test_bad_photo_fails_at_once_with_a_sentence_and_holds_nobody_up(tiny_versio
     drain()
     assert not OutboxEntry.objects.exists()
     assert Embedding.objects.count() == 4
+
+
+def test_photo_that_takes_too_long_to_decode_fails_alone(tiny_version, settings, monkeypatch):
+    monkeypatch.setattr(decoder_pool, "GRACE_SECONDS", 300)
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "DECODE_SECONDS": 0.1}
+    tiny_version()
+    product = make_product()
+    slow = add_photo(product, slow_photo(7_000), "slow.jpg")
+    for seed in range(3):
+        add_photo(product, _jpeg(seed), f"{seed}.jpg")
+    report = drain()
+    assert (report.embedded, report.failed) == (3, 1)
+    entry = OutboxEntry.objects.get()
+    assert entry.image_id == slow.pk
+    assert "more than 0.1 seconds" in entry.last_error
+
+
+def test_photo_waits_where_no_process_can_decode_it(tiny_version, monkeypatch):
+    tiny_version()
+    monkeypatch.setattr(decoder_pool, "_pool", decoder_pool.DecoderPool(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder_pool, "_interpreter", lambda: "/nowhere/python")
+        add_photo(make_product(), _jpeg(1))
+        report = drain()
+    assert (report.embedded, report.failed, report.retried) == (0, 0, 1)
+    assert "No process to decode photos could be started" in OutboxEntry.objects.get().last_error
+    OutboxEntry.objects.update(due_at=timezone.now())
+    assert drain().embedded == 1
 
 
 def _rotated() -> bytes:

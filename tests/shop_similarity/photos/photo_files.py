@@ -197,3 +197,17 @@ class Unseekable(io.RawIOBase):
 
     def read(self, size=-1):
         return self.inner.read(min(size, 1000) if size >= 0 else 1000)
+
+
+def progressive_with_scans(count: int) -> bytes:
+    data = encoded(Image.new("RGB", (64, 64), (200, 30, 40)), "JPEG", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * (count - data.count(b"\xff\xda")) + data[-2:]
+
+
+def slow_photo(side: int) -> bytes:
+    """1.5 KB that take a second for every 40 megapixels."""
+    data = bytearray(progressive_with_scans(100))
+    start = data.index(b"\xff\xc2") + 5
+    data[start : start + 4] = struct.pack(">HH", side, side)
+    return bytes(data)

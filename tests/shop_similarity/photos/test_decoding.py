@@ -17,7 +17,7 @@ from django.core.files.base import ContentFile
 from django.utils import translation
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from shop_similarity.photos import decoding
+from shop_similarity.photos import decoder
 from shop_similarity.photos.contents import read_bytes
 from shop_similarity.photos.decoding import open_image
 from shop_similarity.photos.errors import ImageError, ImageMissing, ImageTooLarge, ImageTypeNotAllowed, ImageUnreadable
@@ -35,9 +35,12 @@ from tests.shop_similarity.photos.photo_files import (
     grey_tiff,
     png,
     press_profile,
+    progressive_with_scans,
 )
 
 SMALL = ImageLimits(max_bytes=2**20, max_pixels=1_000_000)
+# Within this process, where it can be looked over the decoder's shoulder.
+HERE = ImageLimits(max_seconds=0)
 
 
 def jpeg_announcing(width, height):
@@ -113,13 +116,13 @@ def test_bomb_is_refused_before_it_is_decoded(make, monkeypatch):
     for plugin in (ImageFile.ImageFile, TiffImagePlugin.TiffImageFile):
         monkeypatch.setattr(plugin, "load", refuse)
     with pytest.raises(ImageTooLarge, match="smaller"):
-        open_image(data)
+        open_image(data, HERE)
 
 
 @pytest.mark.filterwarnings("error")
 def test_bomb_where_warnings_are_errors():
     with pytest.raises(ImageTooLarge):
-        open_image(BOMBS["png-header-in-the-warning-range"]())
+        open_image(BOMBS["png-header-in-the-warning-range"](), HERE)
 
 
 def test_pixels_up_to_the_limit_are_fine():
@@ -129,16 +132,10 @@ def test_pixels_up_to_the_limit_are_fine():
         open_image(data, ImageLimits(max_pixels=96 * 64 - 1))
 
 
-def progressive_with_scans(count):
-    data = encoded(Image.new("RGB", (64, 64), (200, 30, 40)), "JPEG", progressive=True)
-    last = data[data.rindex(b"\xff\xda") : -2]
-    return data[:-2] + last * (count - data.count(b"\xff\xda")) + data[-2:]
-
-
 def test_jpeg_of_endless_scans_is_refused():
-    assert open_image(progressive_with_scans(decoding.MAX_JPEG_SCANS)).size == (64, 64)
+    assert open_image(progressive_with_scans(decoder.MAX_JPEG_SCANS)).size == (64, 64)
     with pytest.raises(ImageTooLarge, match="scans"):
-        open_image(progressive_with_scans(decoding.MAX_JPEG_SCANS + 1))
+        open_image(progressive_with_scans(decoder.MAX_JPEG_SCANS + 1))
 
 
 def test_scan_markers_in_metadata_and_behind_the_picture_do_not_count():
@@ -205,7 +202,7 @@ def test_nothing_is_executed_or_fetched(monkeypatch):
     monkeypatch.setattr(socket, "socket", lambda *args, **kwargs: calls.append(args))
     for data, _found in NOT_ALLOWED.values():
         with pytest.raises(ImageTypeNotAllowed):
-            open_image(data)
+            open_image(data, HERE)
     with pytest.raises(ImageMissing):
         open_image("http://127.0.0.1:9/photo.jpg")
     assert calls == []
@@ -257,7 +254,7 @@ def test_memory_shortage_is_not_blamed_on_the_photo(monkeypatch):
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", fail)
     with pytest.raises(MemoryError):
-        open_image(encoded(drawn(), "JPEG"))
+        open_image(encoded(drawn(), "JPEG"), HERE)
 
 
 def test_errors_are_translated_when_shown_and_survive_pickling():

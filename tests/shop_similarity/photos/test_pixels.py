@@ -11,7 +11,8 @@ from PIL import GifImagePlugin, Image, ImageChops, ImageCms
 from PIL import __version__ as PILLOW_VERSION
 
 from shop_similarity.photos import pixels
-from shop_similarity.photos.decoding import open_image
+from shop_similarity.photos.decoder import decode
+from shop_similarity.photos.decoding import DEFAULT_LIMITS, open_image
 from shop_similarity.photos.errors import ImageUnreadable
 from tests.shop_similarity.photos.photo_files import (
     ANIMATED,
@@ -252,8 +253,8 @@ def test_srgb_profile_costs_nothing(monkeypatch):
 def test_profile_is_prepared_once():
     pixels._profile_transform.cache_clear()
     data = encoded(drawn(), "PNG", icc_profile=WIDE_RGB)
-    open_image(data)
-    open_image(data)
+    decode(data, DEFAULT_LIMITS)
+    decode(data, DEFAULT_LIMITS)
     assert pixels._profile_transform.cache_info().hits == 1
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import pytest
 from PIL import Image
 
-from shop_similarity.photos.decoding import ImageTooLarge, _has_too_many_scans, open_image
+from shop_similarity.photos.decoder import _has_too_many_scans
+from shop_similarity.photos.decoding import ImageTooLarge, open_image
 from shop_similarity.photos.structure import has_many_orientations, has_too_many_parts
 from tests.shop_similarity.photos.photo_files import drawn, encoded, png_chunk
 
