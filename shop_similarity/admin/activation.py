@@ -67,7 +67,7 @@ def activation_page(
     """What stands in the way of a version, what the comparison says, and the form."""
     version = get_object_or_404(ModelVersion, pk=pk)
     active = ModelVersion.objects.active()
-    verdict = rollout.beats(version, active) if active is not None and active != version else None
+    verdict = rollout.judge(version, active) if active is not None and active != version else None
     can_force = verdict is not None and not verdict.better
     return render_page(
         request,
