@@ -82,5 +82,5 @@ def load_checked(model: keras.Model, path: Path) -> None:
         model.load_weights(path)
     # What Keras raises for a file that is not as it expects is nowhere said.
     except Exception as error:
-        raise WeightsFileError(f"it does not fit: {str(error).rstrip('.')}") from error
+        raise WeightsFileError(f"its weights do not fit the model: {str(error).rstrip('.')}") from error
     require_finite(model)

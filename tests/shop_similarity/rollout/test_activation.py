@@ -163,6 +163,9 @@ def test_a_version_that_tells_no_photo_from_another_is_not_activated_however_it_
     for attempt in (rollout.activate, rollout.request_activation):
         with pytest.raises(rollout.NotBetter, match=r"new has nearly the same vector for 8 different photos.*--force"):
             attempt(new)
+    found = rollout.coverage(new)
+    assert (found.is_complete, found.is_ready, found.obstacles()) == (True, False, [found.fault])
+    assert "nearly the same vector" in found.fault
     assert "nearly the same vector" in _say("model_versions")
     assert "nearly the same vector" in _say("similarity_status")
     assert json.loads(_say("similarity_status", json=True))["versions"][0]["fault"] != ""

@@ -119,8 +119,15 @@ def test_a_number_that_is_none_is_refused_by_the_name_of_its_layer(tmp_path, nam
 def test_another_model_s_file_is_refused(file):
     pixels = keras.Input((8, 8, 3))
     other = keras.Model(pixels, keras.layers.Conv2D(9, 3)(pixels))
-    with pytest.raises(WeightsFileError, match="does not fit"):
+    with pytest.raises(WeightsFileError, match="do not fit"):
         load_checked(other, file)
+
+
+def test_a_file_that_lacks_a_layer_leaves_none_with_the_numbers_that_it_was_made_with(file):
+    with h5py.File(file, "r+") as content:
+        del content["layers/dense"]
+    with pytest.raises(WeightsFileError, match="do not fit"):
+        load_checked(_model(), file)
 
 
 # --- converted files that are named with --weights ---
