@@ -311,8 +311,9 @@ def test_a_database_that_is_away_uses_up_no_try(tiny_version, monkeypatch, step,
     assert drain().embedded == 6
 
 
+@pytest.mark.parametrize("comes_back", ["at once", "later"])
 def test_a_connection_cut_in_the_middle_of_writing_uses_up_no_try_and_the_photos_wait_for_no_lease(
-    tiny_version, monkeypatch
+    tiny_version, monkeypatch, comes_back
 ):
     tiny_version()
     _photos(6)
@@ -341,10 +342,17 @@ def test_a_connection_cut_in_the_middle_of_writing_uses_up_no_try_and_the_photos
 
     with monkeypatch.context() as patched:
         patched.setattr(line, "write_embeddings", cut)
+        if comes_back == "later":
+
+            def refuse(*arguments, **options):
+                raise OperationalError("connection refused")
+
+            patched.setattr(outbox, "release", refuse)
         with pytest.raises((OperationalError, InterfaceError)):
             drain()
     connection.close()
-    assert OutboxEntry.objects.filter(leased_until__isnull=False).count() == 6
+    held = OutboxEntry.objects.filter(leased_until__isnull=False).count()
+    assert (held, set(_unsettled().values())) == ((6, {1}) if comes_back == "later" else (0, {0}))
     assert drain().embedded == 6
     assert not OutboxEntry.objects.exists()
 
