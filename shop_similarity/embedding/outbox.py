@@ -25,6 +25,8 @@ _OUTBOX = OutboxEntry._meta.db_table
 _EMBEDDING = Embedding._meta.db_table
 _VERSION = ModelVersion._meta.db_table
 _LIVE = [state.value for state in ModelVersion.LIVE]
+# What libraries say may be pages long.
+_LONGEST_ERROR = 2_000
 
 
 @dataclass(frozen=True)
@@ -213,9 +215,20 @@ def done(version_id: int, claims: Sequence[Claim]) -> None:
     database.raw_delete(OutboxEntry.objects.filter(version=version_id, image_id__in=images, failed_at__isnull=False))
 
 
-def release(claims: Sequence[Claim], *, delay: float = 0, count_attempt: bool = False) -> None:
-    """Give photos back unembedded, to be claimed again after ``delay`` seconds."""
+def release(
+    claims: Sequence[Claim], *, delay: float = 0, count_attempt: bool = False, worker: str | None = None
+) -> None:
+    """Give photos back unembedded, to be claimed again after ``delay`` seconds.
+
+    Args:
+        claims: what was claimed.
+        delay: in seconds.
+        count_attempt: whether the try counts.
+        worker: by whom they were claimed; what another one has claimed meanwhile stays its own.
+    """
     entries = OutboxEntry.objects.filter(pk__in=[pk for claim_ in claims for pk in claim_.entry_ids])
+    if worker is not None:
+        entries = entries.filter(claimed_by=worker[:255], failed_at=None)
     values: dict[str, Any] = {"leased_until": None, "claimed_by": "", "due_at": None}
     if delay:
         values["due_at"] = timezone.now() + timedelta(seconds=delay)
@@ -237,9 +250,14 @@ def retry_later(claim_: Claim, error: str) -> bool:
     # 5 s, 30 s, 3 min, 18 min, then an hour each: a storage that is away for a while must not cost the photos.
     delay = min(5 * 6 ** (claim_.attempts - 1), 3_600)
     OutboxEntry.objects.filter(pk__in=claim_.entry_ids).update(
-        leased_until=None, claimed_by="", last_error=error, due_at=timezone.now() + timedelta(seconds=delay)
+        leased_until=None, claimed_by="", last_error=_kept(error), due_at=timezone.now() + timedelta(seconds=delay)
     )
     return True
+
+
+def _kept(error: str) -> str:
+    """A sentence as it is kept. It must never be why a photo can't be settled, whoever wrote it."""
+    return database.storable(error)[:_LONGEST_ERROR]
 
 
 def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "", keep_embedding: bool = False) -> None:
@@ -261,10 +279,10 @@ def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "",
         OutboxEntry.objects.filter(pk=keep).update(
             leased_until=None,
             claimed_by="",
-            last_error=error,
+            last_error=_kept(error),
             failed_at=timezone.now(),
             file_name=file_name,
-            file_mark=file_mark,
+            file_mark=database.storable(file_mark),
         )
 
 

@@ -14,6 +14,7 @@ from ..catalogue import ImageRow, get_catalogue
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
 from . import outbox
 from .outbox import Claim
+from .vectors import unusable_rows
 
 _TABLE = Embedding._meta.db_table
 _STAGING = "shop_similarity_staging"
@@ -90,7 +91,9 @@ def _stage(cursor: Any, photos: Sequence[PhotoVector]) -> None:
     connection = database.connection()
     product_key = Embedding._meta.get_field("product_id")
     image_key = Embedding._meta.get_field("image_id")
-    with driver.copy(f"COPY {_STAGING} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+    copying = driver.copy(f"COPY {_STAGING} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)")
+    # The driver's own exceptions would be nobody's here: they become Django's, as those of all other statements.
+    with connection.wrap_database_errors, copying as copy:
         copy.set_types(types)
         for photo in photos:
             copy.write_row(
@@ -113,12 +116,13 @@ def write_embeddings(version_id: int, photos: Sequence[PhotoVector]) -> WriteRep
     a version that was retired or deleted meanwhile nothing is written.
 
     Raises:
-        ValueError: a vector has the wrong length or is not finite.
+        ValueError: a vector has the wrong length, is not finite or 0.
     """
     for photo in photos:
-        if photo.vector.shape != (EMBEDDING_DIM,) or not np.isfinite(photo.vector).all():
+        if len(unusable_rows(photo.vector[np.newaxis])):
             raise ValueError(
-                f"The model made no usable vector of {photo.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers."
+                f"The model made no usable vector of {photo.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers "
+                "that are not all 0."
             )
     report = WriteReport()
     with database.atomic():
