@@ -78,7 +78,7 @@ def _faults(operation, only, state, made, left_out, leaves) -> Iterator[str]:
         case migrations.RenameField() | migrations.RenameModel() | migrations.AlterModelTable():
             yield f"{operation.describe()}: processes of the version before know the old name alone."
         case migrations.RemoveField() | migrations.DeleteModel() if only != "state":
-            yield f"{operation.describe()}: the version before still uses it. Take it from the models a release earlier."
+            yield f"{operation.describe()}: the version before uses it. Take it from the models a release earlier."
         case migrations.RemoveField():
             table = state.models["shop_similarity", model]
             field = table.fields[operation.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -43,7 +44,7 @@ class OldProcess(threading.Thread):
                 assert list(self.model.objects.using(database.ALIAS).filter(pk=row.pk))
                 self.written += 1
                 self.slowest = max(self.slowest, time.monotonic() - start)
-        except Exception as error:  # noqa: BLE001 - the test looks at it
+        except Exception as error:
             self.error = error
         finally:
             connections.close_all()
@@ -70,8 +71,7 @@ def upgrade_while_old_processes_run(apps, upgrade) -> list[OldProcess]:
 def _wait_for_more(processes: list[OldProcess], rows: int = 10) -> None:
     wanted = [process.written + rows for process in processes]
     while any(
-        process.written < number and process.error is None
-        for process, number in zip(processes, wanted, strict=True)
+        process.written < number and process.error is None for process, number in zip(processes, wanted, strict=True)
     ):
         time.sleep(0.01)
 
@@ -82,7 +82,7 @@ def _errors(processes: list[OldProcess]) -> list[str]:
 
 def test_no_migration_of_the_plugin_stops_them(empty):
     names = database.plan()
-    for before, name in zip(names, names[1:], strict=False):
+    for before, name in itertools.pairwise(names):
         database.migrate(None)
         apps = database.migrate(before)
         processes = upgrade_while_old_processes_run(apps, lambda name=name: database.migrate(name))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from django.contrib.postgres.operations import AddConstraintNotValid, AddIndexConcurrently
 from django.db import migrations, models
@@ -27,7 +29,7 @@ def test_migrations_let_a_shop_stay_open():
     loader, plan = _history()
     assert plan[0] == (APP, FIRST)
     left_out, found = set(), []
-    for before, node in zip(plan, plan[1:], strict=False):
+    for before, node in itertools.pairwise(plan):
         found += faults(loader.graph.nodes[node], loader.project_state(before), left_out)
     assert found == []
 
@@ -94,7 +96,9 @@ REFUSED = {
         _leave(migrations.RemoveField("event", "bucket")),
         migrations.RunSQL("ALTER TABLE shop_similarity_event DROP COLUMN bucket", migrations.RunSQL.noop),
     ],
-    "a column that must be given from now on": [migrations.AlterField("event", "bucket", models.PositiveSmallIntegerField(default=0))],
+    "a column that must be given from now on": [
+        migrations.AlterField("event", "bucket", models.PositiveSmallIntegerField(default=0))
+    ],
     "another type": [migrations.AlterField("event", "visitor", INTEGER(null=True))],
     "a shorter text": [migrations.AlterField("event", "visitor", models.CharField(max_length=10))],
     "an index": [migrations.AddIndex("event", models.Index(fields=["visitor"], name="visitors"))],
