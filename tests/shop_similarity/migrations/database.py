@@ -157,9 +157,9 @@ def schema() -> list[tuple]:
             """
             WITH mine AS (SELECT oid, relname, relkind, relpersistence FROM pg_class
                           WHERE relname LIKE 'shop\\_similarity\\_%' AND relkind IN ('r', 'S'))
-            SELECT 'table', relname, relkind::text || relpersistence, '' FROM mine
-            UNION ALL SELECT 'column', relname || '.' || attname, format_type(atttypid, atttypmod) || ' ' || attnotnull
-                || attidentity::text || attstorage, COALESCE(pg_get_expr(adbin, adrelid), '')
+            SELECT 'table', relname, concat(relkind, relpersistence), '' FROM mine
+            UNION ALL SELECT 'column', relname || '.' || attname, concat(format_type(atttypid, atttypmod), ' ',
+                attnotnull, attidentity, attstorage), COALESCE(pg_get_expr(adbin, adrelid), '')
               FROM mine JOIN pg_attribute ON attrelid = mine.oid AND attnum > 0 AND NOT attisdropped
               LEFT JOIN pg_attrdef ON adrelid = mine.oid AND adnum = attnum WHERE relkind = 'r'
             UNION ALL SELECT 'constraint', relname || '.' || conname, pg_get_constraintdef(pg_constraint.oid), ''
