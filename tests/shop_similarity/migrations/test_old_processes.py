@@ -53,7 +53,7 @@ class OldProcess(threading.Thread):
 def upgrade_while_old_processes_run(apps, upgrade) -> list[OldProcess]:
     """Run `upgrade` among processes that have the models of `apps`; they end some rows later."""
     database.fill(apps)
-    processes = [OldProcess(apps.get_model(database.APP, name), 10) for name in TABLES]
+    processes = [OldProcess(model, 10) for model in database.tables(apps) if model._meta.model_name in TABLES]
     for process in processes:
         process.start()
     try:
