@@ -12,9 +12,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 JOBS ?= 3
 # Full-size networks want the cores for themselves.
 LONG_JOBS ?= 2
+AUDITED := catalog shop_similarity training workers manage.py .ci
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-long test-all lint clean
+.PHONY: help setup demo test test-long test-all lint audit clean
 
 help:
 	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
@@ -22,6 +23,7 @@ help:
 	@echo 'make test-long  run the tests that take long: loads, kills again and again, full-size networks, real weights'
 	@echo 'make test-all   run both'
 	@echo 'make lint       check the style and that the rooms of the house are kept apart'
+	@echo 'make audit      look for dangerous code and for known vulnerabilities in what is installed'
 	@echo 'make setup      make $(VENV) and install what the shop needs'
 	@echo 'make clean      stop the servers and delete $(VENV) and .data, the data of the shop included'
 
@@ -42,6 +44,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+audit: $(VENV)/installed-dev
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(AUDITED)
+	@$(BIN)/python .ci/audit.py
 
 clean:
 	@if [ -x $(BIN)/python ] && [ -d .data ]; then $(BIN)/python manage.py services delete; fi

@@ -133,7 +133,7 @@ def keras_download(
         path = Path(folder) / "weights.h5"
         try:
             progress(what, 0, 0)
-            with urllib.request.urlopen(url, timeout=timeout) as answer, path.open("wb") as file:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=timeout) as answer, path.open("wb") as file:  # noqa: S310  # nosec B310
                 total = int(answer.headers.get("Content-Length") or 0)
                 done = 0
                 while piece := answer.read(1 << 20):
