@@ -14,13 +14,14 @@ JOBS ?= 3
 LONG_JOBS ?= 2
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-long test-all lint clean
+.PHONY: help setup demo test test-long test-all chaos lint clean
 
 help:
 	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
 	@echo 'make test       run the tests (ARGS="tests/workers", ARGS="-k widget", JOBS=1)'
 	@echo 'make test-long  run the tests that take long: loads, kills again and again, full-size networks, real weights'
 	@echo 'make test-all   run both'
+	@echo 'make chaos      kill workers and servers in the middle of random histories (ARGS="--actions 200 --seed 7")'
 	@echo 'make lint       check the style and that the rooms of the house are kept apart'
 	@echo 'make setup      make $(VENV) and install what the shop needs'
 	@echo 'make clean      stop the servers and delete $(VENV) and .data, the data of the shop included'
@@ -37,6 +38,9 @@ test-long: $(VENV)/installed-dev
 	$(PYTEST) -n $(LONG_JOBS) -m long $(ARGS)
 
 test-all: test test-long
+
+chaos: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -16,6 +16,9 @@ from django.db import connections, models, router, transaction
 
 from .models import Embedding
 
+# Between two statements of a short transaction; a busy machine may take seconds for what is a matter of milliseconds.
+_LONGEST_PAUSE_SECONDS = 20
+
 
 def write_alias() -> str:
     """Alias of the database that is written to, and read where nothing may be out of date."""
@@ -50,6 +53,21 @@ def cursor(alias: str | None = None) -> Any:
 def atomic(alias: str | None = None, *, durable: bool = False) -> AbstractContextManager[None]:
     """A transaction, or a savepoint within one; ``durable`` refuses to be within one."""
     return transaction.atomic(using=alias or write_alias(), durable=durable)
+
+
+@contextmanager
+def short_atomic() -> Iterator[None]:
+    """A transaction of a worker that holds locks which others need: the shop that deletes a photo, other workers.
+
+    A worker that is stopped in the middle of it would hold them for as long as it is stopped, so Postgres ends its
+    session then. Within a transaction of somebody else, whose time is not ours, it is a savepoint.
+    """
+    is_ours = not in_transaction()
+    with atomic():
+        if is_ours:
+            with cursor() as statements:
+                statements.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_PAUSE_SECONDS}s'")
+        yield
 
 
 def in_transaction(alias: str | None = None) -> bool:
