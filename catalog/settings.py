@@ -109,7 +109,12 @@ STORAGES = {
     # Model weights: below no URL, because they are nobody's to download.
     "shop_similarity": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": DATA_DIR / "weights", "base_url": None},
+        "OPTIONS": {
+            "location": DATA_DIR / "weights",
+            "base_url": None,
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
     },
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from django.db import connections, models, router, transaction
+from django.db import InterfaceError, OperationalError, connections, models, router, transaction
 
 from .models import Embedding
 
@@ -43,6 +43,22 @@ def connection(alias: str | None = None) -> Any:
 def close_connections() -> None:
     """Close those of this thread. A thread that ends without it leaves them open."""
     connections.close_all()
+
+
+# Of SQLSTATE: a limit of Postgres that a value goes beyond, such as that of a row in an index.
+_LIMIT_EXCEEDED = "54"
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an exception says that the database is away, busy or full, and nothing about the values sent to it."""
+    if not isinstance(error, OperationalError | InterfaceError):
+        return False
+    return not (getattr(error.__cause__, "sqlstate", None) or "").startswith(_LIMIT_EXCEEDED)
+
+
+def storable(text: str) -> str:
+    """Text as Postgres takes it: without zero bytes, and lone surrogates (of file names, say) written out."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def cursor(alias: str | None = None) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from shop_similarity.embedding import outbox
 from shop_similarity.models import ModelVersion
 from shop_similarity.workers.embedder import complain, get_embedder, keep_only
-from shop_similarity.workers.line import DrainReport, Line
+from shop_similarity.workers.line import DrainReport, Line, give_back_kept
 from shop_similarity.workers.rollout import advance_rollout, index_after_bulk_load
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def drain(
         passed_over = unusable | busy
         return next((pk for pk in waiting if (versions is None or pk in versions) and pk not in passed_over), None)
 
+    give_back_kept()
     while not stop.is_set():
         # Also before the first photo, for a version may have been waiting for nothing but this.
         advance_rollout()

@@ -101,7 +101,7 @@ def compare(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
         comparisons = compare_versions(old, new, products, SHOWN)
         figures = figure_rows([old, new])
         if old.state == ModelVersion.State.ACTIVE and new.state == ModelVersion.State.CANDIDATE:
-            verdict = rollout.beats(new, old)
+            verdict = rollout.judge(new, old)
     may_activate = request.user.has_perm(access.ACTIVATE_VERSION)
     return render_page(
         request,

@@ -31,6 +31,8 @@ _OUTBOX = OutboxEntry._meta.db_table
 _EMBEDDING = Embedding._meta.db_table
 _VERSION = ModelVersion._meta.db_table
 _LIVE = [state.value for state in ModelVersion.LIVE]
+# What libraries say may be pages long.
+_LONGEST_ERROR = 2_000
 
 
 @dataclass(frozen=True)
@@ -309,9 +311,14 @@ def retry_later(claim_: Claim, error: str, *, file_name: str = "") -> bool:
     # 5 s, 30 s, 3 min, 18 min, then an hour each: a storage that is away for a while must not cost the photos.
     delay = min(5 * 6 ** (claim_.attempts - 1), 3_600)
     _ours([claim_]).update(
-        leased_until=None, claimed_by="", last_error=error, due_at=timezone.now() + timedelta(seconds=delay)
+        leased_until=None, claimed_by="", last_error=_kept(error), due_at=timezone.now() + timedelta(seconds=delay)
     )
     return True
+
+
+def _kept(error: str) -> str:
+    """A sentence as it is kept. It must never be why a photo can't be settled, whoever wrote it."""
+    return database.storable(error)[:_LONGEST_ERROR]
 
 
 def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "", keep_embedding: bool = False) -> None:
@@ -338,10 +345,10 @@ def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "",
         OutboxEntry.objects.filter(pk=keep.pk).update(
             leased_until=None,
             claimed_by="",
-            last_error=error,
+            last_error=_kept(error),
             failed_at=timezone.now(),
             file_name=file_name,
-            file_mark=file_mark,
+            file_mark=database.storable(file_mark),
         )
 
 

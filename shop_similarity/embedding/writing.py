@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..catalogue import ImageRow, get_catalogue
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
 from . import outbox
 from .outbox import Claim
+from .vectors import unusable_rows
 
 _TABLE = Embedding._meta.db_table
 _STAGING = "shop_similarity_staging"
@@ -93,7 +94,9 @@ def _stage(cursor: Any, photos: Sequence[PhotoVector]) -> None:
     connection = database.connection()
     product_key = Embedding._meta.get_field("product_id")
     image_key = Embedding._meta.get_field("image_id")
-    with driver.copy(f"COPY {_STAGING} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+    copying = driver.copy(f"COPY {_STAGING} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)")
+    # The driver's own exceptions would be nobody's here: they become Django's, as those of all other statements.
+    with connection.wrap_database_errors, copying as copy:
         copy.set_types(types)
         for photo in photos:
             copy.write_row(
@@ -125,12 +128,13 @@ def write_embeddings(version_id: int, photos: Sequence[PhotoVector]) -> WriteRep
     deleted meanwhile nothing is written.
 
     Raises:
-        ValueError: a vector has the wrong length or is not finite.
+        ValueError: a vector has the wrong length, is not finite or 0.
     """
     for photo in photos:
-        if photo.vector.shape != (EMBEDDING_DIM,) or not np.isfinite(photo.vector).all():
+        if len(unusable_rows(photo.vector[np.newaxis])):
             raise ValueError(
-                f"The model made no usable vector of {photo.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers."
+                f"The model made no usable vector of {photo.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers "
+                "that are not all 0."
             )
     lost: set[Any] = set()
     while True:
@@ -190,9 +194,19 @@ def keep(version_id: int, claim: Claim, row: ImageRow, file_mark: str) -> bool:
     """
     there = Embedding.objects.filter(version=version_id, image_id=row.image_id)
     now = {"product_id": row.product_id, "file_name": row.file_name, "file_mark": file_mark}
+    return _settle(version_id, claim, lambda: there.exclude(**now).update(**now))
+
+
+def forget(version_id: int, claim: Claim) -> bool:
+    """Settle a photo that is gone, and remove its vector. Returns as :func:`keep` does."""
+    there = Embedding.objects.filter(version=version_id, image_id=claim.image_id)
+    return _settle(version_id, claim, lambda: database.raw_delete(there))
+
+
+def _settle(version_id: int, claim: Claim, change: Callable[[], object]) -> bool:
     try:
         with database.short_atomic():
-            there.exclude(**now).update(**now)
+            change()
             if lost := outbox.done(version_id, [claim]):
                 raise _ClaimsLost(lost)
     except _ClaimsLost:
