@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connections, models, router, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connections, models, router, transaction
 
 from .models import Embedding
 
@@ -47,13 +47,16 @@ def close_connections() -> None:
 
 # Of SQLSTATE: a limit of Postgres that a value goes beyond, such as that of a row in an index.
 _LIMIT_EXCEEDED = "54"
+# A session that was ended by what short_atomic() has set.
+_PAUSED_TOO_LONG = "25P03"
 
 
 def is_away(error: BaseException) -> bool:
     """Whether an exception says that the database is away, busy or full, and nothing about the values sent to it."""
-    if not isinstance(error, OperationalError | InterfaceError):
-        return False
-    return not (getattr(error.__cause__, "sqlstate", None) or "").startswith(_LIMIT_EXCEEDED)
+    sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
+    if isinstance(error, InternalError):
+        return sqlstate == _PAUSED_TOO_LONG
+    return isinstance(error, OperationalError | InterfaceError) and not sqlstate.startswith(_LIMIT_EXCEEDED)
 
 
 def storable(text: str) -> str:
