@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import io
-import itertools
 import os
 import re
 import threading
@@ -356,12 +356,13 @@ def test_weights_that_were_exchanged_are_not_loaded_and_cost_no_photo_a_try(tiny
 
 
 def _failing_reads(monkeypatch, fails) -> None:
-    """Have those reads of the storage fail whose number, from 1, the function says."""
-    numbers = itertools.count(1)
+    """Have reads of the storage fail: ``fails`` is asked with the name of the file and how often it was read."""
+    reads: collections.Counter = collections.Counter()
     inner = FileSystemStorage._open
 
     def read(self, name, mode="rb"):
-        if fails(next(numbers)):
+        reads[name] += 1
+        if fails(Path(name).stem, reads[name]):
             raise ConnectionResetError("the storage hung up")
         return inner(self, name, mode)
 
@@ -374,7 +375,7 @@ def test_storage_that_fails_now_and_then_costs_no_photo_a_try(tiny_version, monk
     for seed in range(12):
         add_photo(product, _jpeg(seed), f"{seed}.jpg")
     get_embedder(ModelVersion.objects.get())
-    _failing_reads(monkeypatch, lambda number: number % 5 == 0)
+    _failing_reads(monkeypatch, lambda name, count: count == 1 and int(name) % 5 == 0)
     report = drain()
     assert (report.embedded, report.retried, report.failed) == (12, 0, 0)
 
@@ -385,7 +386,7 @@ def test_storage_that_was_away_until_the_tries_were_used_up_costs_no_photo(tiny_
     photo = add_photo(make_product(), _jpeg(1))
     get_embedder(ModelVersion.objects.get())
     with monkeypatch.context() as patched:
-        _failing_reads(patched, lambda number: True)
+        _failing_reads(patched, lambda _name, _count: True)
         for _ in range(2):
             drain()
             OutboxEntry.objects.update(due_at=None)
