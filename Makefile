@@ -15,13 +15,14 @@ LONG_JOBS ?= 2
 AUDITED := catalog shop_similarity training workers manage.py .ci
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-long test-all lint audit clean
+.PHONY: help setup demo test test-long test-all chaos lint audit clean
 
 help:
 	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
 	@echo 'make test       run the tests (ARGS="tests/workers", ARGS="-k widget", JOBS=1)'
 	@echo 'make test-long  run the tests that take long: loads, kills again and again, full-size networks, real weights'
 	@echo 'make test-all   run both'
+	@echo 'make chaos      kill workers and servers in the middle of random histories (ARGS="--actions 200 --seed 7")'
 	@echo 'make lint       check the style and that the rooms of the house are kept apart'
 	@echo 'make audit      look for dangerous code and for known vulnerabilities in what is installed'
 	@echo 'make setup      make $(VENV) and install what the shop needs'
@@ -39,6 +40,9 @@ test-long: $(VENV)/installed-dev
 	$(PYTEST) -n $(LONG_JOBS) -m long $(ARGS)
 
 test-all: test test-long
+
+chaos: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

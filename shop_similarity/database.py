@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connections, models, router, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connections, models, router, transaction
 
 from .models import Embedding
+
+# Between two statements of a short transaction; a busy machine may take seconds for what is a matter of milliseconds.
+_LONGEST_PAUSE_SECONDS = 20
 
 
 def write_alias() -> str:
@@ -44,13 +47,16 @@ def close_connections() -> None:
 
 # Of SQLSTATE: a limit of Postgres that a value goes beyond, such as that of a row in an index.
 _LIMIT_EXCEEDED = "54"
+# A session that was ended by what short_atomic() has set.
+_PAUSED_TOO_LONG = "25P03"
 
 
 def is_away(error: BaseException) -> bool:
     """Whether an exception says that the database is away, busy or full, and nothing about the values sent to it."""
-    if not isinstance(error, OperationalError | InterfaceError):
-        return False
-    return not (getattr(error.__cause__, "sqlstate", None) or "").startswith(_LIMIT_EXCEEDED)
+    sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
+    if isinstance(error, InternalError):
+        return sqlstate == _PAUSED_TOO_LONG
+    return isinstance(error, OperationalError | InterfaceError) and not sqlstate.startswith(_LIMIT_EXCEEDED)
 
 
 def storable(text: str) -> str:
@@ -66,6 +72,21 @@ def cursor(alias: str | None = None) -> Any:
 def atomic(alias: str | None = None, *, durable: bool = False) -> AbstractContextManager[None]:
     """A transaction, or a savepoint within one; ``durable`` refuses to be within one."""
     return transaction.atomic(using=alias or write_alias(), durable=durable)
+
+
+@contextmanager
+def short_atomic() -> Iterator[None]:
+    """A transaction of a worker that holds locks which others need: the shop that deletes a photo, other workers.
+
+    A worker that is stopped in the middle of it would hold them for as long as it is stopped, so Postgres ends its
+    session then. Within a transaction of somebody else, whose time is not ours, it is a savepoint.
+    """
+    is_ours = not in_transaction()
+    with atomic():
+        if is_ours:
+            with cursor() as statements:
+                statements.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_PAUSE_SECONDS}s'")
+        yield
 
 
 def in_transaction(alias: str | None = None) -> bool:

@@ -55,10 +55,12 @@ def drain(
     started = time.monotonic()
     worked: set[int] = set()
     unusable: set[int] = set()
+    busy: set[int] = set()
 
     def first_with_work() -> int | None:
         waiting = outbox.versions_with_work()
-        return next((pk for pk in waiting if (versions is None or pk in versions) and pk not in unusable), None)
+        passed_over = unusable | busy
+        return next((pk for pk in waiting if (versions is None or pk in versions) and pk not in passed_over), None)
 
     give_back_kept()
     while not stop.is_set():
@@ -81,7 +83,10 @@ def drain(
             complain(version, error)
             continue
         worked.add(first)
-        Line(version, report, progress, stop, first_with_work).run()
+        if not Line(version, report, progress, stop, first_with_work).run():
+            # Others are claiming what is left of it this moment; where one is stopped in the middle of that, this may
+            # last. A later look finds what they do not settle.
+            busy.add(first)
     report.seconds = time.monotonic() - started
     for pk in worked:
         if not stop.is_set():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.outbox import Claim
-from shop_similarity.embedding.writing import PhotoVector, touch, vectors_of_contents, write_embeddings
+from shop_similarity.embedding.writing import PhotoVector, forget, keep, vectors_of_contents, write_embeddings
 from shop_similarity.models import Embedding, ModelVersion
 from shop_similarity.photos.decoding import DecoderUnavailable, ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
@@ -37,6 +38,7 @@ from shop_similarity.workers.identity import worker_name
 
 logger = logging.getLogger(__name__)
 
+_READ_AGAIN_SECONDS = 0.2
 # What could not be given back, for the database was away.
 _kept_claims: list[Claim] = []
 
@@ -97,8 +99,9 @@ class _Photo:
     @property
     def is_unchanged(self) -> bool:
         """Whether it shows what it showed when it was embedded, wherever its file is now."""
-        old = self.embedding
-        return self.is_where_it_was or (old is not None and self.digest != "" and old.content_sha256 == self.digest)
+        if not self.digest:
+            return self.is_where_it_was
+        return self.embedding is not None and self.embedding.content_sha256 == self.digest
 
 
 @dataclass
@@ -124,7 +127,7 @@ def give_back_kept() -> None:
     """Give back what an earlier line of this process could not, since the database was away."""
     claims = list(_kept_claims)
     if claims:
-        outbox.release(claims, worker=worker_name())
+        outbox.release(claims)
         del _kept_claims[: len(claims)]
 
 
@@ -160,12 +163,13 @@ class Line:
         self.storage = get_catalogue().storage
         self.threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="shop-similarity-decode")
 
-    def run(self) -> None:
-        """Embed what waits for the version, until nothing is due or the line has to end."""
+    def run(self) -> bool:
+        """Embed what waits for the version, until nothing is due or the line has to end; whether there was anything."""
         batch = following = None
         is_photos_fault = False
         try:
             batch = self._begin()
+            had_work = bool(batch.photos)
             while batch.photos:
                 # While this batch is computed, the threads read the next.
                 following = self._begin() if not self.stop.is_set() else _Batch()
@@ -175,6 +179,7 @@ class Line:
                 batch, following = following, None
                 if self.stop.is_set() or self.first_with_work() not in (None, self.version.pk):
                     break
+            return had_work
         except Exception as error:
             is_photos_fault = not database.is_away(error)
             raise
@@ -211,8 +216,11 @@ class Line:
         if not ids:
             return
         catalogue = get_catalogue()
-        rows = {row.image_id: row for row in catalogue.rows(catalogue.images().filter(pk__in=ids))}
-        embeddings = {row.image_id: row for row in Embedding.objects.filter(version=self.version, image_id__in=ids)}
+        # A replica may not have heard yet of what was saved a moment ago, and would say that it is gone.
+        using = database.write_alias()
+        rows = {row.image_id: row for row in catalogue.rows(catalogue.images().using(using).filter(pk__in=ids))}
+        known = Embedding.objects.using(using).filter(version=self.version, image_id__in=ids)
+        embeddings = {row.image_id: row for row in known}
         for photo in photos:
             photo.row = rows.get(photo.claim.image_id)
             photo.embedding = embeddings.get(photo.claim.image_id)
@@ -241,10 +249,19 @@ class Line:
 
     def _read(self, photo: _Photo) -> None:
         """Read and decode one photo; runs in a thread and never touches the database."""
+        self._try_to_read(photo)
+        if photo.is_passing:
+            # Most faults of a storage are gone a moment later, and a try of the photo lasts much longer.
+            time.sleep(_READ_AGAIN_SECONDS)
+            photo.error, photo.is_passing = "", False
+            self._try_to_read(photo)
+
+    def _try_to_read(self, photo: _Photo) -> None:
         name = photo.row.file_name
         try:
             photo.mark = file_mark(self.storage, name)
-            if photo.is_unchanged:
+            # A file that was just saved may have the size and the time of the one before: storages tell whole seconds.
+            if photo.is_where_it_was and not photo.claim.is_saved:
                 return
             with self.storage.open(name, "rb") as file:
                 content = read_bytes(file, self.limits.max_bytes)
@@ -275,13 +292,11 @@ class Line:
         """Settle a photo that the network has nothing to do with."""
         (photo,) = photos
         if photo.row is None:
-            with database.atomic():
-                # The row is gone by raw SQL, or its file field is empty: its vector must not outlive it.
-                Embedding.objects.filter(version=self.version, image_id=photo.claim.image_id).delete()
-                outbox.done(self.version.pk, [photo.claim])
-            self.report.gone += 1
+            # By raw SQL, or its file field is empty: its vector must not outlive it.
+            if forget(self.version.pk, photo.claim):
+                self.report.gone += 1
         elif photo.error and photo.is_passing:
-            self._try_later(batch, photo, photo.error)
+            self._try_later(batch, photo, photo.error, photo.row.file_name)
         elif photo.error:
             self._fail(batch, photo, photo.error)
         elif photo.is_unchanged:
@@ -291,11 +306,8 @@ class Line:
         batch.settled(photos)
 
     def _keep(self, photo: _Photo) -> None:
-        with database.atomic():
-            if not photo.is_where_it_was:
-                touch(self.version.pk, photo.row, photo.mark)
-            outbox.done(self.version.pk, [photo.claim])
-        self.report.unchanged += 1
+        if keep(self.version.pk, photo.claim, photo.row, photo.mark):
+            self.report.unchanged += 1
 
     def _fail(self, batch: _Batch, photo: _Photo, error: str) -> None:
         outbox.fail(photo.claim, error, file_name=photo.row.file_name, file_mark=photo.mark)
@@ -303,8 +315,8 @@ class Line:
         self.report.failed += 1
         logger.warning("Photo %s can't be embedded: %s", photo.row.file_name, error)
 
-    def _try_later(self, batch: _Batch, photo: _Photo, error: str) -> None:
-        is_waiting = outbox.retry_later(photo.claim, error)
+    def _try_later(self, batch: _Batch, photo: _Photo, error: str, file_name: str = "") -> None:
+        is_waiting = outbox.retry_later(photo.claim, error, file_name=file_name)
         batch.settled([photo])
         if is_waiting:
             self.report.retried += 1

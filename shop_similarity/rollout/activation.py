@@ -274,7 +274,7 @@ def advance() -> ModelVersion | None:
 @contextmanager
 def _versions() -> Iterator[list[ModelVersion]]:
     """All versions, locked against other switches, in one transaction."""
-    with database.atomic():
+    with database.short_atomic():
         database.lock_for_switching()
         # Not FOR UPDATE: an outbox row's foreign key would have the shop's saves wait for it.
         yield list(ModelVersion.objects.using(database.write_alias()).select_for_update(no_key=True).order_by("pk"))

@@ -107,17 +107,30 @@ def _fetch(version: ModelVersion, folder: Path) -> Path:
     """Copy the weights out of the storage; the copy appears under its name only when it is whole and right."""
     path = folder / f"{version.weights_sha256}{_SUFFIX}"
     digest = hashlib.sha256()
-    # It is compared with its sha256 whenever it is read.
-    with replacement(path, mode=0o600, durable=False) as part:
-        try:
-            with version.weights.storage.open(version.weights.name, "rb") as file, part.open("wb") as copy:
-                while piece := file.read(_PIECE):
+    try:
+        # It is compared with its sha256 whenever it is read.
+        with replacement(path, mode=0o600, durable=False) as part:
+            with part.open("wb") as copy:
+                for piece in _pieces(version):
                     digest.update(piece)
                     copy.write(piece)
-        except OSError as error:
-            raise _missing(version, error) from error
-        _compare(digest.hexdigest(), version)
+            _compare(digest.hexdigest(), version)
+    except OSError as error:
+        raise WeightsError(
+            f"The weights of model version {version.name} can't be copied to {folder}: {error}. Make room there, or "
+            "name another folder in WEIGHTS_CACHE."
+        ) from error
     return path
+
+
+def _pieces(version: ModelVersion) -> Iterator[bytes]:
+    """The weights file, piece by piece."""
+    try:
+        with version.weights.storage.open(version.weights.name, "rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+    except OSError as error:
+        raise _missing(version, error) from error
 
 
 def _compare(sha256: str, version: ModelVersion) -> None:
