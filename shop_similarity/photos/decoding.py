@@ -136,10 +136,9 @@ def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
             height=f"{height:,}",
             limit=f"{max_pixels:,}",
         )
-    bytes_per_pixel = DECODER_BYTES.get(image.format or "", USUAL_DECODER_BYTES)
-    most = max(
-        min(max_pixels, MAX_DECODED_BYTES // bytes_per_pixel), max_pixels * USUAL_DECODER_BYTES // bytes_per_pixel
-    )
+    decoders = (image.format, *(tile[0] for tile in getattr(image, "tile", ())[:1]))
+    of_pixel = max(DECODER_BYTES.get(decoder or "", USUAL_DECODER_BYTES) for decoder in decoders)
+    most = max(min(max_pixels, MAX_DECODED_BYTES // of_pixel), max_pixels * USUAL_DECODER_BYTES // of_pixel)
     if pixels > most:
         raise ImageTooLarge(
             _(

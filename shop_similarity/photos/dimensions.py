@@ -29,13 +29,14 @@ def upright_size(source: Source, limits: ImageLimits) -> tuple[int, int] | None:
         formats = [name for name in limits.formats if name in Image.OPEN]
         with Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
-            turn = transposition(image)
+            # Pillow states the size of a TIFF as it is after the turn.
+            is_turned = image.format != "TIFF" and transposition(image) in _QUARTER_TURNS
     # Whatever is wrong with the file or its storage, the page that asks for a size can do without.
     except Exception:
         return None
     if width * height > limits.max_pixels:
         return None
-    return (height, width) if turn in _QUARTER_TURNS else (width, height)
+    return (height, width) if is_turned else (width, height)
 
 
 _QUARTER_TURNS = {
