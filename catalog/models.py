@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
-from catalog.fields import PhotoField
+from shop_similarity.photos.model_fields import PhotoField
 
 
 class Category(models.Model):

@@ -26,6 +26,19 @@ from .structure import has_too_many_parts
 
 MAX_JPEG_SCANS = 100
 """Encoders write about ten scans. Each further one costs a pass over all pixels and a few bytes of file."""
+MAX_SCANNED_PIXELS = 1_200_000_000
+"""Pixels x scans of a JPEG that has more than ``USUAL_JPEG_SCANS``."""
+USUAL_JPEG_SCANS = 24
+"""Of a JPEG of any size; encoders write 18 of a photo in four inks."""
+
+DECODER_BYTES = {"WEBP": 16, "AVIF": 12, "bmp_rle": 32}
+"""Bytes that Pillow's decoder takes for a pixel, measured, where it is more than ``USUAL_DECODER_BYTES``.
+
+That of compressed BMP takes no bytes but time, .07 s a megapixel and in Python.
+"""
+USUAL_DECODER_BYTES = 8
+MAX_DECODED_BYTES = 400_000_000
+"""Beyond so many bytes, a format whose decoder takes more than others may have fewer pixels than they."""
 
 
 def decode(data: bytes, limits: ImageLimits, target_size: int | None = None) -> Image.Image:
@@ -81,13 +94,28 @@ def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
             height=f"{height:,}",
             limit=f"{max_pixels:,}",
         )
-    if image.format in ("JPEG", "MPO") and _has_too_many_scans(data):
+    decoders = (image.format, *(tile[0] for tile in getattr(image, "tile", ())[:1]))
+    of_pixel = max(DECODER_BYTES.get(decoder or "", USUAL_DECODER_BYTES) for decoder in decoders)
+    most = max(min(max_pixels, MAX_DECODED_BYTES // of_pixel), max_pixels * USUAL_DECODER_BYTES // of_pixel)
+    if pixels > most:
+        raise ImageTooLarge(
+            _(
+                "The photo has %(width)s x %(height)s pixels, more than the %(limit)s that are allowed in a %(format)s "
+                "file; save it smaller or as JPEG and upload it again."
+            ),
+            width=f"{width:,}",
+            height=f"{height:,}",
+            limit=f"{most:,}",
+            format=image.format,
+        )
+    most_scans = min(MAX_JPEG_SCANS, max(MAX_SCANNED_PIXELS // pixels, USUAL_JPEG_SCANS))
+    if image.format in ("JPEG", "MPO") and _has_too_many_scans(data, most_scans):
         raise ImageTooLarge(
             _(
                 "The JPEG consists of more than %(limit)s scans, which no camera writes; "
                 "save the photo anew and upload it again."
             ),
-            limit=MAX_JPEG_SCANS,
+            limit=most_scans,
         )
 
 
@@ -97,12 +125,12 @@ _NEXT_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
-def _has_too_many_scans(data: bytes) -> bool:
-    """Whether the first picture of a JPEG has more than ``MAX_JPEG_SCANS`` scans (libjpeg-turbo's report LJT-01-004).
+def _has_too_many_scans(data: bytes, most: int = MAX_JPEG_SCANS) -> bool:
+    """Whether the first picture of a JPEG has more than ``most`` scans (libjpeg-turbo's report LJT-01-004).
 
     Segments are skipped by their lengths, because thumbnails and appended films contain markers of their own.
     """
-    if data.count(b"\xff\xda") <= MAX_JPEG_SCANS:
+    if data.count(b"\xff\xda") <= most:
         return False
     scans, position = 0, 2
     while marker := _NEXT_MARKER.search(data, position):
@@ -111,7 +139,7 @@ def _has_too_many_scans(data: bytes) -> bool:
             break
         if code == _START_OF_SCAN:
             scans += 1
-            if scans > MAX_JPEG_SCANS:
+            if scans > most:
                 return True
         if code != 0xD8 and code != 0x01:
             position += int.from_bytes(data[position : position + 2], "big")

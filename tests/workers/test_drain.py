@@ -29,7 +29,7 @@ from shop_similarity.workers import embedder
 from shop_similarity.workers.drain import drain
 from shop_similarity.workers.embedder import get_embedder
 from tests.shop_similarity.factories import add_photo, make_product
-from tests.shop_similarity.photos.photo_files import slow_photo
+from tests.shop_similarity.photos.bad_files import slow_photo
 
 pytestmark = pytest.mark.django_db
 

@@ -23,7 +23,8 @@ from shop_similarity.photos.decoder import decode
 from shop_similarity.photos.decoder_pool import DecoderPool
 from shop_similarity.photos.errors import DecoderUnavailable, ImageError, ImageTooLarge, ImageUnreadable
 from shop_similarity.photos.limits import DEFAULT_LIMITS, ImageLimits
-from tests.shop_similarity.photos.photo_files import drawn, encoded, slow_photo
+from tests.shop_similarity.photos.bad_files import slow_photo
+from tests.shop_similarity.photos.photo_files import drawn, encoded
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="photos are decoded in child processes on POSIX alone")
 

@@ -33,7 +33,7 @@ from tests.shop_similarity.factories import (
     make_version,
     store_vectors,
 )
-from tests.shop_similarity.photos.photo_files import slow_photo
+from tests.shop_similarity.photos.bad_files import slow_photo
 from tests.vectors import random_vectors
 
 FORM = "/similarity/search/"
