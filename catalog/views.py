@@ -1,15 +1,20 @@
 """The pages of the shop."""
 
+import sys
+
 from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import InterfaceError, OperationalError
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
+from django.views.defaults import server_error
 from django.views.static import serve
 
 from catalog.basket import Basket
@@ -22,6 +27,7 @@ PER_PAGE = 24
 ON_HOME = 8
 IN_HERO = 3
 ONE_DAY = 24 * 60 * 60
+RETRY_AFTER = "10"
 
 SORTINGS = {
     "name": (gettext_lazy("Name"), ("name", "pk")),
@@ -153,8 +159,22 @@ def change_basket(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 def stored_file(request: HttpRequest, path: str) -> HttpResponse:
     """A photo or a small copy of one, from the shop's own disk."""
-    response = serve(request, path, document_root=settings.MEDIA_ROOT)
+    try:
+        response = serve(request, path, document_root=settings.MEDIA_ROOT)
+    except OSError as error:
+        # A name that no file can have.
+        raise Http404(_("There is no such file.")) from error
     patch_cache_control(response, public=True, max_age=ONE_DAY)
+    return response
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """What answers where anything of the shop fails: 503 while the database is away, else 500."""
+    if not isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        return server_error(request)
+    # Without the request, whose context processors would ask the database.
+    response = HttpResponse(render_to_string("503.html"), status=503)
+    response.headers["Retry-After"] = RETRY_AFTER
     return response
 
 

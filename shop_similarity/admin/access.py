@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
 from django.contrib.auth import get_permission_codename
 from django.http import HttpRequest
 
 from ..catalogue import get_catalogue
+from .pages import CheckedAdmin
 
 VIEW_DASHBOARD = "shop_similarity.view_dashboard"
 COMPARE_VERSIONS = "shop_similarity.compare_modelversion"
@@ -32,7 +32,7 @@ def may_view_products(request: HttpRequest) -> bool:
     )
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(CheckedAdmin):
     """Rows that only the plugin itself writes."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
