@@ -210,9 +210,8 @@ def try_parameters(attempts: Attempts, keys: dict[str, str], alone: bool = False
     for route, _names in addresses():
         path, names = filled(route, keys), query_names(route)
         for value in HOSTILE.values():
-            attempts.get(path, f"{value}=1")
             for group in [[name] for name in names] if alone else [names]:
-                attempts.get(path, "&".join(f"{name}={value}" for name in group))
+                attempts.get(path, "&".join([*(f"{name}={value}" for name in group), f"{value}=1"]))
 
 
 def try_parameters_alone(attempts: Attempts, keys: dict[str, str]) -> None:
@@ -284,15 +283,19 @@ HEADER_TEXTS = ["\0", "\xed\xa0\x80", "x" * 9_000, "9" * 40, ",;q="]
 ESCAPED = "\\ud800+2AA-"
 
 
-def try_headers(attempts: Attempts, keys: dict[str, str]) -> None:
+def try_headers(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> None:
     for route, _names in addresses():
         path = filled(route, keys)
-        for cookie in COOKIES:
-            for text in COOKIE_TEXTS:
+        for text in COOKIE_TEXTS:
+            for cookie in COOKIES:
                 attempts.get(path, HTTP_COOKIE=f"{cookie}={text}")
-        for header in HEADERS:
-            for text in HEADER_TEXTS:
-                attempts.get(path, **{f"HTTP_{header}": text})
+        for text in HEADER_TEXTS:
+            for group in [[header] for header in HEADERS] if alone else [HEADERS]:
+                attempts.get(path, **{f"HTTP_{header}": text for header in group})
+
+
+def try_headers_alone(attempts: Attempts, keys: dict[str, str]) -> None:
+    try_headers(attempts, keys, alone=True)
 
 
 def try_charsets(attempts: Attempts, keys: dict[str, str]) -> None:
@@ -308,7 +311,7 @@ def try_charsets(attempts: Attempts, keys: dict[str, str]) -> None:
 
 TRIES = [try_paths, try_parameters, try_forms, try_json, try_headers, try_charsets]
 # Each field by itself: another one may be looked at first, and hide it.
-LONG_TRIES = [try_parameters_alone, try_forms_alone]
+LONG_TRIES = [try_parameters_alone, try_forms_alone, try_headers_alone]
 
 
 @pytest.mark.parametrize("attempt", [*TRIES, *(pytest.param(each, marks=pytest.mark.long) for each in LONG_TRIES)])
