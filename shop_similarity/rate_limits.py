@@ -132,6 +132,6 @@ def _key(setting: str, client: str, part: int) -> str:
     return f"shop_similarity:{setting}:{digest[:32]}"
 
 
-def _client(request: Any, by_address: bool) -> str:
+def _client(request: Any, by_address: bool = False) -> str:
     user = None if by_address else getattr(request, "user", None)
     return f"user {user.pk}" if user is not None and user.is_authenticated else f"address {client_address(request)}"

@@ -28,9 +28,9 @@ class UnusableText(BadRequest):
     """A request holds text that can be no text of the shop's; ``str()`` is a translated sentence."""
 
 
-def is_usable(text: str) -> bool:
+def is_usable(text: str, most: float = MOST_CHARACTERS) -> bool:
     """Whether a database, a cache and a header can hold it: no NUL, no half of a surrogate pair, not over-long."""
-    return len(text) <= MOST_CHARACTERS and _UNUSABLE.search(text) is None
+    return len(text) <= most and _UNUSABLE.search(text) is None
 
 
 def unusable_places(value: Any) -> Iterator[str]:
@@ -92,14 +92,17 @@ def check_head(request: HttpRequest) -> None:
         raise UnusableText(_("The cookie of the session is no text that can be kept; delete it."))
 
 
-def check_values(values: QueryDict) -> None:
+def check_values(values: QueryDict, most: float = MOST_CHARACTERS) -> None:
     """Look at the names and values of an address or a form.
+
+    Args:
+        most: characters of each; infinite for forms that are bounded otherwise.
 
     Raises:
         UnusableText: one of them is unusable.
     """
     for name, several in values.lists():
-        if not all(map(is_usable, (name, *several))):
+        if not all(is_usable(text, most) for text in (name, *several)):
             raise UnusableText(
                 _("%(name)s is too long, or has characters that no text has.") % {"name": ascii(name)[1:41]}
             )

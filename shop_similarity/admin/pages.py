@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +51,8 @@ def checked(pattern: URLPattern) -> URLPattern:
     @functools.wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **arguments: Any) -> HttpResponse:
         check_request(request)
-        check_values(request.POST)
+        # How long a text may be, its field says.
+        check_values(request.POST, math.inf)
         return view(request, *args, **arguments)
 
     pattern.callback = wrapped
