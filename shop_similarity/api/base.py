@@ -14,7 +14,7 @@ from django.db import DataError, transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.utils.decorators import method_decorator
 from drf_spectacular.openapi import AutoSchema
-from rest_framework.authentication import BaseAuthentication, BasicAuthentication
+from rest_framework.authentication import BaseAuthentication, BasicAuthentication, SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed, Throttled, UnsupportedMediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import AllowAny, BasePermission
@@ -89,7 +89,9 @@ class SimilarityAPIView(APIView):
         return [each for each in super().get_authenticators() if not isinstance(each, BasicAuthentication)]
 
     def perform_authentication(self, request: Request) -> None:
-        is_attempt = "HTTP_AUTHORIZATION" in request.META and bool(request.authenticators)
+        is_attempt = "HTTP_AUTHORIZATION" in request.META and not all(
+            isinstance(each, SessionAuthentication) for each in request.authenticators
+        )
         # By address: an account of the shop's shall not be worth another set of tries.
         if is_attempt and (seconds := seconds_to_wait(request, "login_rate", by_address=True)):
             raise Throttled(seconds)
