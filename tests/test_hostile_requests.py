@@ -198,6 +198,20 @@ def query_names(route: str) -> list[str]:
     return names
 
 
+def values(alone: bool) -> list[str]:
+    """What each field is given alone, too, is what the door lets in."""
+    doors = (
+        "half of a surrogate pair",
+        "no UTF-8",
+        "over-long",
+        "NUL within",
+        "a line break",
+        "wildcards",
+        "below zero",
+    )
+    return [value for name, value in HOSTILE.items() if not alone or name not in doors]
+
+
 def try_paths(attempts: Attempts, keys: dict[str, str]) -> None:
     for route, names in addresses():
         attempts.get(filled(route, keys))
@@ -209,7 +223,7 @@ def try_paths(attempts: Attempts, keys: dict[str, str]) -> None:
 def try_parameters(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> None:
     for route, _names in addresses():
         path, names = filled(route, keys), query_names(route)
-        for value in HOSTILE.values():
+        for value in values(alone):
             for group in [[name] for name in names] if alone else [names]:
                 attempts.get(path, "&".join([*(f"{name}={value}" for name in group), f"{value}=1"]))
 
@@ -221,7 +235,7 @@ def try_parameters_alone(attempts: Attempts, keys: dict[str, str]) -> None:
 def try_forms(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> None:
     for route, _names in addresses():
         path, names = filled(route, keys), belongs(FORMS, route)
-        for value in HOSTILE.values() if names else ():
+        for value in values(alone) if names else ():
             for group in [[name] for name in names] if alone else [names]:
                 if "search/" in route:
                     body = multipart(group, unquote_to_bytes(value))
