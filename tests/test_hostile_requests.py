@@ -198,18 +198,20 @@ def query_names(route: str) -> list[str]:
     return names
 
 
+# What the door refuses whatever the field, or what differs little from another value.
+NOT_ALONE = {
+    "half of a surrogate pair",
+    "no UTF-8",
+    "over-long",
+    "NUL within",
+    "a line break",
+    "wildcards",
+    "below zero",
+}
+
+
 def values(alone: bool) -> list[str]:
-    """What each field is given alone, too, is what the door lets in."""
-    doors = (
-        "half of a surrogate pair",
-        "no UTF-8",
-        "over-long",
-        "NUL within",
-        "a line break",
-        "wildcards",
-        "below zero",
-    )
-    return [value for name, value in HOSTILE.items() if not alone or name not in doors]
+    return [value for name, value in HOSTILE.items() if not alone or name not in NOT_ALONE]
 
 
 def try_paths(attempts: Attempts, keys: dict[str, str]) -> None:

@@ -80,10 +80,9 @@ def test_a_page_that_is_there_without_the_database_stays_there_without_the_widge
         "{% load shop_similarity %}before{% similar_products product %}{% similar_products product lazy=True %}after"
     )
     template = engines["django"].from_string(shown)
-    request = RequestFactory().get("/")
-    assert "<section" in template.render({"product": product}, request)
+    assert "<section" in template.render({"product": product}, RequestFactory().get("/"))
     postgres.stop()
-    assert template.render({"product": product}, request).strip() == "beforeafter"
+    assert template.render({"product": product}, RequestFactory().get("/")) == "beforeafter"
 
 
 def test_a_transaction_of_the_pages_own_is_not_kept_from_failing(product, monkeypatch, db):

@@ -102,6 +102,7 @@ def test_wrong_passwords_are_refused_before_they_are_hashed(client, hashed, sett
     assert hashed.hashed == done
     # What takes no password goes on.
     assert client.get(API + PUBLIC[0], headers=_basic("robot", "wrong")).status_code == 404
+    client.logout()
     # Who asks from elsewhere is let in, and so is a browser that is logged in.
     assert client.get(API + "status/", headers=_basic("robot", "secret"), REMOTE_ADDR="192.0.2.7").status_code == 200
     client.force_login(User.objects.get(username="robot"))
