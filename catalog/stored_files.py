@@ -26,7 +26,11 @@ def stored_file(request: HttpRequest, path: str) -> HttpResponse:
     # The visitor is asked for where it matters alone: a photo that is everybody's may be kept by every cache.
     if not is_public and not (request.user.is_active and request.user.is_staff):
         raise Http404
-    response = serve(request, path, document_root=settings.MEDIA_ROOT)
+    try:
+        response = serve(request, path, document_root=settings.MEDIA_ROOT)
+    except OSError as error:
+        # A name that no file can have.
+        raise Http404 from error
     if is_public:
         patch_cache_control(response, public=True, max_age=ONE_DAY)
     else:

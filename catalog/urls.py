@@ -18,6 +18,8 @@ storefront = [
     path("basket/<int:pk>/", views.change_basket, name="change_basket"),
 ]
 
+handler500 = views.failed
+
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("similarity/", include("shop_similarity.urls")),

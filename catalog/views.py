@@ -1,13 +1,18 @@
 """The pages of the shop."""
 
+import sys
+
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db import InterfaceError, OperationalError
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.loader import render_to_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
+from django.views.defaults import server_error
 
 from catalog.basket import Basket
 from catalog.categories import CategoryTree, tree_of
@@ -18,6 +23,7 @@ from catalog.searching import search_products
 PER_PAGE = 24
 ON_HOME = 8
 IN_HERO = 3
+RETRY_AFTER = "10"
 
 SORTINGS = {
     "name": (gettext_lazy("Name"), ("name", "pk")),
@@ -144,6 +150,16 @@ def change_basket(request: HttpRequest, pk: int) -> HttpResponse:
     if held.put(chosen, wanted) < wanted:
         messages.info(request, _("There is no more of %(product)s in stock.") % {"product": chosen.name})
     return redirect("catalog:basket")
+
+
+def failed(request: HttpRequest) -> HttpResponse:
+    """What answers where anything of the shop fails: 503 while the database is away, else 500."""
+    if not isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
+        return server_error(request)
+    # Without the request, whose context processors would ask the database.
+    response = HttpResponse(render_to_string("503.html"), status=503)
+    response.headers["Retry-After"] = RETRY_AFTER
+    return response
 
 
 def _sorted(request: HttpRequest, products: QuerySet[Product], default: str) -> tuple[str, QuerySet[Product]]:

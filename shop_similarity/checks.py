@@ -9,6 +9,7 @@ E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
 W003       no broker is named, so that Celery looks for one where hardly any shop has it
+W004       a proxy seems to stand before the shop, and nobody said how many do
 I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
@@ -34,6 +35,7 @@ from django.utils.module_loading import import_string
 from . import database
 from .catalogue import get_catalogue
 from .catalogue.field_paths import setting_path
+from .client_addresses import trusted_proxies
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
 
 _TAG = "shop_similarity"
@@ -49,7 +51,13 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
     except SettingsError as error:
         return [checks.Error(error.message, hint=error.hint, id="shop_similarity.E002")]
     settings = get_settings()
-    return [*_check_callables(settings), *_check_paths(), *_check_storage(settings), *_check_broker()]
+    return [
+        *_check_callables(settings),
+        *_check_paths(),
+        *_check_storage(settings),
+        *_check_broker(),
+        *_check_proxies(),
+    ]
 
 
 @checks.register(_TAG)
@@ -142,6 +150,20 @@ def _check_broker() -> list[checks.CheckMessage]:
             "CELERY_BROKER_URL is not set: Celery looks for a RabbitMQ here, and no worker starts without it.",
             hint="Name the broker of the workers, for example CELERY_BROKER_URL = 'redis://localhost:6379/0'.",
             id="shop_similarity.W003",
+        )
+    ]
+
+
+def _check_proxies() -> list[checks.CheckMessage]:
+    signs = [name for name in ("SECURE_PROXY_SSL_HEADER", "USE_X_FORWARDED_HOST") if getattr(django_settings, name)]
+    if not signs or trusted_proxies() is not None:
+        return []
+    return [
+        checks.Warning(
+            f"{signs[0]} is set, so a proxy seems to stand before the shop, but nothing says how many do: all clients "
+            "behind it count as one, and share the rates.",
+            hint=f"Set {SETTING}['PROXIES'] to the number of proxies that add to X-Forwarded-For; to 0 if none does.",
+            id="shop_similarity.W004",
         )
     ]
 

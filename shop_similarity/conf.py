@@ -208,6 +208,18 @@ class Settings:
         "recorded.",
     )
 
+    proxies: int | None = _setting(
+        None,
+        "Proxies before the shop that each add to X-Forwarded-For the address they are asked from; a client is counted "
+        "by what the first of them wrote. 0: the header is not heeded. None: REST_FRAMEWORK['NUM_PROXIES'], where that "
+        "is a number, else 0.",
+        (0, 16),
+    )
+    login_rate: str | None = _setting(
+        "20/min",
+        "Requests to the API with credentials that turn out to be wrong, per time and address; counted before a "
+        "password is hashed. None: no limit.",
+    )
     search_rate: str | None = _setting("240/min", "Searches per time and client of the API. None: no limit.")
     upload_rate: str | None = _setting(
         "20/min", "Uploads per time and client, by API and pages together. None: no limit."

@@ -1,6 +1,8 @@
-"""The middleware that experiments need: it lets a visitor see the same model version on every page."""
+"""Middleware: one lets a visitor see the same model version on every page, one keeps unusable text from all views."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -8,6 +10,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 
 from .feedback.visitors import COOKIE, Visitor
+from .request_text import check_head, check_path
 
 _COOKIE_SECONDS = 90 * 86_400
 
@@ -38,3 +41,18 @@ class ExperimentMiddleware(MiddlewareMixin):
                 samesite="Lax",
             )
         return response
+
+
+class UsableTextMiddleware(MiddlewareMixin):
+    """Refuses addresses and session cookies with text that PostgreSQL can't hold, with 404 and 400, for every view.
+
+    The plugin's own views do so by themselves. A shop that puts this first has the same for its own, and for Django's,
+    which fail (500) on a NUL in the cookie of the session.
+    """
+
+    def process_request(self, request: HttpRequest) -> None:
+        check_head(request)
+
+    def process_view(self, request: HttpRequest, *args: Any) -> None:
+        # Later, for the shop's page for 404 may need what other middleware prepares.
+        check_path(request)

@@ -76,6 +76,21 @@ def valkey(servers: TestServers):
 
 
 @pytest.fixture
+def postgres(transactional_db, servers: TestServers):
+    """The database's manager: a test may stop it; it runs again, at the same address, when the test is over."""
+    from django.db import connections
+
+    if servers.postgres is None:
+        pytest.skip("the database is the developer's own (DATABASE_URL): a test must not stop it")
+    url = servers.postgres.url
+    yield servers.postgres
+    servers.postgres.start()
+    # What is left of the connections that it ended.
+    connections.close_all()
+    assert servers.postgres.url == url, "Postgres came back at another port"
+
+
+@pytest.fixture
 def celery_worker_process(transactional_db, servers: TestServers) -> Iterator:
     """Starts real `celery -A shop_similarity.workers worker` processes against the test database and the test broker.
 

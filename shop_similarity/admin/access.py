@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
 from django.contrib.auth import get_permission_codename
 from django.db import models
 from django.http import HttpRequest
 
 from ..catalogue import get_catalogue
+from .pages import CheckedAdmin
 
 VIEW_DASHBOARD = "shop_similarity.view_dashboard"
 COMPARE_VERSIONS = "shop_similarity.compare_modelversion"
@@ -43,7 +43,7 @@ def products_for(request: HttpRequest) -> models.QuerySet:
     return catalogue.all_products() if may_view_products(request) else catalogue.visible_products()
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(CheckedAdmin):
     """Rows that only the plugin itself writes."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

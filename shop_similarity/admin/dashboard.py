@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db import models
 from django.db.models import Count, Max, Min, Q
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, reverse
 from django.utils import timezone
@@ -31,7 +31,7 @@ from ..photos.thumbnails import Sources, sources
 from ..rollout.recall import CodeRecall, measure_code_recall, remember, remembered
 from . import access, journal
 from .comparison import figure_rows
-from .pages import admin_path, admin_url, render_page, way_back
+from .pages import admin_path, admin_url, render_page, row_key, way_back
 from .pictures import WIDTHS, products_by_key, similar_products_url
 
 FAILURES = 20
@@ -338,7 +338,7 @@ def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     With ``version`` only what failed for that one is queued.
     """
     entries = OutboxEntry.objects.filter(failed_at__isnull=False)
-    entry, version = (_number(request.POST.get(name, "")) for name in ("entry", "version"))
+    entry, version = (row_key(request.POST.get(name, "")) for name in ("entry", "version"))
     if entry is not None:
         entries = entries.filter(image_id__in=OutboxEntry.objects.filter(pk=entry).values("image_id"))
     if version is not None:
@@ -355,15 +355,6 @@ def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     else:
         messages.warning(request, _("Nothing was queued: these photos do not count as failed any more."))
     return HttpResponseRedirect(way_back(request, _home(site)))
-
-
-def _number(text: str) -> int | None:
-    """A key from a form, None where the form has none."""
-    if not text:
-        return None
-    if not text.isdecimal() or len(text) > 18:
-        raise Http404
-    return int(text)
 
 
 def measure_recall(request: HttpRequest, site: admin.AdminSite, pk: int) -> HttpResponse:

@@ -16,7 +16,7 @@ from ..feedback import experiments
 from ..feedback.comparison import compare
 from ..models import Experiment, ModelVersion
 from . import access, journal
-from .pages import admin_path, admin_url
+from .pages import CheckedAdmin, admin_path, admin_url
 
 _PLANNED = ["name", "control", "treatment", "share", "note"]
 
@@ -64,7 +64,7 @@ class StateFilter(admin.SimpleListFilter):
         return queryset
 
 
-class ExperimentAdmin(admin.ModelAdmin):
+class ExperimentAdmin(CheckedAdmin):
     """What was started can't be changed any more: its figures would say nothing."""
 
     form = ExperimentForm

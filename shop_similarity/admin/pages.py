@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
+
+from ..request_text import check_request, check_values
 
 
 def admin_path(
@@ -32,13 +35,35 @@ def admin_path(
     """
 
     @functools.wraps(view)
-    def guarded(request: HttpRequest, **arguments: Any) -> HttpResponse:
+    def permitted(request: HttpRequest, **arguments: Any) -> HttpResponse:
         if permission is not None and not request.user.has_perm(permission):
             raise PermissionDenied
         request.current_app = site.name
         return view(request, site, **arguments)
 
-    return path(route, site.admin_view((require_POST if post else require_safe)(guarded)), name=name)
+    return checked(path(route, site.admin_view((require_POST if post else require_safe)(permitted)), name=name))
+
+
+def checked(pattern: URLPattern) -> URLPattern:
+    """The same address, where unusable text is refused before the view sees it."""
+    view = pattern.callback
+
+    @functools.wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **arguments: Any) -> HttpResponse:
+        check_request(request)
+        # How long a text may be, its field says.
+        check_values(request.POST, math.inf)
+        return view(request, *args, **arguments)
+
+    pattern.callback = wrapped
+    return pattern
+
+
+class CheckedAdmin(admin.ModelAdmin):
+    """A model admin of the plugin: none of Django's own pages for it sees unusable text either."""
+
+    def get_urls(self) -> list[URLPattern]:
+        return [checked(pattern) for pattern in super().get_urls()]
 
 
 def render_page(
@@ -55,6 +80,19 @@ def admin_url(site: admin.AdminSite, name: str, *arguments: Any) -> str | None:
         return reverse(f"admin:{name}", args=arguments, current_app=site.name)
     except NoReverseMatch:
         return None
+
+
+def row_key(text: str) -> int | None:
+    """The key of a row of the plugin's, from a form; None where the form has none.
+
+    Raises:
+        Http404: no row can have it.
+    """
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > 18:
+        raise Http404
+    return int(text)
 
 
 def way_back(request: HttpRequest, default: str) -> str:

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..models import MerchandisingRule
+from .pages import checked
 
 _URL = "shop_similarity_find_products"
 
@@ -57,7 +58,7 @@ def urls(site: admin.AdminSite) -> list[URLPattern]:
     def find(request: HttpRequest) -> HttpResponse:
         return FindProducts.as_view(admin_site=site)(request)
 
-    return [path("find-products/", site.admin_view(find), name=_URL)]
+    return [checked(path("find-products/", site.admin_view(find), name=_URL))]
 
 
 class ProductSearch(AutocompleteSelect):

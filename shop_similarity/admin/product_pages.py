@@ -21,7 +21,7 @@ from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..embedding.reembedding import reembed
 from ..models import MerchandisingRule
 from . import access, journal
-from .pages import admin_path, render_page, way_back
+from .pages import admin_path, render_page, row_key, way_back
 from .pictures import picture_of, similar_products_url
 from .product_panel import render_panel
 
@@ -52,8 +52,7 @@ def find_product(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     """A search for a product, by the search fields of the shop's own admin where it has one."""
     if not access.may_view_products(request):
         raise PermissionDenied
-    # PostgreSQL takes no NUL.
-    term = request.GET.get("q", "").replace("\x00", "").strip()
+    term = request.GET.get("q", "").strip()
     catalogue = get_catalogue()
     products = _search(request, site, term) if term else catalogue.all_products().order_by("-pk")
     found = list(catalogue.with_images(products[: _FOUND + 1]))
@@ -161,8 +160,8 @@ def _decide(request: HttpRequest, site: admin.AdminSite, object_id: str, kind: s
 def take_back(request: HttpRequest, site: admin.AdminSite, object_id: str) -> HttpResponse:
     """Delete one of the rules about this product's look-alikes."""
     product = _product(object_id)
-    number = request.POST.get("rule", "")
-    rule = MerchandisingRule.objects.filter(product_id=product.pk, pk=number if number.isdecimal() else 0).first()
+    key = row_key(request.POST.get("rule", ""))
+    rule = MerchandisingRule.objects.filter(product_id=product.pk, pk=key).first()
     if rule is None:
         return _answer(request, site, product, _("This rule is gone already."), messages.WARNING)
     with database.atomic():

@@ -21,6 +21,7 @@ from django.utils.translation import gettext_lazy
 from ..conf import get_settings
 from ..models import MerchandisingRule
 from . import product_choice
+from .pages import CheckedAdmin
 from .pictures import picture_tag, products_by_key, similar_products_url
 from .rule_form import MerchandisingRuleForm, category_labels, names, rule_form
 
@@ -106,7 +107,7 @@ class _RuleList(ChangeList):
         self.result_list = rules
 
 
-class MerchandisingRuleAdmin(admin.ModelAdmin):
+class MerchandisingRuleAdmin(CheckedAdmin):
     """Pin, hide and boost."""
 
     form = MerchandisingRuleForm

@@ -1,7 +1,8 @@
 """What all views of the API share.
 
 Every policy of REST framework but the authentication is set here, so that the API is the same in each shop, whatever
-the shop's ``REST_FRAMEWORK`` setting says for its own views. Who a user is remains the shop's affair.
+the shop's ``REST_FRAMEWORK`` setting says for its own views. Who a user is remains the shop's affair, but that nobody
+can have a password hashed where everybody may ask, nor try one credential after the other.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from django.db import DataError
-from django.http import HttpResponse
+from django.db import DataError, transaction
+from django.http import HttpRequest, HttpResponse, QueryDict
+from django.utils.decorators import method_decorator
 from drf_spectacular.openapi import AutoSchema
-from rest_framework.exceptions import AuthenticationFailed, UnsupportedMediaType
+from rest_framework.authentication import BaseAuthentication, BasicAuthentication, SessionAuthentication
+from rest_framework.exceptions import AuthenticationFailed, Throttled, UnsupportedMediaType
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.renderers import JSONRenderer
@@ -20,6 +23,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from ..rate_limits import seconds_to_wait, take_back
+from ..request_text import check_charset
 from .problems import problem_handler
 from .throttles import SearchThrottle
 
@@ -39,8 +44,22 @@ class AcceptHeaderNegotiation(DefaultContentNegotiation):
         URL_FORMAT_OVERRIDE = None
 
 
+class HeaderRequest(Request):
+    """A request whose CSRF token comes in the header.
+
+    To look for it among the fields of a form, as Django does first, would read the body before its rate is counted; and
+    no form of this API has such a field.
+    """
+
+    @property
+    def POST(self) -> QueryDict:
+        return QueryDict()
+
+
+# A transaction of ATOMIC_REQUESTS would ask the database before its absence can be answered.
+@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class SimilarityAPIView(APIView):
-    """Base of the API's views; by itself it is open to everybody, like the shop's pages."""
+    """Base of the views that are open to everybody, like the shop's pages; they take no password."""
 
     renderer_classes = [PlainJSONRenderer]
     parser_classes: list = []
@@ -57,14 +76,35 @@ class SimilarityAPIView(APIView):
     def get_format_suffix(self, **kwargs: Any) -> None:
         return None
 
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        return HeaderRequest(
+            request,
+            parsers=self.get_parsers(),
+            authenticators=self.get_authenticators(),
+            negotiator=self.get_content_negotiator(),
+            parser_context=self.get_parser_context(request),
+        )
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return [each for each in super().get_authenticators() if not isinstance(each, BasicAuthentication)]
+
     def perform_authentication(self, request: Request) -> None:
+        is_attempt = "HTTP_AUTHORIZATION" in request.META and not all(
+            isinstance(each, SessionAuthentication) for each in request.authenticators
+        )
+        # By address: an account of the shop's shall not be worth another set of tries.
+        if is_attempt and (seconds := seconds_to_wait(request, "login_rate", by_address=True)):
+            raise Throttled(seconds)
         try:
             super().perform_authentication(request)
         except (ValueError, DataError) as error:
             # PostgreSQL holds no NUL, and a name or a token with one in it goes there unchecked.
             raise AuthenticationFailed from error
+        if is_attempt:
+            take_back(request, "login_rate", by_address=True)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        check_charset(request._request)
         super().initial(request, *args, **kwargs)
         # An empty body of a wrong type is wrong too; REST framework looks only at bodies that it has to read.
         if (
@@ -87,6 +127,13 @@ class SimilarityAPIView(APIView):
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         return HttpResponse(status=204)
+
+
+class StaffAPIView(SimilarityAPIView):
+    """Base of the views that need a permission; they know a user by whatever the shop has chosen, passwords too."""
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        return APIView.get_authenticators(self)
 
 
 def permission(codename: str) -> type[BasePermission]:

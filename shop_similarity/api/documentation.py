@@ -265,7 +265,7 @@ _PROBLEMS: dict[int, tuple[str, dict[str, Any]]] = {
         },
     ),
     429: (
-        "Too many requests; `Retry-After` says in how many seconds to come back.",
+        "Too many requests, or too many with wrong credentials; `Retry-After` says in how many seconds to come back.",
         {
             "type": _TYPE + "throttled",
             "title": "Too many requests",
@@ -273,7 +273,8 @@ _PROBLEMS: dict[int, tuple[str, dict[str, Any]]] = {
         },
     ),
     503: (
-        "No model version is active yet, or no worker answers; `Retry-After` says in how many seconds to come back.",
+        "No model version is active yet, or worker or database do not answer; `Retry-After` says in how many seconds "
+        "to come back.",
         {
             "type": _TYPE + "busy",
             "title": "The service is busy",
@@ -299,5 +300,5 @@ def problems(*statuses: int) -> dict[tuple[int, str], OpenApiResponse]:
                 )
             ],
         )
-        for status in sorted({*statuses, 401, 403, 405, 406, 429})
+        for status in sorted({*statuses, 401, 403, 405, 406, 429, 503})
     }

@@ -16,10 +16,11 @@ from rest_framework.response import Response
 from .. import rollout
 from ..catalogue import get_catalogue
 from ..models import ModelVersion
+from ..request_text import is_usable
 from ..rollout.status import status, version_rows
 from ..search.aspects import has_aspects
 from . import documentation
-from .base import SimilarityAPIView, permission
+from .base import StaffAPIView, permission
 from .documentation import OPERATIONS_TAG, operation, problems
 from .fields import IntegerField, JSONBooleanField, TextField
 from .pages import page_links
@@ -31,7 +32,7 @@ from .serializers import StatusSerializer, VersionDetailSerializer, VersionListS
 VERSION_NAME = OpenApiParameter("name", OpenApiTypes.STR, OpenApiParameter.PATH, description="Name of the version.")
 
 
-class StatusView(SimilarityAPIView):
+class StatusView(StaffAPIView):
     permission_classes = [permission("view_dashboard")]
 
     @operation(
@@ -51,7 +52,7 @@ class VersionParameters(Parameters):
     offset = IntegerField(min_value=0, max_value=MAX_OFFSET, default=0)
 
 
-class VersionsView(SimilarityAPIView):
+class VersionsView(StaffAPIView):
     permission_classes = [permission("view_dashboard")]
 
     @operation(
@@ -77,7 +78,7 @@ class VersionsView(SimilarityAPIView):
         return Response(VersionListSerializer(answer).data)
 
 
-class VersionView(SimilarityAPIView):
+class VersionView(StaffAPIView):
     permission_classes = [permission("view_dashboard")]
 
     @operation(
@@ -101,7 +102,7 @@ class ActivationSerializer(serializers.Serializer):
     force = JSONBooleanField(default=False, help_text=_lazy("Whatever the comparison with the active version says."))
 
 
-class ActivationView(SimilarityAPIView):
+class ActivationView(StaffAPIView):
     permission_classes = [permission("activate_modelversion")]
     parser_classes = [JSONParser]
 
@@ -136,7 +137,7 @@ class ActivationView(SimilarityAPIView):
 
 
 def _version(name: str) -> ModelVersion:
-    version = None if "\x00" in name else ModelVersion.objects.filter(name=name).first()
+    version = ModelVersion.objects.filter(name=name).first() if is_usable(name) else None
     if version is None:
         raise Http404(_("There is no such model version."))
     return version

@@ -6,17 +6,16 @@ import json
 from collections.abc import Mapping
 from typing import IO, Any
 
-from django.core.files.uploadhandler import MemoryFileUploadHandler
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import ParseError, ValidationError
 from rest_framework.parsers import BaseParser, MultiPartParser
 
 from ..conf import get_settings
+from ..request_text import unusable_places
+from ..visual_search.uploads import limit_upload, most_bytes_of_body
 from .problems import TooLarge
 
 MAX_JSON_BYTES = 64 * 2**10
-# Field names, boundaries and the filters beside the photo.
-_AROUND_THE_PHOTO = 64 * 2**10
 
 
 class JSONParser(BaseParser):
@@ -31,25 +30,24 @@ class JSONParser(BaseParser):
         if len(body) > MAX_JSON_BYTES:
             raise _too_large(MAX_JSON_BYTES)
         try:
-            return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+            parsed = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise ParseError(_("The body is not valid JSON: %(error)s") % {"error": error}) from error
+        if wrong := list(unusable_places(parsed)):
+            sentence = _("The value has characters that no text has.")
+            raise ValidationError({place: [sentence] for place in wrong})
+        return parsed
 
 
 class PhotoParser(MultiPartParser):
     """A multipart body with one photo, which stays in memory: no temporary file is left by a process that is killed."""
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping | None = None) -> Any:
-        _check_length(parser_context, get_settings().visual_search_max_bytes + _AROUND_THE_PHOTO)
-        request = parser_context["request"]._request
-        request.upload_handlers = [_InMemory(request)]
+        most = most_bytes_of_body(get_settings().visual_search_max_bytes)
+        _check_length(parser_context, most)
+        # The photo alone is measured by the view, which says how large it may be.
+        limit_upload(parser_context["request"]._request, most)
         return super().parse(stream, media_type, parser_context)
-
-
-class _InMemory(MemoryFileUploadHandler):
-    def handle_raw_input(self, *args: Any, **kwargs: Any) -> None:
-        # The whole body was found to be small enough.
-        self.activated = True
 
 
 def _check_length(parser_context: Mapping | None, most: int) -> None:

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from django.core.exceptions import PermissionDenied, RequestDataTooBig, SuspiciousOperation
+from django.core.exceptions import BadRequest, PermissionDenied, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404
 from django.utils.translation import gettext_lazy as _
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
+
+from ..guards import AWAY_SECONDS, AWAY_SENTENCE, DATABASE_AWAY, log_database_away
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "urn:problem-type:shop-similarity:"
@@ -88,6 +90,14 @@ class NoActiveModel(Unavailable):
     default_detail = _("Similar products can't be searched yet, because no model version is active.")
 
 
+class DatabaseAway(Unavailable):
+    """The database does not answer."""
+
+    default_code = "database-away"
+    default_detail = AWAY_SENTENCE
+    wait = AWAY_SECONDS
+
+
 class Busy(Unavailable):
     """No worker has answered in time, or too many photos wait."""
 
@@ -115,6 +125,7 @@ _KINDS: tuple[tuple[type[Exception], str, Any], ...] = (
     (Unprocessable, "unprocessable", _("The request can't be fulfilled")),
     (Conflict, "conflict", _("Not possible now")),
     (NoActiveModel, "no-active-model", _("No model is active")),
+    (DatabaseAway, "database-away", _("The database does not answer")),
     (Busy, "busy", _("The service is busy")),
 )
 
@@ -153,7 +164,10 @@ def _as_api_exception(error: Exception) -> Exception:
         return exceptions.PermissionDenied(*error.args)
     if isinstance(error, RequestDataTooBig):
         return TooLarge()
-    if isinstance(error, SuspiciousOperation):
+    if isinstance(error, DATABASE_AWAY):
+        log_database_away(error)
+        return DatabaseAway()
+    if isinstance(error, BadRequest | SuspiciousOperation):
         return exceptions.ParseError(str(error) or None)
     return error
 

@@ -24,6 +24,7 @@ from drf_spectacular.renderers import (
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ..guards import guarded
 from .base import SimilarityAPIView
 from .documentation import EVENTS_TAG, OPERATIONS_TAG, SEARCH_TAG, operation
 
@@ -84,6 +85,7 @@ class SchemaView(SimilarityAPIView):
         return Response(own_schema())
 
 
+@guarded
 @require_safe
 def docs(request: HttpRequest) -> HttpResponse:
     """Swagger UI over the schema, from this server's own files and without inline script, for strict policies."""

@@ -12,7 +12,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
+from ..guards import guarded
 from ..rate_limits import seconds_to_wait
+from ..request_text import unusable_places
 from .events import BadEvent, record_events
 from .tokens import BadToken, read
 
@@ -28,13 +30,15 @@ class _TooBig(ValueError):
 # have to ensure; and navigator.sendBeacon can't send headers.
 @csrf_exempt
 @never_cache
-@require_POST
 @transaction.non_atomic_requests
+@guarded
+@require_POST
 def events(request: HttpRequest) -> HttpResponse:
     """Record ``{"token": "...", "events": [{"kind": "impression"}, {"kind": "click", "product": "12"}]}``.
 
     The body is JSON whatever its content type says, since a beacon of another type would need a preflight. Answers 204,
-    400 (no JSON, a bad token or event), 413 (longer than 16,384 bytes) or 429 (more often than ``EVENT_RATE``).
+    400 (no JSON, a bad token or event), 413 (longer than 16,384 bytes), 429 (more often than ``EVENT_RATE``) or 503
+    (while the database is away).
     """
     wait = seconds_to_wait(request, "event_rate")
     if wait:
@@ -82,6 +86,8 @@ def _parse(body: bytes) -> tuple[str, list[tuple[str, Any]]]:
         if not isinstance(kind, str) or not isinstance(product, str | int | None) or isinstance(product, bool):
             raise BadEvent(_("Each event is an object with a kind and, for a click, the key of a product."))
         events.append((kind, product))
+    if next(unusable_places(message), None) is not None:
+        raise BadEvent(_("The body holds characters that no text has."))
     return token, events
 
 

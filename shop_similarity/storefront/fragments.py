@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from django.db import models
+from django.db import models, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.template.loader import render_to_string
 from django.utils.cache import get_conditional_response, patch_cache_control
@@ -15,11 +15,15 @@ from django.views.decorators.http import require_safe
 
 from ..catalogue import NotAKeyError, get_catalogue, product_key
 from ..conf import get_settings
+from ..guards import guarded
 from .context import Address, frame, widget_context
 from .experiment_arms import experiment_for
 from .options import WidgetOptions, choices_of
 
 
+# Under ATOMIC_REQUESTS the database would be asked before the guard is.
+@transaction.non_atomic_requests
+@guarded
 @require_safe
 def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
     """Look-alikes of one product.
@@ -28,7 +32,8 @@ def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
     hosts that write the address themselves; the shopper's choices, as :class:`.options.ChoicesForm` names them; and
     ``page=1`` for a whole page, which is where links without JavaScript lead.
 
-    404 where the shop does not show the product; 400 with a sentence where a parameter is wrong.
+    404 where the shop does not show the product; 400 with a sentence where a parameter is wrong; 503 while the database
+    is away.
     """
     product = _visible_product(pk)
     try:

@@ -12,7 +12,9 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from .. import database
 from ..conf import get_settings
+from ..guards import DATABASE_AWAY, log_database_away
 from ..photos.thumbnails import WIDTHS, sources
 from ..storefront.context import Address, fragment_url, frame, widget_context
 from ..storefront.experiment_arms import version_for
@@ -69,7 +71,7 @@ def similar_products(
     lazy: bool = False,
     **options: Any,
 ) -> str:
-    """Render products that look like ``product``; nothing while there are none to show.
+    """Render products that look like ``product``; nothing while there are none to show, or the database is away.
 
     Args:
         product: an instance of the product model.
@@ -91,15 +93,20 @@ def similar_products(
     request = context.get("request")
     chosen = WidgetOptions(limit=limit, heading=heading, template_name=template_name, **options)
     choices, _errors = choices_of(request.GET if request else QueryDict(), chosen)
-    if lazy:
-        if among is not None:
-            raise ValueError("similar_products can't be lazy with `among`: give it other options, or leave lazy out.")
-        return _lazy(context, product, chosen, choices, request)
-    address = Address.of_page(request) if request else None
-    values = widget_context(product, chosen, choices, request=request, address=address, among=among)
-    if values is None:
+    if lazy and among is not None:
+        raise ValueError("similar_products can't be lazy with `among`: give it other options, or leave lazy out.")
+    try:
+        if lazy:
+            return _lazy(context, product, chosen, choices, request)
+        address = Address.of_page(request) if request else None
+        values = widget_context(product, chosen, choices, request=request, address=address, among=among)
+        return "" if values is None else _render(context, template_name, values)
+    except DATABASE_AWAY as error:
+        # A transaction of the page's is lost with its connection, and the page would fail later and say less.
+        if database.in_transaction(database.read_alias()):
+            raise
+        log_database_away(error)
         return ""
-    return _render(context, template_name, values)
 
 
 def _render(context: template.Context, name: str, values: dict[str, Any]) -> str:

@@ -1,14 +1,18 @@
-"""What a shopper sends: read no further than a photo may be long, checked, made upright and small, without metadata."""
+"""What a shopper sends: read no further than a photo may be long, checked, made upright and small, without metadata.
+
+It stays in memory: a process that is killed leaves no temporary file with a photo.
+"""
 
 from __future__ import annotations
 
 import io
 import math
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from django.core.files.uploadhandler import FileUploadHandler, StopUpload
+from django.core.files.uploadhandler import MemoryFileUploadHandler, StopUpload
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from PIL import Image
@@ -27,6 +31,11 @@ Crop = tuple[float, float, float, float]
 # A region of fewer pixels shows nothing that could be recognised.
 _MIN_CROP_PIXELS = 16
 
+# Field names, boundaries and the fields beside the photo.
+_AROUND_THE_PHOTO = 64 * 2**10
+_DISCARD_SECONDS = 2.0
+_CHUNK = 64 * 2**10
+
 _FLAG = "_shop_similarity_upload_too_large"
 
 
@@ -34,35 +43,64 @@ class CropError(ImageError):
     """The region lies outside the photo, is empty, or is no region at all."""
 
 
-class _Quota(FileUploadHandler):
-    """Stops Django's own handlers, which would put a file of any size on the disk."""
+class _InMemory(MemoryFileUploadHandler):
+    """In place of Django's own handlers, which put a large file on the disk."""
 
     def __init__(self, request: HttpRequest, max_bytes: int) -> None:
         super().__init__(request)
         self.left = max_bytes
 
-    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes:
+    def handle_raw_input(self, *args: Any, **kwargs: Any) -> None:
+        self.activated = True
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> None:
         self.left -= len(raw_data)
         if self.left < 0:
             setattr(self.request, _FLAG, True)
-            # The rest is read and thrown away: browsers show no answer to an upload that is cut off.
+            # The little that may still come is read and thrown away.
             raise StopUpload(connection_reset=False)
-        return raw_data
-
-    def file_complete(self, file_size: int) -> Any:
-        return None
+        super().receive_data_chunk(raw_data, start)
 
 
 def limit_upload(request: HttpRequest, max_bytes: int) -> None:
-    """Have files of this request, all together, end at ``max_bytes``; to be called before ``request.POST`` is read."""
+    """Keep files of this request in memory and have them, all together, end at ``max_bytes``.
+
+    To be called before ``request.POST`` is read.
+    """
     # A middleware may have read the body already; then its size is checked like that of any other file.
     with suppress(AttributeError):
-        request.upload_handlers.insert(0, _Quota(request, max_bytes))
+        request.upload_handlers = [_InMemory(request, max_bytes)]
 
 
 def was_too_large(request: HttpRequest) -> bool:
     """Whether an upload was ended by :func:`limit_upload`."""
     return hasattr(request, _FLAG)
+
+
+def most_bytes_of_body(max_bytes: int) -> int:
+    """How long the body of a request with a photo of ``max_bytes`` may be."""
+    return max_bytes + _AROUND_THE_PHOTO
+
+
+def announced_bytes(request: HttpRequest) -> int:
+    """The length that a request says its body has. No more is read; 0 where it says none, and none is read."""
+    length = request.META.get("CONTENT_LENGTH") or ""
+    return int(length) if length.isdecimal() else 0
+
+
+def discard_body(request: HttpRequest, max_bytes: int) -> None:
+    """Read a body that is refused all the same, for most browsers show no answer while they still have to send.
+
+    None of it is kept, and no more is read than a connection of some speed brings in ``_DISCARD_SECONDS``. A body of
+    more than twice ``max_bytes`` is no photo that was chosen in good faith, and is left alone.
+    """
+    left = announced_bytes(request)
+    if left > 2 * most_bytes_of_body(max_bytes):
+        return
+    deadline = time.monotonic() + _DISCARD_SECONDS
+    with suppress(OSError):
+        while left > 0 and time.monotonic() < deadline and (chunk := request.read(min(left, _CHUNK))):
+            left -= len(chunk)
 
 
 def prepare_photo(source: Source, crop: Sequence[float] | None = None) -> bytes:

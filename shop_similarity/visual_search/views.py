@@ -18,6 +18,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from ..conf import get_settings
 from ..feedback import tokens
+from ..guards import guarded
 from ..models import Surface, VisualQuery
 from ..photos.errors import ImageError, ImageTooLarge, ImageTypeNotAllowed
 from ..rate_limits import seconds_to_wait
@@ -29,7 +30,7 @@ from .categories import category_choices
 from .forms import PhotoForm, form_context
 from .queue import Busy, Expired, find_query, submit, wait
 from .results import MOST_PAGES, PAGE_SIZE, FiltersForm, products
-from .uploads import limit_upload, was_too_large
+from .uploads import announced_bytes, discard_body, limit_upload, most_bytes_of_body, was_too_large
 
 # A page that still waits looks again after so many seconds, and so long a request for it is held.
 REFRESH_SECONDS = 2
@@ -48,10 +49,11 @@ def _private(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return wrapped
 
 
-# The limit has to be set before the CSRF check reads the body, so the check comes second.
+# Rate and limit come before the body is read, which the CSRF check does, so the check comes second.
 @csrf_exempt
 @never_cache
 @transaction.non_atomic_requests
+@guarded
 @require_http_methods(["GET", "HEAD", "POST"])
 @_private
 def visual_search(request: HttpRequest) -> HttpResponse:
@@ -66,23 +68,30 @@ def visual_search(request: HttpRequest) -> HttpResponse:
     """
     if request.method != "POST":
         return _form(request)
-    limit_upload(request, get_settings().visual_search_max_bytes)
+    most = get_settings().visual_search_max_bytes
+    seconds = seconds_to_wait(request, "upload_rate")
+    if seconds:
+        discard_body(request, most)
+        sentence = _("These were many photos in a short time; please try again in %(seconds)d seconds.")
+        return _refusal(request, sentence % {"seconds": seconds}, 429, retry_after=seconds)
+    if announced_bytes(request) > most_bytes_of_body(most):
+        discard_body(request, most)
+        return _refusal(request, _too_large(), 413)
+    limit_upload(request, most)
     return _search(request)
+
+
+def _too_large() -> str:
+    limit = get_settings().visual_search_max_bytes / 2**20
+    return _("The photo is larger than %(limit)s MiB; choose a smaller one.") % {"limit": f"{limit:,.3g}"}
 
 
 @csrf_protect
 def _search(request: HttpRequest) -> HttpResponse:
-    seconds = seconds_to_wait(request, "upload_rate")
-    if seconds:
-        sentence = _("These were many photos in a short time; please try again in %(seconds)d seconds.")
-        return _refusal(request, sentence % {"seconds": seconds}, 429, retry_after=seconds)
     form = PhotoForm(request.POST, request.FILES)
     try:
         if was_too_large(request):
-            limit = get_settings().visual_search_max_bytes / 2**20
-            raise ImageTooLarge(
-                _("The photo is larger than %(limit)s MiB; choose a smaller one."), limit=f"{limit:,.3g}"
-            )
+            return _refusal(request, _too_large(), 413)
         if not form.is_valid():
             return _refusal(request, form.sentence(), 422)
         query = submit(form.cleaned_data["photo"], crop=form.crop(), version=version_for(request))
@@ -128,6 +137,7 @@ def _wants_json(request: HttpRequest) -> bool:
 
 @never_cache
 @transaction.non_atomic_requests
+@guarded
 @require_safe
 @_private
 def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:

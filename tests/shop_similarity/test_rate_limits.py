@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.cache.backends.base import BaseCache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import RequestFactory
 from django.urls import reverse
 
 from shop_similarity import rate_limits
-from shop_similarity.rate_limits import parse_rate, seconds_to_wait
+from shop_similarity.rate_limits import parse_rate, seconds_to_wait, take_back
 from tests.shop_similarity.drawn_photos import product_photo
 from tests.shop_similarity.factories import make_version
 
@@ -158,6 +159,80 @@ def test_a_shop_without_a_cache_is_not_limited(configure, settings):
     settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
     configure(EVENT_RATE="1/day")
     assert [seconds_to_wait(RequestFactory().get("/"), "event_rate") for _ in range(3)] == [0, 0, 0]
+
+
+class Away(BaseCache):
+    """A cache whose server is gone."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__({})
+
+    def add(self, *args, **kwargs):
+        raise ConnectionError("refused")
+
+    get = get_many = incr = decr = set = add
+
+
+class Forgetful(Away):
+    """A cache whose client keeps silent about a server that is gone."""
+
+    def add(self, *args, **kwargs):
+        return False
+
+    def incr(self, key, *args, **kwargs):
+        raise ValueError(f"Key {key!r} not found")
+
+    def get_many(self, *args, **kwargs):
+        return {}
+
+    decr = incr
+
+
+@pytest.mark.parametrize("backend", ["Away", "Forgetful"])
+def test_while_the_cache_is_away_each_process_counts(configure, settings, caplog, monkeypatch, backend):
+    monkeypatch.setattr(rate_limits, "_asked_again_at", 0.0)
+    rate_limits._own_counts.clear()
+    settings.CACHES = {"default": {"BACKEND": f"tests.shop_similarity.test_rate_limits.{backend}"}}
+    configure(EVENT_RATE="3/day")
+    request = RequestFactory().get("/", REMOTE_ADDR="192.0.2.7")
+    assert [bool(seconds_to_wait(request, "event_rate")) for _ in range(5)] == [False] * 3 + [True] * 2
+    # It is asked again after a while, and said once how it is.
+    monkeypatch.setattr(rate_limits, "_asked_again_at", 1e-9)
+    assert seconds_to_wait(request, "event_rate")
+    take_back(request, "event_rate")
+    assert not seconds_to_wait(request, "event_rate")
+    assert sum("The cache does not answer" in record.message for record in caplog.records) == 1
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+    monkeypatch.setattr(rate_limits, "_asked_again_at", 1e-9)
+    assert not seconds_to_wait(request, "event_rate")
+    assert rate_limits._asked_again_at == 0
+
+
+@pytest.mark.django_db
+def test_a_page_and_the_api_do_not_fail_with_the_cache(client, configure, settings, monkeypatch):
+    monkeypatch.setattr(rate_limits, "_asked_again_at", 0.0)
+    rate_limits._own_counts.clear()
+    settings.CACHES = {"default": {"BACKEND": "tests.shop_similarity.test_rate_limits.Away"}}
+    configure(EVENT_RATE="2/hour")
+    assert [_report_by_page(client), _report_by_api(client), _report_by_page(client)] == [400, 400, 429]
+
+
+def test_a_client_that_forges_addresses_is_one_client(configure):
+    configure(EVENT_RATE="5/day")
+    waits = [
+        seconds_to_wait(RequestFactory().get("/", headers={"X-Forwarded-For": f"198.51.100.{number}"}), "event_rate")
+        for number in range(100)
+    ]
+    assert waits.count(0) == 5
+
+
+def test_a_network_of_addresses_is_one_client(configure):
+    configure(EVENT_RATE="5/day")
+    waits = [
+        seconds_to_wait(RequestFactory().get("/", REMOTE_ADDR=f"2001:db8::{number:x}"), "event_rate")
+        for number in range(50)
+    ]
+    assert waits.count(0) == 5
 
 
 def test_rates_are_written_as_for_rest_framework():

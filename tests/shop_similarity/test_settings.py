@@ -66,6 +66,25 @@ def test_a_shop_without_a_broker_is_warned(settings, monkeypatch):
     assert check_settings() == []
 
 
+@pytest.mark.parametrize(
+    "sign", [{"SECURE_PROXY_SSL_HEADER": ("HTTP_X_FORWARDED_PROTO", "https")}, {"USE_X_FORWARDED_HOST": True}]
+)
+def test_a_shop_behind_a_proxy_that_it_does_not_speak_of_is_warned(settings, sign):
+    assert check_settings() == []
+    for name, value in sign.items():
+        setattr(settings, name, value)
+    (found,) = check_settings()
+    assert found.id == "shop_similarity.W004"
+    assert next(iter(sign)) in found.msg
+    assert "SHOP_SIMILARITY['PROXIES']" in found.hint
+    for proxies in (0, 1):
+        settings.SHOP_SIMILARITY = {**GOOD, "PROXIES": proxies}
+        assert check_settings() == []
+    settings.SHOP_SIMILARITY = GOOD
+    settings.REST_FRAMEWORK = {"NUM_PROXIES": 1}
+    assert check_settings() == []
+
+
 def test_all_mistakes_are_reported_at_once_by_manage_py_check(settings):
     settings.SHOP_SIMILARITY = {**GOOD, "BATCH_SIZ": 1, "POLL_SECONDS": "x"}
     with pytest.raises(SystemCheckError) as caught:

@@ -116,6 +116,20 @@ def test_bodies_that_are_no_json(client, body):
     problem(send(client, body), 400, "malformed-body")
 
 
+@pytest.mark.parametrize("text", ["\\ud800", "\\udfff\\ud800", "a\\ud800"])
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ('{"token": "x", "events": [{"kind": "TEXT"}]}', "events.0.kind"),
+        ('{"token": "x", "events": [{"kind": "click", "product": "TEXT"}]}', "events.0.product"),
+        ('{"token": "x", "TEXT": []}', ""),
+    ],
+)
+def test_lone_surrogates_anywhere(client, body, name, text):
+    found = problem(send(client, body.replace("TEXT", text)), 400, "invalid-values")
+    assert [error["name"] for error in found["errors"]] == [name]
+
+
 def test_lone_surrogates(client):
     problem(send(client, '{"token": "\\ud800", "events": [{"kind": "impression"}]}'), 400, "invalid-values")
 

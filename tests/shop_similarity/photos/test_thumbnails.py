@@ -142,9 +142,9 @@ def test_without_imagekit_the_photo_itself_is_shown(monkeypatch):
 
 
 def copies_of_the_shop(file, widths):
-    if file.name.endswith("none.jpg"):
+    if file.name.rpartition("/")[2].startswith("none"):
         return []
-    if file.name.endswith("broken.jpg"):
+    if file.name.rpartition("/")[2].startswith("broken"):
         raise RuntimeError("The shop's own library fails.")
     return [(f"/made/{width}", width, width * 2) for width in reversed(widths)]
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection, transaction
@@ -464,3 +465,73 @@ class TestPages:
         events = {"token": token, "events": [{"kind": "click", "product": str(products[0].pk)}]}
         response = client.post("/similarity/events/", json.dumps(events), content_type="application/json")
         assert response.status_code == 204
+
+
+TOO_MUCH = str(200 * 2**20)
+
+
+class Untouched(io.RawIOBase):
+    """The body of a request that nobody may read."""
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        raise AssertionError("The body was read.")
+
+
+@pytest.mark.django_db
+class TestUploadsThatAreRefused:
+    @staticmethod
+    def _post(client: Client, path: str, length: str | None):
+        environ = {"wsgi.input": io.BufferedReader(Untouched()), "CONTENT_TYPE": "multipart/form-data; boundary=edge"}
+        if length is not None:
+            environ["CONTENT_LENGTH"] = length
+        return client.generic("POST", path, headers={"accept": "*/*"}, **environ)
+
+    @pytest.mark.parametrize("path", [FORM, "/api/similarity/v1/search/image/"])
+    def test_what_is_far_too_large_is_not_read(self, client, configure, path):
+        make_version()
+        assert self._post(client, path, TOO_MUCH).status_code == 413
+
+    @pytest.mark.parametrize("path", [FORM, "/api/similarity/v1/search/image/"])
+    @pytest.mark.parametrize("is_logged_in", [False, True])
+    def test_the_rate_is_counted_before_the_body_is_read(self, configure, path, is_logged_in):
+        configure(UPLOAD_RATE="2/hour")
+        make_version()
+        client = Client(enforce_csrf_checks=is_logged_in)
+        if is_logged_in:
+            client.force_login(User.objects.create_user("shopper"))
+        for _ in range(2):
+            assert self._post(client, path, TOO_MUCH).status_code in (403, 413)
+        if path == FORM or not is_logged_in:
+            assert self._post(client, path, TOO_MUCH).status_code == 429
+        else:
+            # Refused before it counts, and unread as well.
+            assert self._post(client, path, "20").status_code == 403
+
+    @pytest.mark.parametrize("length", [None, "", "-5", "x", "²"])
+    def test_a_body_without_a_length_is_none(self, client, configure, length):
+        make_version()
+        for path in (FORM, "/api/similarity/v1/search/image/"):
+            assert self._post(client, path, length).status_code in (400, 422)
+
+    def test_a_photo_that_is_a_little_too_large_is_discarded_for_the_browsers_sake(self, client, configure):
+        configure(VISUAL_SEARCH_MAX_BYTES=200_000)
+        make_version()
+        body = io.BytesIO(bytes(350_000))
+        environ = {"wsgi.input": body, "CONTENT_TYPE": "multipart/form-data; boundary=edge"}
+        response = client.generic("POST", FORM, CONTENT_LENGTH="350000", **environ)
+        assert response.status_code == 413
+        assert body.tell() == 350_000
+
+    def test_a_photo_of_any_allowed_size_reaches_no_disk(self, client, configure, monkeypatch):
+        make_version()
+
+        def refuse(*args, **kwargs):
+            raise AssertionError("A temporary file was made.")
+
+        monkeypatch.setattr("django.core.files.temp.NamedTemporaryFile", refuse)
+        monkeypatch.setattr("django.core.files.uploadedfile.tempfile.NamedTemporaryFile", refuse)
+        content = _encoded(_quarters()) + bytes(6 * 2**20)
+        assert _post(client, content).status_code in (303, 422)

@@ -1,0 +1,64 @@
+"""What all pages and fragments of the plugin do before and after their own work.
+
+Text that no database could hold is refused before the view sees it, and while the database is away they say so (503)
+instead of failing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.db import InterfaceError, OperationalError
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.loader import render_to_string
+from django.utils.translation import gettext_lazy as _
+
+from .request_text import UnusableText, check_request
+
+logger = logging.getLogger(__name__)
+
+DATABASE_AWAY = (OperationalError, InterfaceError)
+"""What Django raises where the database does not answer, is overloaded, or ended the connection."""
+
+AWAY_SENTENCE = _("The shop's database does not answer at the moment; please try again in a few seconds.")
+AWAY_SECONDS = 10
+
+
+def guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A view that answers 404 or 400 to unusable text and 503 while the database is away.
+
+    The 503 is a small page for browsers, and ``{"detail": "..."}`` for everybody else.
+    """
+
+    @wraps(view)
+    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            check_request(request)
+            return view(request, *args, **kwargs)
+        except UnusableText as error:
+            return HttpResponse(str(error), status=400, content_type="text/plain; charset=utf-8")
+        except DATABASE_AWAY as error:
+            log_database_away(error)
+            return _unavailable(request)
+
+    return wrapped
+
+
+def log_database_away(error: Exception) -> None:
+    """Say once for each request what the database's trouble is; a traceback for each would bury it."""
+    logger.error("The database does not answer. %s: %s", type(error).__name__, " ".join(str(error).split()))
+
+
+def _unavailable(request: HttpRequest) -> HttpResponse:
+    if "text/html" in request.headers.get("Accept", ""):
+        # Without the request, whose context processors may ask the database.
+        page = render_to_string("shop_similarity/unavailable.html", {"sentence": AWAY_SENTENCE})
+        response = HttpResponse(page, status=503)
+    else:
+        response = JsonResponse({"detail": str(AWAY_SENTENCE)}, status=503)
+    response.headers["Retry-After"] = str(AWAY_SECONDS)
+    response.headers["Cache-Control"] = "no-store"
+    return response
