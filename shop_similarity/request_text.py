@@ -98,5 +98,5 @@ def check_values(values: QueryDict, most: float = MOST_CHARACTERS) -> None:
     for name, several in values.lists():
         if not all(is_usable(text, most) for text in (name, *several)):
             raise UnusableText(
-                _("%(name)s is too long, or has characters that no text has.") % {"name": ascii(name)[1:41]}
+                _("%(name)s is too long, or has characters that no text has.") % {"name": ascii(name)[1:-1][:40]}
             )
