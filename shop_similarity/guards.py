@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
-from .request_text import UnusableText, check_request
+from .request_text import CHECKS_ITSELF, UnusableText, check_request
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
             log_database_away(error)
             return _unavailable(request)
 
+    setattr(wrapped, CHECKS_ITSELF, True)
     return wrapped
 
 

@@ -10,7 +10,7 @@ from django.utils.cache import patch_vary_headers
 from django.utils.deprecation import MiddlewareMixin
 
 from .feedback.visitors import COOKIE, Visitor
-from .request_text import check_head, check_path
+from .request_text import CHECKS_ITSELF, check_request, check_session_cookie
 
 _COOKIE_SECONDS = 90 * 86_400
 
@@ -51,8 +51,10 @@ class UsableTextMiddleware(MiddlewareMixin):
     """
 
     def process_request(self, request: HttpRequest) -> None:
-        check_head(request)
+        check_session_cookie(request)
 
-    def process_view(self, request: HttpRequest, *args: Any) -> None:
-        # Later, for the shop's page for 404 may need what other middleware prepares.
-        check_path(request)
+    def process_view(self, request: HttpRequest, view: Any, *args: Any) -> None:
+        # Later, for the shop's page for 404 may need what other middleware prepares; and not for those views of the
+        # plugin that do it themselves, each in its own format.
+        if not getattr(view, CHECKS_ITSELF, False):
+            check_request(request)

@@ -19,6 +19,9 @@ from django.utils.translation import gettext as _
 MOST_CHARACTERS = 8_192
 """Longer than any path, parameter or cookie that this plugin or a shop makes."""
 
+CHECKS_ITSELF = "shop_similarity_checks_text"
+"""Attribute of views that look at their text themselves."""
+
 # Those that browsers and programs send, and that decode any bytes in linear time.
 _CHARSETS = {"utf-8", "ascii", "iso8859-1", "cp1252"}
 _UNUSABLE = re.compile("[\x00\ud800-\udfff]")
@@ -60,34 +63,25 @@ def check_charset(request: HttpRequest) -> None:
 
 
 def check_request(request: HttpRequest) -> None:
-    """Look at parameters, the cookie that names the session, and the path; the body is not read.
+    """Look at charset, parameters, the cookie that names the session, and the path; the body is not read.
 
     Raises:
         UnusableText: one of them is unusable; the sentence says what.
         Http404: no path of the shop is such.
     """
-    check_head(request)
-    check_path(request)
-
-
-def check_path(request: HttpRequest) -> None:
-    """Look at the path.
-
-    Raises:
-        Http404: no path of the shop is such.
-    """
+    check_charset(request)
+    check_values(request.GET)
+    check_session_cookie(request)
     if not is_usable(request.path_info):
         raise Http404
 
 
-def check_head(request: HttpRequest) -> None:
-    """Look at all but the path and the body.
+def check_session_cookie(request: HttpRequest) -> None:
+    """Look at the cookie that names the session, with which the database is asked.
 
     Raises:
-        UnusableText: something is unusable; the sentence says what.
+        UnusableText: it is unusable.
     """
-    check_charset(request)
-    check_values(request.GET)
     if not is_usable(request.COOKIES.get(settings.SESSION_COOKIE_NAME, "")):
         raise UnusableText(_("The cookie of the session is no text that can be kept; delete it."))
 
@@ -104,5 +98,5 @@ def check_values(values: QueryDict, most: float = MOST_CHARACTERS) -> None:
     for name, several in values.lists():
         if not all(is_usable(text, most) for text in (name, *several)):
             raise UnusableText(
-                _("%(name)s is too long, or has characters that no text has.") % {"name": ascii(name)[1:41]}
+                _("%(name)s is too long, or has characters that no text has.") % {"name": ascii(name)[1:-1][:40]}
             )

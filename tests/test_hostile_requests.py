@@ -166,9 +166,10 @@ class Attempts:
         environ = {"PATH_INFO": _decoded(path), "QUERY_STRING": query}
         self._note("GET", path, query, self._client(path).generic("GET", "/", **environ, **extra))
 
-    def post(self, path: str, body: bytes, content_type: str) -> None:
+    def post(self, path: str, body: bytes, content_type: str) -> int:
         response = self._client(path).generic("POST", "/", body, content_type, PATH_INFO=_decoded(path))
         self._note("POST", path, repr(body[:60]) + content_type[-40:], response)
+        return response.status_code
 
     def _client(self, path: str) -> Client:
         return self.staff if "admin/" in path or "version" in path or "status" in path else self.anybody
@@ -237,6 +238,8 @@ def try_parameters_alone(attempts: Attempts, keys: dict[str, str]) -> None:
 def try_forms(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> None:
     for route, _names in addresses():
         path, names = filled(route, keys), belongs(FORMS, route)
+        if attempts.post(path, b"", "application/x-www-form-urlencoded") == 405:
+            continue
         for value in values(alone) if names else ():
             for group in [[name] for name in names] if alone else [names]:
                 if "search/" in route:

@@ -24,7 +24,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from ..rate_limits import seconds_to_wait, take_back
-from ..request_text import check_charset
+from ..request_text import CHECKS_ITSELF, check_charset
 from .problems import problem_handler
 from .throttles import SearchThrottle
 
@@ -69,6 +69,12 @@ class SimilarityAPIView(APIView):
     versioning_class = None
     metadata_class = None
     schema = AutoSchema()
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponse]:
+        view = super().as_view(**initkwargs)
+        setattr(view, CHECKS_ITSELF, True)
+        return view
 
     def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
         return problem_handler

@@ -14,7 +14,6 @@ from django.views.decorators.http import require_POST
 
 from ..guards import guarded
 from ..rate_limits import seconds_to_wait
-from ..request_text import unusable_places
 from .events import BadEvent, record_events
 from .tokens import BadToken, read
 
@@ -86,8 +85,6 @@ def _parse(body: bytes) -> tuple[str, list[tuple[str, Any]]]:
         if not isinstance(kind, str) or not isinstance(product, str | int | None) or isinstance(product, bool):
             raise BadEvent(_("Each event is an object with a kind and, for a click, the key of a product."))
         events.append((kind, product))
-    if next(unusable_places(message), None) is not None:
-        raise BadEvent(_("The body holds characters that no text has."))
     return token, events
 
 

@@ -92,7 +92,7 @@ def test_the_plugins_pages_guard_themselves(host, client):
 
 
 @override_settings(ROOT_URLCONF="catalog.urls")
-@pytest.mark.parametrize("path", ["/search/?q=%00", "/?page=%00", "/basket/?%00=1", "/nowhere/?q=%00"])
+@pytest.mark.parametrize("path", ["/search/?q=%00", "/?page=%00", "/basket/?%00=1"])
 def test_the_shops_own_pages_are_guarded_by_the_middleware(db, client, path):
     response = client.get(path)
     assert response.status_code == 400
