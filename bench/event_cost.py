@@ -161,14 +161,14 @@ def roll_up_many(version: int, lists: int) -> None:
             [lists, lists],
         )
         shown = "ARRAY(SELECT (product + place)::text FROM generate_series(1, 8) AS place)"
-        for kind, values, where in (
-            ("impression", f"{shown}, NULL, NULL", "true"),
-            ("click", "'{}', product + 4, 4", "n %% 10 = 0"),
+        for kind, values, voter, where in (
+            ("impression", f"{shown}, NULL, NULL", "NULL", "true"),
+            ("click", "'{}', product + 4, 4", "n / 7 %% 256", "n %% 10 = 0"),
         ):
             cursor.execute(
                 "INSERT INTO shop_similarity_event (query_id, kind, surface, version_id, product_id, shown, "
-                "target_product_id, position, visitor, shown_at, created_at) "
-                f"SELECT id, '{kind}', 'widget', %s, product, {values}, '', at, at FROM made WHERE {where}",
+                "target_product_id, position, visitor, voter, shown_at, created_at) "
+                f"SELECT id, '{kind}', 'widget', %s, product, {values}, '', {voter}, at, at FROM made WHERE {where}",
                 [version],
             )
         cursor.execute("ANALYZE shop_similarity_event")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from shop_similarity import database
 from shop_similarity.models import Experiment, ModelVersion
-from shop_similarity.visual_search import queue
+from shop_similarity.visual_search import queue, votes
 from shop_similarity.visual_search.common_part import without_common_part
 from shop_similarity.workers.drain import stopping
 from shop_similarity.workers.embedder import Embedder, complain, get_embedder
@@ -46,18 +46,21 @@ def answer_waiting(stop: threading.Event = stopping) -> int:
             continue
         claim = queue.claim(query_version)
         if claim is not None:
-            queue.answer(claim, version, _vector(claim.photo, version, embedder))
+            vector = _vector(claim.photo, embedder)
+            searched = without_common_part(version, vector) if vector is not None else None
+            queue.answer(claim, version, searched, vector if claim.is_vote else None)
             answered += 1
+            if claim.is_vote:
+                votes.count(version)
     return answered
 
 
-def _vector(photo: bytes, version: ModelVersion, embedder: Embedder) -> np.ndarray | None:
-    """What a photo is searched with, (4096,); None, with a line in the log, where it can't be embedded."""
+def _vector(photo: bytes, embedder: Embedder) -> np.ndarray | None:
+    """The vector of a photo, (4096,); None, with a line in the log, where it can't be embedded."""
     try:
         # Written by the web process itself, after it had checked what the shopper sent.
         with Image.open(io.BytesIO(photo), formats=("PNG",)) as image:
-            vector = embedder.embed_one(embedder.preprocessing.prepare(image))
-        return without_common_part(version, vector)
+            return embedder.embed_one(embedder.preprocessing.prepare(image))
     except Exception as error:
         if database.is_away(error):
             raise

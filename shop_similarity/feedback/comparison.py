@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from enum import Enum
 from operator import attrgetter
@@ -13,10 +15,18 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import database
-from ..models import Event, Experiment
+from ..models import Event, Experiment, ExperimentGroup
 from .daily_sums import daily_sums, totals
 from .experiments import treatment_buckets
-from .inference import design_effect, division_probability, lists_needed, newcombe, wilson
+from .inference import (
+    LOUDEST,
+    design_effect,
+    division_probability,
+    lists_needed,
+    loudest,
+    newcombe,
+    wilson,
+)
 
 # The change that an experiment is expected to be able to see, as a share of the control's rate.
 RELATIVE_CHANGE = 0.1
@@ -44,7 +54,8 @@ class Arm:
         clicked: of them, those with a click.
         baskets: of them, those with an add-to-basket.
         design_effect: how many times larger the rate's variance is than if all lists were independent, at least 1;
-            measured between groups of visitors, 1 where that is not possible.
+            measured between groups of visitors, 1 where that is not possible. The larger one of groups by cookie and
+            by address.
     """
 
     version_id: int
@@ -77,6 +88,8 @@ class Comparison:
         mismatch: probability of a division of the lists at least as uneven as this one, if nothing is wrong with it;
             None where it can't be told.
         days: for how long it has run.
+        quiet: the interval without the few groups of clients with the most lists, which must say the same; None where
+            no addresses are known.
     """
 
     experiment: Experiment
@@ -86,6 +99,7 @@ class Comparison:
     clustered: bool
     mismatch: float | None
     days: float
+    quiet: tuple[float, float] | None = None
 
     @property
     def difference(self) -> float:
@@ -99,11 +113,19 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Better or worse only where the interval excludes 0, the division is sound and the spread is known."""
-        low, high = self.interval
-        if self.has_mismatch or not self.clustered or low <= 0 <= high:
+        """Better or worse only where the interval excludes 0, the division is sound and the spread is known.
+
+        And only where the same holds without the loudest clients.
+        """
+        verdict = _verdict(self.interval)
+        if self.has_mismatch or not self.clustered or self.is_loud:
             return Verdict.UNDECIDED
-        return Verdict.BETTER if low > 0 else Verdict.WORSE
+        return verdict
+
+    @property
+    def is_loud(self) -> bool:
+        """Whether a few clients' clicks make the difference."""
+        return self.quiet is not None and _verdict(self.interval) not in (Verdict.UNDECIDED, _verdict(self.quiet))
 
     def more_lists_needed(self, difference: float | None = None) -> int | None:
         """How many more lists, of both arms together, show a difference of ``difference`` with 80 % probability.
@@ -142,6 +164,14 @@ class Comparison:
                 }
             )
         sentences.append(self._difference_sentence())
+        if self.is_loud:
+            sentences.append(
+                _(
+                    "A few clients make the difference: without the %(percent)d %% of all groups of addresses with the "
+                    "most lists it is not there, so somebody may have clicked for all."
+                )
+                % {"percent": round(100 * LOUDEST)}
+            )
         if not self.clustered:
             sentences.append(
                 _(
@@ -213,6 +243,11 @@ class Comparison:
         }
 
 
+def _verdict(interval: tuple[float, float]) -> Verdict:
+    low, high = interval
+    return Verdict.BETTER if low > 0 else Verdict.WORSE if high < 0 else Verdict.UNDECIDED
+
+
 def _points(share: float) -> str:
     """A share of 1 in percentage points, as the reader's language writes numbers."""
     return number_format(round(100 * share, 2), 2)
@@ -229,7 +264,9 @@ def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
     between the groups of visitors that the division is made of (the delta method of Deng et al., "Applying the delta
     method in metric analytics", KDD 2018), and both numbers of the Wilson and Newcombe intervals are divided by how
     many times larger it is than that of independent lists. It needs raw events, so it is known for the last
-    ``EVENT_DAYS`` days alone.
+    ``EVENT_DAYS`` days alone. Who drops the cookie, or makes its own, is in many of those groups at once, so the
+    variance is measured between groups by address as well, the larger one counts, and what the loudest groups alone
+    have done decides nothing.
 
     Args:
         experiment: one that was started.
@@ -243,23 +280,26 @@ def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
     rows = daily_sums(experiment.started_at.astimezone(UTC).date(), experiment.pk)
     lists = (row for row in rows if row.position == 0 and surface in (None, row.surface))
     sums = totals(lists, key=attrgetter("version_id"))
-    groups = _groups(experiment, surface)
+    groups, clients = _groups(experiment, surface)
     treated = treatment_buckets(experiment.salt, experiment.share)
     effects = [
         design_effect([group for bucket, group in groups.items() if (bucket in treated) == treatment])
         for treatment in (False, True)
     ]
+    by_address = [clients.get(version, {}) for version in (experiment.control_id, experiment.treatment_id)]
+    if clients:
+        known = [design_effect(list(arm.values())) for arm in by_address]
+        effects = [None if None in pair else max(pair) for pair in zip(effects, known, strict=True)]
     clustered = None not in effects
     control, treatment = (
         Arm(version.pk, version.name, *sums[version.pk], design_effect=effect if clustered else 1.0)
         for version, effect in zip((experiment.control, experiment.treatment), effects, strict=True)
     )
-    interval = newcombe(
-        treatment.clicked / treatment.design_effect,
-        treatment.lists / treatment.design_effect,
-        control.clicked / control.design_effect,
-        control.lists / control.design_effect,
-    )
+    interval = _interval(treatment, control)
+    quiet = None
+    if clients and clustered:
+        loud = loudest(by_address)
+        quiet = _interval(_without(loud, treatment, by_address[1]), _without(loud, control, by_address[0]))
     ran = (experiment.ended_at or timezone.now()) - experiment.started_at
     return Comparison(
         experiment,
@@ -269,16 +309,43 @@ def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
         clustered,
         division_probability({bucket: lists for bucket, (lists, _clicked) in groups.items()}, treated),
         ran / timedelta(days=1),
+        quiet,
     )
 
 
-def _groups(experiment: Experiment, surface: str | None) -> dict[int, tuple[int, int]]:
-    """(lists, lists with a click) of each bucket, from raw events."""
+def _interval(treatment: Arm, control: Arm) -> tuple[float, float]:
+    return newcombe(
+        treatment.clicked / treatment.design_effect,
+        treatment.lists / treatment.design_effect,
+        control.clicked / control.design_effect,
+        control.lists / control.design_effect,
+    )
+
+
+def _without(loud: Collection[int], arm: Arm, groups: Mapping[int, tuple[int, int]]) -> Arm:
+    """What an arm comes to without some of its groups."""
+    rest = [counts for group, counts in groups.items() if group not in loud]
+    lists, clicked = (sum(column) for column in zip(*rest, strict=True)) if rest else (0, 0)
+    return replace(arm, lists=lists, clicked=clicked, design_effect=design_effect(rest) or arm.design_effect)
+
+
+def _groups(
+    experiment: Experiment, surface: str | None
+) -> tuple[dict[int, tuple[int, int]], dict[int, dict[int, tuple[int, int]]]]:
+    """(lists, lists with a click) of each bucket, from raw events, and of each group of clients, by version."""
+    buckets: dict[int, tuple[int, int]] = {}
+    clients: dict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
     with database.cursor() as cursor:
         cursor.execute(
-            f"SELECT bucket, count(*) FILTER (WHERE kind = 'impression'), "  # noqa: S608
+            f"SELECT bucket, NULL::bigint, count(*) FILTER (WHERE kind = 'impression'), "  # noqa: S608
             f"count(DISTINCT query_id) FILTER (WHERE kind = 'click') FROM {Event._meta.db_table} "
-            "WHERE experiment_id = %s AND bucket IS NOT NULL AND (%s::text IS NULL OR surface = %s) GROUP BY bucket",
-            [experiment.pk, surface, surface],
+            "WHERE experiment_id = %(experiment)s AND bucket IS NOT NULL "
+            "AND (%(surface)s::text IS NULL OR surface = %(surface)s) GROUP BY bucket "
+            "UNION ALL SELECT number, version_id, sum(lists)::bigint, sum(clicked)::bigint "
+            f"FROM {ExperimentGroup._meta.db_table} WHERE experiment_id = %(experiment)s "
+            "AND (%(surface)s::text IS NULL OR surface = %(surface)s) GROUP BY version_id, number",
+            {"experiment": experiment.pk, "surface": surface},
         )
-        return {bucket: (lists, clicked) for bucket, lists, clicked in cursor.fetchall()}
+        for number, version, lists, clicked in cursor.fetchall():
+            (buckets if version is None else clients[version])[number] = (lists, clicked)
+    return buckets, clients

@@ -15,9 +15,10 @@ from django.utils.translation import gettext as _
 from .. import database
 from ..catalogue import NotAKeyError, product_key
 from ..conf import get_settings
-from ..models import Event, Experiment, ModelVersion
+from ..models import Event, Experiment, ExperimentGroup, ModelVersion
 from .tokens import Query
 from .visitors import wants_privacy
+from .voters import group_of, voter_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ Kind = Event.Kind
 
 
 # One statement, since beacons are many: version and experiment may have been deleted since the list was shown, and what
-# is there already stays. Says whether the version is still there.
+# is there already stays and is not summed up again. Says whether the version is still there.
 _RECORD = f"""
     WITH shown_list AS (
         SELECT version.id AS version_id, experiment.id AS experiment_id
@@ -35,16 +36,33 @@ _RECORD = f"""
     ), recorded AS (
         INSERT INTO {Event._meta.db_table} (
             query_id, kind, surface, version_id, experiment_id, bucket, product_id, shown, target_product_id, position,
-            visitor, shown_at, created_at
+            visitor, voter, shown_at, created_at
         )
         SELECT %%(query)s, event.kind, %%(surface)s, version_id, experiment_id,
             CASE WHEN experiment_id IS NOT NULL THEN %%(bucket)s::smallint END, %%(product)s::text::%(key)s,
             CASE WHEN event.kind = 'impression' THEN %%(shown)s::text[] ELSE '{{}}' END, event.target::%(key)s,
-            event.position, %%(visitor)s, %%(shown_at)s, %%(now)s
+            event.position, %%(visitor)s, CASE WHEN event.kind <> 'impression' THEN %%(voter)s::smallint END,
+            %%(shown_at)s, %%(now)s
         FROM shown_list
         CROSS JOIN unnest(%%(kinds)s::text[], %%(targets)s::text[], %%(positions)s::smallint[])
             AS event (kind, target, position)
         ON CONFLICT DO NOTHING
+        RETURNING kind, experiment_id, version_id
+    ), grouped AS (
+        INSERT INTO {ExperimentGroup._meta.db_table} AS known (
+            experiment_id, version_id, surface, number, lists, clicked
+        )
+        SELECT experiment_id, version_id, %%(surface)s, %%(group)s::smallint,
+            count(*) FILTER (WHERE kind = 'impression'),
+            least(1, count(*) FILTER (WHERE kind = 'click' AND NOT EXISTS (
+                SELECT FROM {Event._meta.db_table} earlier
+                WHERE earlier.query_id = %%(query)s AND earlier.kind = 'click'
+            )))
+        FROM recorded
+        WHERE experiment_id IS NOT NULL AND %%(group)s::smallint IS NOT NULL
+        GROUP BY experiment_id, version_id
+        ON CONFLICT (experiment_id, version_id, surface, number) DO UPDATE
+        SET lists = known.lists + excluded.lists, clicked = known.clicked + excluded.clicked
     )
     SELECT EXISTS (SELECT FROM shown_list)
 """  # noqa: S608
@@ -93,6 +111,7 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
     # In one order always, so that two beacons of a list that come in at once never wait for each other in a circle.
     choices = sorted({row for row in rows if row != _IMPRESSION}, key=lambda row: (row.kind, row.position))
     kinds, targets, positions = zip(_IMPRESSION, *choices, strict=True)
+    in_experiment = query.experiment_id is not None
     try:
         with database.cursor() as cursor:
             cursor.execute(
@@ -109,6 +128,8 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
                     "targets": list(targets),
                     "positions": list(positions),
                     "visitor": _visitor(request),
+                    "voter": voter_of(request, query) if request is not None and choices else None,
+                    "group": group_of(request, query.experiment_id) if request is not None and in_experiment else None,
                     "shown_at": query.issued_at,
                     "now": timezone.now(),
                 },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from statistics import NormalDist
 
@@ -12,6 +13,8 @@ CONFIDENCE = 0.95
 POWER = 0.8
 # With fewer groups of visitors the spread between them is not known well enough.
 MIN_BUCKETS = 20
+# What only so small a part of all groups of clients does, a handful of clients can have forged.
+LOUDEST = 0.02
 
 
 def z_of(confidence: float = CONFIDENCE) -> float:
@@ -71,6 +74,21 @@ def design_effect(groups: Sequence[tuple[int, int]]) -> float | None:
     spread = sum((with_click - rate * shown) ** 2 for shown, with_click in groups)
     variance = count / (count - 1) * spread / lists**2
     return max(1.0, variance / (rate * (1 - rate) / lists))
+
+
+def loudest(arms: Sequence[Mapping[int, tuple[int, int]]], share: float = LOUDEST) -> frozenset[int]:
+    """The groups with the most lists in all arms together, a ``share`` of all groups and at least one.
+
+    By lists, which a version does not change, and not by clicks, which it is measured by: to leave them out favours no
+    arm.
+
+    Args:
+        arms: of each, (lists, lists with a click) of each group.
+    """
+    lists = Counter[int]()
+    for arm in arms:
+        lists.update({group: shown for group, (shown, _clicked) in arm.items()})
+    return frozenset(group for group, _shown in lists.most_common(max(1, math.ceil(share * len(lists)))))
 
 
 def division_probability(lists: Mapping[int, int], treated: Collection[int]) -> float | None:

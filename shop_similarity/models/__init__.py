@@ -3,7 +3,7 @@
 from .aspects import AspectBasis
 from .embeddings import EMBEDDING_DIM, Embedding
 from .experiments import Experiment
-from .feedback import DailyStatistic, Event, EventDay, Preference, Surface
+from .feedback import VOTERS, DailyStatistic, Event, EventDay, ExperimentGroup, Preference, Surface
 from .outbox import OutboxEntry
 from .rules import MerchandisingRule
 from .sweeps import SweepRun
@@ -13,12 +13,14 @@ from .visual_query_means import VisualQueryMean
 
 __all__ = [
     "EMBEDDING_DIM",
+    "VOTERS",
     "AspectBasis",
     "DailyStatistic",
     "Embedding",
     "Event",
     "EventDay",
     "Experiment",
+    "ExperimentGroup",
     "MerchandisingRule",
     "ModelVersion",
     "OutboxEntry",

@@ -13,10 +13,10 @@ from .versions import ModelVersion
 
 
 class VisualQueryManager(models.Manager):
-    """Leaves photo and vector in the table unless they are asked for."""
+    """Leaves photo and vectors in the table unless they are asked for."""
 
     def get_queryset(self) -> models.QuerySet:
-        return super().get_queryset().defer("photo", "vector")
+        return super().get_queryset().defer("photo", "vector", "vote")
 
 
 class VisualQuery(models.Model):
@@ -45,6 +45,10 @@ class VisualQuery(models.Model):
     # Also the time at which it failed: what is answered in one way or the other waits no more.
     answered_at = models.DateTimeField(_("answered at"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
+    # Whether the photo counts in what is taken out of all; see ``visual_search/votes.py``.
+    is_vote = models.BooleanField(_("counts in the mean"), default=False, db_default=False)
+    # The vector before that was taken out, until it is counted.
+    vote = HalfVectorField(_("vector to be counted"), dimensions=EMBEDDING_DIM, null=True)
 
     objects = VisualQueryManager()
 
@@ -57,7 +61,8 @@ class VisualQuery(models.Model):
                 fields=["created_at"],
                 condition=models.Q(answered_at__isnull=True),
                 name="shop_similarity_query_waiting",
-            )
+            ),
+            models.Index(fields=["version"], condition=models.Q(vote__isnull=False), name="shop_similarity_query_vote"),
         ]
 
     def __str__(self) -> str:

@@ -26,6 +26,7 @@ from ..photos.contents import Source
 from ..photos.errors import DecoderUnavailable
 from ..search import searched_version
 from .uploads import prepare_photo
+from .votes import is_vote
 
 logger = logging.getLogger(__name__)
 
@@ -61,11 +62,12 @@ class Expired(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's right to answer a query: the query's key, the photo as PNG, and when it was given."""
+    """A worker's right to answer a query: the query's key, the photo as PNG, when it was given, whether it counts."""
 
     key: UUID
     photo: bytes
     claimed_at: datetime
+    is_vote: bool = False
 
 
 def queries() -> models.QuerySet[VisualQuery]:
@@ -82,13 +84,20 @@ def find_query(key: UUID) -> VisualQuery | None:
     return queries().select_related("version").filter(pk=key).first()
 
 
-def submit(file: Source, *, crop: Sequence[float] | None = None, version: ModelVersion | None = None) -> VisualQuery:
+def submit(
+    file: Source,
+    *,
+    crop: Sequence[float] | None = None,
+    version: ModelVersion | None = None,
+    request: Any = None,
+) -> VisualQuery:
     """Check a photo, make it small and queue it for a worker; committed when this returns.
 
     Args:
         file: what the shopper sent, see :func:`~shop_similarity.visual_search.uploads.prepare_photo`.
         crop: left, top, right and bottom edge of the region to search with, parts of 1 of the upright photo.
         version: model version to search with; the active one by default.
+        request: the shopper's. With it the photo may count in what all shoppers' photos share; without it does not.
 
     Raises:
         ImageError: the photo, or the region of it, can't be used; the sentence says what to do.
@@ -103,13 +112,14 @@ def submit(file: Source, *, crop: Sequence[float] | None = None, version: ModelV
     version = version or searched_version()
     if version is None:
         raise Busy(_("Search by photo is not ready yet; please try again later."), retry_after=60)
+    may_count = request is not None and is_vote(request)
     using = database.write_alias()
     with database.atomic(using, durable=True):
         # One after another, or two that come at once would both take the last place.
         database.lock("visual queue", using)
         purge()
         _check_length()
-        query = VisualQuery(version=version, photo=photo)
+        query = VisualQuery(version=version, photo=photo, is_vote=may_count)
         query.save(using=using, force_insert=True)
         with database.cursor(using) as cursor:
             # Heard when this commits. A message through the broker would be heard no sooner, and not without broker.
@@ -164,25 +174,27 @@ def claim(version: ModelVersion) -> Claim | None:
     now = timezone.now()
     with database.atomic():
         oldest = _claimable().filter(version=version).select_for_update(skip_locked=True)
-        row = oldest.values_list("pk", "photo", named=True).first()
+        row = oldest.values_list("pk", "photo", "is_vote", named=True).first()
         if row is None or row.photo is None:
             return None
         queries().filter(pk=row.pk).update(claimed_at=now)
-    return Claim(row.pk, bytes(row.photo), now)
+    return Claim(row.pk, bytes(row.photo), now, row.is_vote)
 
 
-def answer(claim: Claim, version: ModelVersion, vector: np.ndarray | None) -> None:
+def answer(claim: Claim, version: ModelVersion, vector: np.ndarray | None, vote: np.ndarray | None = None) -> None:
     """Put the vector into the photo's place; who has lost the claim meanwhile writes nothing.
 
     Args:
         claim: what :func:`claim` gave.
         version: that embedded the photo.
-        vector: (4096,); None where the photo could not be embedded.
+        vector: (4096,) to search with; None where the photo could not be embedded.
+        vote: (4096,) to be counted in the mean of all photos; None where the photo does not count.
     """
     # One statement: the photo is gone as soon as its vector is there.
     queries().filter(pk=claim.key, claimed_at=claim.claimed_at, answered_at__isnull=True).update(
         photo=None,
         vector=vector,
+        vote=vote,
         version=version,
         error="" if vector is not None else VisualQuery.Error.FAILED,
         answered_at=timezone.now(),

@@ -94,7 +94,7 @@ def _search(request: HttpRequest) -> HttpResponse:
             return _refusal(request, _too_large(), 413)
         if not form.is_valid():
             return _refusal(request, form.sentence(), 422)
-        query = submit(form.cleaned_data["photo"], crop=form.crop(), version=version_for(request))
+        query = submit(form.cleaned_data["photo"], crop=form.crop(), version=version_for(request), request=request)
     except ImageError as error:
         status = 413 if isinstance(error, ImageTooLarge) else 415 if isinstance(error, ImageTypeNotAllowed) else 422
         return _refusal(request, str(error), status)

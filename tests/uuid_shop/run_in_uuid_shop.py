@@ -37,6 +37,7 @@ from shop_similarity.models import (
 from shop_similarity.rollout.status import status
 from shop_similarity.search import Filters, SearchOptions, search_by_vector, similar_products, similar_to_several
 from shop_similarity.search.cache import cached_similar_products
+from tests.shop_similarity.feedback.lists import address_of
 from tests.uuid_shop.models import FramedPoster, Poster
 from tests.vectors import random_vectors
 
@@ -199,13 +200,18 @@ def test_events_become_statistics_and_preferences(client, version):
         token = tokens.issue(version=version, surface="widget", product_id=first, shown=shown)
         # A click as another program may write the key.
         event = {"kind": "click", "product": shown[2].hex if number else str(shown[2])}
-        answer = client.post("/similarity/events/", {"token": token, "events": [event]}, "application/json")
+        answer = client.post(
+            "/similarity/events/",
+            {"token": token, "events": [event]},
+            "application/json",
+            REMOTE_ADDR=address_of(first, number),
+        )
         assert answer.status_code == 204
     assert set(Event.objects.filter(kind="click").values_list("target_product_id", "position")) == {(shown[2], 3)}
     roll_up()
     [rate] = click_rates()
     assert (rate.impressions, rate.clicks) == (3, 3)
-    assert {row[:3] for row in preferences()} == {(first, shown[2], shown[0]), (first, shown[2], shown[1])}
+    assert {row[:4] for row in preferences()} == {(first, shown[2], shown[0], 3), (first, shown[2], shown[1], 3)}
     Event.objects.update(shown_at=F("shown_at") - timedelta(days=3))
     roll_up()
     assert [row[3] for row in preferences()] == [3, 3] == list(Preference.objects.values_list("count", flat=True))

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 def test_workers_roll_up_and_trim(celery_worker_process):
     version = make_version()
     for days in (40, 3, 0):
-        show(version, [1, 2], product=9, clicks=[2], day=today() - timedelta(days=days), hour=0)
+        show(version, [1, 2], product=9, clicks=[2], day=today() - timedelta(days=days), hour=0, visitor=days)
     environment = {"SHOP_TEST_SIMILARITY": json.dumps({"POLL_SECONDS": 0.2, "SWEEP_SECONDS": 0})}
     workers = [celery_worker_process(env=environment, wait=False) for _ in range(2)]
     deadline = time.monotonic() + 90

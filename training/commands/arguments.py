@@ -25,7 +25,7 @@ from shop_similarity.training.learning.options import (
     TrainingOptions,
 )
 from shop_similarity.training.photos.augmentation import Augmentation
-from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE
+from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_DAYS, MIN_SHARE
 from shop_similarity.training.versions.storing import free_name
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -115,14 +115,17 @@ def _add_data_and_model(data: Any, model: Any) -> None:
         type=int,
         default=MIN_CLICKS,
         metavar="N",
-        help="With --from-clicks: so many clicks must prefer one product to another (default: %(default)s).",
+        help="With --from-clicks: so many clients must prefer one product to another (default: %(default)s).",
     )
     data.add_argument(
         "--min-share",
         type=float,
         default=MIN_SHARE,
         metavar="X",
-        help="Of all clicks that chose between the two, such a share must agree (default: %(default)s).",
+        help="Of all clients that chose between the two, such a share must agree (default: %(default)s).",
+    )
+    data.add_argument(
+        "--min-days", type=int, default=MIN_DAYS, metavar="N", help="On so many days at least (default: %(default)s)."
     )
     data.add_argument(
         "--mix", type=Path, metavar="CSV", help="Old triplets to mix in, so that fine-tuning does not forget."

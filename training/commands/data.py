@@ -90,6 +90,7 @@ def _from_clicks(options: Mapping[str, Any], console: Console) -> Triplets:
             cache_folder(options, "photos"),
             min_clicks=options["min_clicks"],
             min_share=options["min_share"],
+            min_days=options["min_days"],
             progress=console.bars.photos,
         )
     except ValueError as error:

@@ -2,7 +2,7 @@
 
 What a click says and what it does not say, and how the shop counts, is told in
 :mod:`shop_similarity.feedback.preferences`. A single click may be a slip, so a preference counts only when it was shown
-often and seldom contradicted.
+often and seldom contradicted; and one client may click as often as it likes, so clients and days are counted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from shop_similarity.training.triplets.catalogue import PhotoStore, Progress
 from shop_similarity.training.triplets.table import TripletError, Triplets
 
 MIN_CLICKS = 3
+# Whoever has a few addresses at hand votes with all of them at once.
+MIN_DAYS = 3
 MIN_SHARE = 0.75
 # With fewer, a tenth of them would judge the model by a handful of clicks.
 MIN_TRIPLETS = 30
@@ -36,7 +38,7 @@ class ClickTriplets:
 
     Attributes:
         triplets: their root is the folder that the photos were fetched to; groups are keys of products.
-        choices: how often a product was clicked that stood below a skipped one, for each skipped one.
+        choices: how many clients clicked a product that stood below a skipped one, for each skipped one.
         preferences: different (product, clicked, skipped).
         products: in the triplets.
         skipped: (file name, why) of photos that can't be used.
@@ -54,6 +56,7 @@ def shop_click_triplets(
     *,
     min_clicks: int = MIN_CLICKS,
     min_share: float = MIN_SHARE,
+    min_days: int = MIN_DAYS,
     min_triplets: int = MIN_TRIPLETS,
     progress: Progress | None = None,
 ) -> ClickTriplets:
@@ -65,8 +68,9 @@ def shop_click_triplets(
     Args:
         folder: where the photos are kept, as for
             :func:`shop_similarity.training.triplets.catalogue.catalogue_triplets`.
-        min_clicks: so many clicks must prefer one product to the other.
-        min_share: of all clicks that chose between the two, so many must agree; above a half.
+        min_clicks: so many clients must prefer one product to the other.
+        min_share: of all clients that chose between the two, so many must agree; above a half.
+        min_days: on so many days at least.
         min_triplets: fewer are refused.
         progress: called as ``progress(what, done, total)``.
 
@@ -74,13 +78,19 @@ def shop_click_triplets(
         ValueError: a limit out of its range.
         TripletError: there is too little to learn from; the sentence says what there is.
     """
-    counts = {(product, clicked, skipped): count for product, clicked, skipped, count in preferences()}
-    certain = certain_preferences(counts, min_clicks, min_share)
+    if min_days < 1:
+        raise ValueError(f"min_days must be 1 or more, not {min_days!r}.")
+    votes = {vote[:3]: vote for vote in preferences()}
+    counts = {triple: vote.visitors for triple, vote in votes.items()}
+    certain = [
+        triple for triple in certain_preferences(counts, min_clicks, min_share) if votes[triple].days >= min_days
+    ]
     if not counts:
         raise TripletError(
             "No click is recorded that says anything: it takes a click on a product below another one, on the "
-            "look-alikes of a product. See that RECORD_EVENTS is on and that the pages load the widget's script, or "
-            "train on the catalogue (--from-catalog)."
+            "look-alikes of a product, by a client whose address is known. See that RECORD_EVENTS is on, that the "
+            "pages load the widget's script, and behind a proxy that NUM_PROXIES is set, or train on the catalogue "
+            "(--from-catalog)."
         )
     names, unusable = _photos({key for row in certain for key in row}, folder, progress)
     # Products with the very same photo can't be told apart by it.
@@ -94,8 +104,9 @@ def shop_click_triplets(
         raise TripletError(
             f"The recorded clicks give {len(rows):,} triplets, and it takes {min_triplets:,}: "
             f"{choices:,} choices were made between {len(counts):,} pairs of products, of which "
-            f"{len(certain):,} were made {min_clicks} times or more with {min_share:.0%} agreement. Record more "
-            f"clicks, lower --min-clicks, or train on the catalogue (--from-catalog)."
+            f"{len(certain):,} were made {min_clicks} times or more by different clients, on {min_days} days or more, "
+            f"with {min_share:.0%} agreement. Record more clicks, lower --min-clicks or --min-days, or train on the "
+            f"catalogue (--from-catalog)."
         )
     # In the order in which a CSV of them is read, so that a run goes on with the very same.
     ordered = sorted(rows)
@@ -114,7 +125,7 @@ def shop_click_triplets(
 
 
 def certain_preferences(counts: Mapping[Preference, int], min_clicks: int, min_share: float) -> list[Preference]:
-    """Those that were counted often enough and seldom contradicted.
+    """Those that enough clients have and few contradict.
 
     Raises:
         ValueError: a limit out of its range.

@@ -112,14 +112,14 @@ def test_statements_do_not_grow_with_the_data(version, django_assert_num_queries
 
 def test_preferences_count_each_click_once_before_and_after_the_day_is_closed(version):
     # 3 over 1 and 2; 5 over 4 and not over 1, which was chosen as well; nothing from a click on the first.
-    for day, hour in ((ago(4), 1), (ago(4), 2), (ago(1), 0)):
-        show(version, [1, 2, 3], product=9, clicks=[3], baskets=[3], day=day, hour=hour)
-        show(version, [1, 4, 5], product=9, clicks=[1, 5], day=day, hour=hour)
-        show(version, [1, 2, 3], product=9, clicks=[1], day=day, hour=hour)
+    for visitor, (day, hour) in enumerate(((ago(4), 1), (ago(4), 2), (ago(1), 0))):
+        show(version, [1, 2, 3], product=9, clicks=[3], baskets=[3], day=day, hour=hour, visitor=visitor)
+        show(version, [1, 4, 5], product=9, clicks=[1, 5], day=day, hour=hour, visitor=visitor)
+        show(version, [1, 2, 3], product=9, clicks=[1], day=day, hour=hour, visitor=visitor)
         # No single product was looked at, or the product itself stood in its list.
-        show(version, [1, 2], surface=Surface.VISUAL_SEARCH, clicks=[2], day=day, hour=hour)
-        show(version, [9, 2], product=9, clicks=[2, 9], day=day, hour=hour)
-    expected = [(9, 3, 1, 3), (9, 3, 2, 3), (9, 5, 4, 3)]
+        show(version, [1, 2], surface=Surface.VISUAL_SEARCH, clicks=[2], day=day, hour=hour, visitor=visitor)
+        show(version, [9, 2], product=9, clicks=[2, 9], day=day, hour=hour, visitor=visitor)
+    expected = [(9, 3, 1, 3, 2), (9, 3, 2, 3, 2), (9, 5, 4, 3, 2)]
     assert list(preferences()) == expected
     for _ in range(3):
         roll_up()
@@ -199,7 +199,7 @@ def test_the_command_says_what_it_did(version, capsys):
 
 @pytest.mark.django_db(transaction=True)
 def test_of_several_workers_one_rolls_up(version):
-    show(version, [1, 2], product=9, clicks=[2], day=ago(3))
+    show(version, [1, 2], product=9, clicks=[2], day=ago(3), visitor=1)
     start = threading.Barrier(4)
     results = []
 

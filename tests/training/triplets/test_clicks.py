@@ -51,7 +51,8 @@ def shoppers_choose(shop, times=3):
         shown = [shop[(number + step) % len(shop)].pk for step in (7, 11, 1, 13)]
         for time in range(times):
             # Partly from days that are closed, partly from raw events.
-            show(version, shown, product=product.pk, clicks=[shown[2]], day=today() - timedelta(days=2 * time))
+            day = today() - timedelta(days=2 * time)
+            show(version, shown, product=product.pk, clicks=[shown[2]], day=day, visitor=time)
 
 
 def test_few_clicks_say_nothing_and_contradictions_cancel():
@@ -98,7 +99,11 @@ def test_too_few_clicks_are_told_with_what_was_found(shop, tmp_path):
         TripletError, match=r"give 0 triplets, and it takes 30: 120 choices .* 60 pairs .* 0 were made 3 times or more"
     ):
         shop_click_triplets(tmp_path)
-    assert len(shop_click_triplets(tmp_path, min_clicks=2).triplets) == 60
+    with pytest.raises(TripletError, match="0 were made 2 times or more by different clients, on 3 days or more"):
+        shop_click_triplets(tmp_path, min_clicks=2)
+    assert len(shop_click_triplets(tmp_path, min_clicks=2, min_days=2).triplets) == 60
+    with pytest.raises(ValueError, match="min_days"):
+        shop_click_triplets(tmp_path, min_days=0)
     with pytest.raises(ValueError, match="min_share"):
         shop_click_triplets(tmp_path, min_share=0.5)
 
@@ -158,8 +163,9 @@ def test_what_shoppers_chose_is_trained_on(train, shop, tmp_path, monkeypatch): 
         with pytest.raises(CommandError, match="--resume"):
             train("--from-clicks", "--epochs", "2", "--name", "chosen", csv=None)
     shown = [shop[place].pk for place in (1, 2, 3)]
-    for _ in range(3):
-        show(ModelVersion.objects.get(), shown, product=shop[0].pk, clicks=[shown[2]])
+    for number in range(3):
+        day = today() - timedelta(days=number)
+        show(ModelVersion.objects.get(), shown, product=shop[0].pk, clicks=[shown[2]], day=day, visitor=number)
     assert len(shop_click_triplets(tmp_path / "c" / "photos").triplets) == 62
     folder = tmp_path / "run"
     call_command("train_mildnet", "--resume", str(folder), verbosity=0)

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.errors import TrainingError
-from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_SHARE, shop_click_triplets
+from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_DAYS, MIN_SHARE, shop_click_triplets
 from shop_similarity.training.triplets.table import write_triplets
 
 
@@ -28,14 +28,17 @@ class Command(BaseCommand):
             type=int,
             default=MIN_CLICKS,
             metavar="N",
-            help="So many clicks must prefer one product to another (%(default)s).",
+            help="So many clients must prefer one product to another (%(default)s).",
         )
         parser.add_argument(
             "--min-share",
             type=float,
             default=MIN_SHARE,
             metavar="X",
-            help="Of all clicks that chose between the two, such a share must agree (%(default)s).",
+            help="Of all clients that chose between the two, such a share must agree (%(default)s).",
+        )
+        parser.add_argument(
+            "--min-days", type=int, default=MIN_DAYS, metavar="N", help="On so many days at least (%(default)s)."
         )
         parser.add_argument(
             "--min-triplets", type=int, default=1, metavar="N", help="Refuse to write fewer triplets (%(default)s)."
@@ -50,6 +53,7 @@ class Command(BaseCommand):
                     images,
                     min_clicks=options["min_clicks"],
                     min_share=options["min_share"],
+                    min_days=options["min_days"],
                     min_triplets=options["min_triplets"],
                     progress=bars.photos,
                 )
