@@ -13,6 +13,8 @@ JOBS ?= 3
 # Full-size networks want the cores for themselves.
 LONG_JOBS ?= 2
 AUDITED := catalog shop_similarity training workers manage.py .ci
+# Threads of OpenBLAS spin while they wait, which takes several times as long as the small matrices of most tests.
+BLAS_THREADS ?= 1
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test test-long test-all chaos lint audit clean
@@ -34,7 +36,7 @@ demo: $(VENV)/installed
 	@$(BIN)/python manage.py demo $(ARGS)
 
 test: $(VENV)/installed-dev
-	$(PYTEST) -n $(JOBS) -m "not long" $(ARGS)
+	OPENBLAS_NUM_THREADS=$(BLAS_THREADS) $(PYTEST) -n $(JOBS) -m "not long" $(ARGS)
 
 test-long: $(VENV)/installed-dev
 	$(PYTEST) -n $(LONG_JOBS) -m long $(ARGS)

@@ -1,5 +1,6 @@
 """The servers, workers and browser that tests share: real ones, started when a test first asks for them."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -11,9 +12,40 @@ from django.conf import settings
 from catalog.services.shop import own_broker_url, own_database_url
 from tests.support.browser import find_browser, open_browser
 from tests.support.celery_worker import CeleryWorker
+from tests.support.flush import flush_what_is_filled
 from tests.support.servers import TestServers, sweep_dead_runs
 
 RUN_FOLDER = Path(os.environ["SHOP_TEST_FOLDER"])
+
+# What the longest files take of a processor, by which they are begun in time; tests that are `long` aside.
+SECONDS = {
+    "catalog/demo/test_whole.py": 45,
+    "shop_similarity/storefront/test_widget_page.py": 45,
+    "training/learning/test_loop.py": 40,
+    "install/test_celery.py": 38,
+    "catalog/services/test_postgres.py": 34,
+    "workers/test_worker_process.py": 34,
+    "training/commands/test_train_command.py": 30,
+    "shop_similarity/api/test_schema.py": 26,
+    "training/networks/test_architectures.py": 25,
+    "training/versions/test_first_version.py": 22,
+    "shop_similarity/visual_search/test_page.py": 22,
+    "workers/test_whole_way.py": 22,
+    "catalog/test_browser.py": 21,
+    "shop_similarity/admin/test_browser.py": 18,
+    "catalog/demo/test_ending.py": 16,
+    "workers/test_drain.py": 15,
+    "workers/test_visual_queries.py": 14,
+    "install/test_wheel.py": 13,
+    "training/commands/test_evaluate_command.py": 13,
+    "workers/test_commands.py": 12,
+    "training/networks/test_backbones.py": 12,
+    "training/heads/test_calibration.py": 11,
+    "training/versions/test_aspects.py": 10,
+    "training/triplets/test_catalogue.py": 10,
+    "training/triplets/test_building.py": 9,
+    "training/report/test_report.py": 9,
+}
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -25,14 +57,26 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     sweep_dead_runs(RUN_FOLDER)
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
+    # Imports make objects by the hundred thousand, TensorFlow's above all, which stay to the end. Each of the many
+    # garbage collections that Keras asks for would walk all of them.
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Files go to the processes of pytest-xdist whole and in this order: a long one that began last would be waited for.
-    lengths = {}
+    seconds: dict[Path, float] = {}
     for item in items:
-        weight = 10 if item.get_closest_marker("slow") or item.get_closest_marker("long") else 1
-        lengths[item.path] = lengths.get(item.path, 0) + weight * (5 if item.get_closest_marker("browser") else 1)
-    items.sort(key=lambda item: -lengths[item.path])
+        known = SECONDS.get(item.nodeid.split("::")[0].removeprefix("tests/"), 0)
+        seconds[item.path] = seconds.get(item.path, known) + (10 if item.get_closest_marker("long") else 0.1)
+    items.sort(key=lambda item: -seconds[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +106,7 @@ def redis_url(servers: TestServers) -> str:
 def django_db_modify_db_settings(servers: TestServers) -> None:
     """Tell Django where the servers are, before it makes the test database."""
     servers.tell_django()
+    flush_what_is_filled()
 
 
 @pytest.fixture

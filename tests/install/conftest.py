@@ -146,7 +146,6 @@ def installed_shop(wheel: Path, servers, tmp_path_factory) -> Iterator[Installed
         shop.manage("check", "--database", "default")
         shop.manage("add_product", "red", "blue", "green", "teal", "pink")
         shop.manage("make_tiny_model")
-        shop.manage("embed_products")
         yield shop
     finally:
         for worker in shop.workers:

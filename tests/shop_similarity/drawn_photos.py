@@ -6,6 +6,7 @@
 >>> for product in products(20): product.photo()     # twenty different products
 """
 
+import functools
 import io
 import itertools
 import random
@@ -119,6 +120,7 @@ def photo_file(
     return ContentFile(product_photo(kind, colour, pattern, size, seed), name=f"{kind}-{shade}-{pattern}-{seed}.jpg")
 
 
+@functools.lru_cache(maxsize=512)
 def product_photo(
     kind: str,
     colour: str | tuple[int, int, int],

@@ -139,6 +139,7 @@ def test_versions_in_use_stay_in_memory(shop, monkeypatch):
     assert loaded == ["new"]
 
 
+@pytest.mark.usefixtures("loaded_anew")
 def test_the_active_version_s_model_is_the_last_to_go(shop, tiny_version, settings):
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "MODELS_IN_MEMORY": 2}
     old, new = shop

@@ -18,7 +18,7 @@ from shop_similarity.workers import embedder, visual_queries
 from shop_similarity.workers.drain import drain
 from tests.shop_similarity.drawn_photos import product_image, products
 from tests.shop_similarity.factories import add_photo, make_category, make_product
-from tests.workers.conftest import tiny_version, tiny_weights  # noqa: F401
+from tests.workers.conftest import kept_networks, tiny_version, tiny_weights  # noqa: F401
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 

@@ -115,7 +115,7 @@ def test_all_losses_and_miners_are_told_in_the_help():
     assert about["miner"]["choices"] == tuple(MINERS)
 
 
-def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train):
+def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(train, monkeypatch, tmp_path):
     for colour in ("red", "green"):
         add_photo(make_product(), product_photo("mug", colour))
     out = io.StringIO()
@@ -148,11 +148,12 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it(train):
     again = embed_files(model, list(paths), Preprocessing.from_dict(version.preprocessing))
     assert np.abs(again - embeddings).max() < 2e-3
 
+    _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, tmp_path / "stopped", history)
 
-def test_a_run_that_was_stopped_goes_on_and_is_stored(train, monkeypatch, tmp_path):
+
+def _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, folder, whole):
     from shop_similarity.training.learning.watcher import ProgressWatcher
 
-    whole = history_of(train("--epochs", "3", "--no-store", folder=tmp_path / "whole"))
     told = ProgressWatcher.step
 
     def interrupted(self, epoch, number, result, learning_rate):
@@ -162,15 +163,15 @@ def test_a_run_that_was_stopped_goes_on_and_is_stored(train, monkeypatch, tmp_pa
 
     monkeypatch.setattr(ProgressWatcher, "step", interrupted)
     with pytest.raises(CommandError, match=r"Stopped in epoch 2 after 3 of 8 steps.*--resume") as stopped:
-        train("--epochs", "3", "--name", "went-on")
+        train("--epochs", "3", "--name", "went-on", folder=folder)
     assert stopped.value.returncode == 130
     monkeypatch.setattr(ProgressWatcher, "step", told)
-    assert not ModelVersion.objects.exists()
-    call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
-    assert figures(history_of(tmp_path / "run")) == figures(whole)
-    assert ModelVersion.objects.get().name == "went-on"
+    assert not ModelVersion.objects.filter(name="went-on").exists()
+    call_command("train_mildnet", "--resume", str(folder), verbosity=0)
+    assert figures(history_of(folder)) == figures(whole)
+    assert ModelVersion.objects.filter(name="went-on").exists()
     with pytest.raises(CommandError, match="holds a run already"):
-        train("--epochs", "3")
+        train("--epochs", "3", folder=folder)
 
 
 def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatch, tmp_path):

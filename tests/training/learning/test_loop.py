@@ -25,6 +25,17 @@ def repeatable():
     tf.config.experimental.enable_op_determinism()
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The result of a run with the default options, from its start to its end."""
+    return make_trainer(tmp_path_factory.mktemp("whole")).fit()
+
+
+@pytest.fixture(scope="module")
+def whole_with_dropout(tmp_path_factory):
+    return make_trainer(tmp_path_factory.mktemp("whole-with-dropout"), **DROPOUT).fit()
+
+
 def run_process(folder, options, expect=0):
     process = subprocess.run(
         [sys.executable, "-m", "tests.training.small_run", str(folder), json.dumps(options)],
@@ -48,12 +59,11 @@ def test_it_learns_colours_that_it_has_not_seen(tmp_path):
     assert history_of(tmp_path) == result.history
 
 
-def test_the_same_seed_gives_the_same_history(tmp_path):
-    first = make_trainer(tmp_path / "one", **DROPOUT).fit()
+def test_the_same_seed_gives_the_same_history(tmp_path, whole_with_dropout):
     second = make_trainer(tmp_path / "two", **DROPOUT).fit()
-    assert figures(first.history) == figures(second.history)
+    assert figures(second.history) == figures(whole_with_dropout.history)
     other = make_trainer(tmp_path / "three", seed=8, **DROPOUT).fit()
-    assert figures(other.history) != figures(first.history)
+    assert figures(other.history) != figures(second.history)
 
 
 @pytest.mark.long
@@ -87,8 +97,7 @@ def test_without_checkpoints_within_an_epoch_the_epoch_is_begun_again(tmp_path):
 @pytest.mark.parametrize(
     "stop_at", [pytest.param(12, marks=pytest.mark.long), 16, pytest.param(24, marks=pytest.mark.long)]
 )
-def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path, stop_at):
-    whole = make_trainer(tmp_path / "whole", **DROPOUT).fit()
+def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path, stop_at, whole_with_dropout):
     before = signal.getsignal(signal.SIGINT)
     trainer = make_trainer(tmp_path / "stopped", watcher=Announcer(stop_at=stop_at), checkpoint_seconds=3600, **DROPOUT)
     where = {12: "epoch 2 after 4", 16: "epoch 2 after 8", 24: "epoch 3 after 8"}[stop_at]
@@ -98,7 +107,7 @@ def test_ctrl_c_leaves_a_state_to_go_on_from(tmp_path, stop_at):
     watcher = Announcer()
     result = make_trainer(tmp_path / "stopped", watcher=watcher, **DROPOUT).fit(resume=True)
     assert watcher.steps == list(range(stop_at + 1, 25))
-    assert figures(result.history) == figures(whole.history)
+    assert figures(result.history) == figures(whole_with_dropout.history)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):
@@ -111,8 +120,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_checkpoint_is_passed_over(tmp_path):
-    whole = make_trainer(tmp_path / "whole").fit()
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):
     with pytest.raises(TrainingInterrupted):
         make_trainer(tmp_path / "run", watcher=Announcer(stop_at=20)).fit()
     newest = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1]
@@ -139,10 +147,9 @@ def test_the_model_has_the_weights_of_its_best_epoch(tmp_path):
     assert trainer._evaluate()["val_loss"] == pytest.approx(best["val_loss"], rel=1e-5)
 
 
-def test_cached_features_train_as_photos_do(tmp_path):
-    cached = make_trainer(tmp_path / "cached").fit()
+def test_cached_features_train_as_photos_do(tmp_path, whole):
     plain = make_trainer(tmp_path / "plain", cached=False).fit()
-    for one, other in zip(figures(cached.history), figures(plain.history), strict=True):
+    for one, other in zip(figures(whole.history), figures(plain.history), strict=True):
         assert one == pytest.approx(other, rel=1e-3)
 
 

@@ -194,17 +194,20 @@ def fingerprint():
 
 
 def test_one_seed_gives_the_same_triplets_under_every_kernel():
-    """OpenBLAS chooses its kernels by the processor; each adds in another order. Other BLAS ignore the variable."""
+    """OpenBLAS chooses its kernels by the processor, and each adds in another order, as other numbers of threads do.
+
+    Other BLAS ignore the variables.
+    """
     script = "from tests.training.triplets.test_building import fingerprint; print(fingerprint())"
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", script],
-            env=os.environ | {"OPENBLAS_CORETYPE": kernel},
+            env=os.environ | {"OPENBLAS_CORETYPE": kernel, "OPENBLAS_NUM_THREADS": threads},
             cwd=Path(__file__).parents[3],
             stdout=subprocess.PIPE,
             text=True,
         )
-        for kernel in ("Prescott", "Haswell")
+        for kernel, threads in (("Prescott", "1"), ("Haswell", "2"))
     ]
     assert {process.communicate()[0].strip() for process in processes} == {fingerprint()}
 

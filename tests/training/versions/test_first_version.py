@@ -256,6 +256,8 @@ def small_recipe(monkeypatch):
         "shop_similarity.training.networks.backbones.weights.find_weights",
         lambda backbone, *others: SmallBackbone() if backbone == "vgg16" else FreshLite(),
     )
+    # Enough drawings to see whether a version can be explained.
+    monkeypatch.setattr("shop_similarity.training.versions.aspects.FAMILIES", 12)
 
 
 def test_the_command_makes_and_activates_a_version(shop, small_recipe):

@@ -1,10 +1,11 @@
-"""A MILDNet of a sixteenth of the width for photos of 32 pixels, as the shop's active version."""
+"""A MILDNet of a sixteenth of the width for photos of 32 pixels, as the shop's active version that has embedded it."""
 
 import hashlib
 import tempfile
 from pathlib import Path
 
 from django.core.files.base import ContentFile
+from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from shop_similarity.models import ModelVersion
@@ -36,3 +37,4 @@ class Command(BaseCommand):
         version.weights.save("tiny.weights.h5", ContentFile(weights), save=False)
         version.save()
         self.stdout.write(f"Made {version}.")
+        call_command("embed_products", stdout=self.stdout)
