@@ -204,8 +204,8 @@ class Line:
         batch = _Batch([_Photo(claim) for claim in claims])
         try:
             self._apart(batch, batch.photos, self._look_up)
-        except BaseException:
-            self._give_back(batch)
+        except BaseException as error:
+            self._give_back(batch, count_attempt=isinstance(error, Exception) and not database.is_away(error))
             raise
         batch.reading = [self.threads.submit(self._read, photo) for photo in batch.photos if photo.row is not None]
         return batch

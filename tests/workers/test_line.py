@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+from django.core.files.base import ContentFile
 from django.db import DataError, connection
 from django.db.utils import InterfaceError, OperationalError
 from PIL import Image
@@ -14,6 +18,8 @@ from catalog.models import ProductPhoto
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, OutboxEntry
+from shop_similarity.training.networks.architectures import HEAD
+from shop_similarity.training.versions.loading import load_version
 from shop_similarity.workers import embedder, line
 from shop_similarity.workers.drain import drain
 from tests.shop_similarity.factories import add_photo, make_product
@@ -53,8 +59,14 @@ def _unsettled() -> dict[int, int]:
 # --- vectors ---
 
 
+def _compute_in(policy: str, monkeypatch) -> None:
+    monkeypatch.setattr("shop_similarity.training.versions.loading.fast_policy_of", lambda version: policy)
+
+
 def _edit(monkeypatch, change):
     """Have the network of every embedder of these tests changed once it is loaded."""
+    # There is no second one then that a photo could be tried with.
+    _compute_in("float32", monkeypatch)
     inner = embedder.Embedder.__init__
 
     def init(self, *arguments):
@@ -62,12 +74,6 @@ def _edit(monkeypatch, change):
         change(self._model)
 
     monkeypatch.setattr(embedder.Embedder, "__init__", init)
-
-
-def _head() -> str:
-    from shop_similarity.training.networks.architectures import HEAD
-
-    return HEAD
 
 
 BROKEN = {"not a number": np.nan, "infinite": np.inf, "zero": 0.0}
@@ -79,7 +85,7 @@ def test_a_network_that_makes_no_usable_vector_fails_each_photo_with_a_sentence(
     photos = _photos(6)
 
     def spoil(model):
-        layer = model.get_layer(_head())
+        layer = model.get_layer(HEAD)
         layer.set_weights([np.full_like(weight, value) for weight in layer.get_weights()])
 
     _edit(monkeypatch, spoil)
@@ -101,6 +107,7 @@ def test_the_one_photo_that_has_no_usable_vector_fails_alone(tiny_version, monke
     tiny_version()
     photos = _photos(4)
     poison = _prepared(2)
+    _compute_in("float32", monkeypatch)
     inner = embedder.Embedder._usable
 
     def usable(self, vectors, pixels, *, urgent):
@@ -116,26 +123,51 @@ def test_the_one_photo_that_has_no_usable_vector_fails_alone(tiny_version, monke
     assert (entry.image_id, entry.attempts, entry.failed_at is None) == (photos[2].pk, 1, False)
 
 
-def _loud(version, factor: float = 3e4) -> None:
-    """Weights that overflow half precision: the first layer louder, which changes no direction in float32."""
-    import hashlib
-    import tempfile
-    from pathlib import Path
-
-    from django.core.files.base import ContentFile
-
-    from shop_similarity.training.versions.loading import load_version
-
+def _store_with(version, name: str, factor: float) -> None:
+    """Store the version's weights anew with those of one layer multiplied."""
     model = load_version(version)
-    layer = model.get_layer("block1_conv1")
-    layer.set_weights([weight * factor for weight in layer.get_weights()])
+    layer = model.get_layer(name)
+    layer.set_weights([weight * np.float32(factor) for weight in layer.get_weights()])
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "loud.weights.h5"
+        path = Path(folder) / "edited.weights.h5"
         model.save_weights(path)
         content = path.read_bytes()
     version.weights_sha256 = hashlib.sha256(content).hexdigest()
-    version.weights.save("loud.weights.h5", ContentFile(content), save=False)
+    version.weights.save("edited.weights.h5", ContentFile(content), save=False)
     version.save()
+
+
+def _loud(version) -> None:
+    # It overflows half precision; in float32 it changes no direction.
+    _store_with(version, "block1_conv1", 3e4)
+
+
+UNUSABLE = {"all 0": (HEAD, 0.0), "overflows float32 as well": ("block1_conv1", 1e38)}
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(("layer", "factor"), UNUSABLE.values(), ids=UNUSABLE)
+def test_stored_weights_that_make_no_usable_vector_in_any_precision_fail_each_photo(
+    tiny_version, monkeypatch, layer, factor, policy
+):
+    version = tiny_version()
+    _store_with(version, layer, factor)
+    _compute_in(policy, monkeypatch)
+    _photos(3)
+    assert drain().failed == 3
+    assert not outbox.has_due()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_with_a_number_that_is_none_are_not_loaded_and_photos_of_other_versions_pass(tiny_version, value):
+    broken, good = tiny_version("broken"), tiny_version("good", state="candidate")
+    _store_with(broken, "block3_conv2", value)
+    _photos(3)
+    report = drain()
+    assert "layer block3_conv2 holds numbers that are not finite" in report.unusable["broken"]
+    assert report.embedded == 3
+    assert set(OutboxEntry.objects.values_list("version", "attempts")) == {(broken.pk, 0)}
+    assert Embedding.objects.filter(version=good).count() == 3
 
 
 def test_photos_that_overflow_half_precision_are_computed_in_full(tiny_version, monkeypatch):
@@ -146,7 +178,7 @@ def test_photos_that_overflow_half_precision_are_computed_in_full(tiny_version, 
     exact = {row.image_id: np.array(row.vector) for row in Embedding.objects.defer(None)}
     Embedding.objects.all().delete()
     embedder.release_embedder()
-    monkeypatch.setattr("shop_similarity.training.versions.loading.fast_policy_of", lambda version: "mixed_float16")
+    _compute_in("mixed_float16", monkeypatch)
     sweep(files=False)
     report = drain()
     assert (report.embedded, report.failed) == (3, 0)
@@ -161,7 +193,7 @@ def test_a_shopper_s_photo_overflows_no_more_than_the_shop_s_do(tiny_version, mo
     _loud(version)
     exact = embedder.get_embedder(version).embed_one(_prepared(1))
     embedder.release_embedder()
-    monkeypatch.setattr("shop_similarity.training.versions.loading.fast_policy_of", lambda version: "mixed_float16")
+    _compute_in("mixed_float16", monkeypatch)
     vector = embedder.get_embedder(version).embed_one(_prepared(1))
     assert float(vector @ exact) == pytest.approx(1, abs=1e-3)
 
@@ -279,8 +311,9 @@ def test_a_database_that_is_away_uses_up_no_try(tiny_version, monkeypatch, step,
     assert drain().embedded == 6
 
 
+@pytest.mark.parametrize("comes_back", ["at once", "later"])
 def test_a_connection_cut_in_the_middle_of_writing_uses_up_no_try_and_the_photos_wait_for_no_lease(
-    tiny_version, monkeypatch
+    tiny_version, monkeypatch, comes_back
 ):
     tiny_version()
     _photos(6)
@@ -309,10 +342,17 @@ def test_a_connection_cut_in_the_middle_of_writing_uses_up_no_try_and_the_photos
 
     with monkeypatch.context() as patched:
         patched.setattr(line, "write_embeddings", cut)
+        if comes_back == "later":
+
+            def refuse(*arguments, **options):
+                raise OperationalError("connection refused")
+
+            patched.setattr(outbox, "release", refuse)
         with pytest.raises((OperationalError, InterfaceError)):
             drain()
     connection.close()
-    assert OutboxEntry.objects.filter(leased_until__isnull=False).count() == 6
+    held = OutboxEntry.objects.filter(leased_until__isnull=False).count()
+    assert (held, set(_unsettled().values())) == ((6, {1}) if comes_back == "later" else (0, {0}))
     assert drain().embedded == 6
     assert not OutboxEntry.objects.exists()
 

@@ -273,7 +273,7 @@ class Trainer:
     def _require_finite(self, state: _State, figures: Mapping[str, Any]) -> None:
         """What has diverged must take the place of no better weights and of no checkpoint."""
         if names := checkpoints.not_finite(self._step.arrays()):
-            raise self._diverged(f"The weights hold numbers that are not finite ({names[0]})", state)
+            raise self._diverged(f"The variable {names[0]} is no number", state)
         for name, value in figures.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise self._diverged(f"{name} is no number", state)

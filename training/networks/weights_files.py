@@ -41,7 +41,7 @@ def check_weights_file(path: Path) -> None:
                     if seen > _MOST_ENTRIES:
                         raise WeightsFileError("it has more parts than any network")
                     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                        raise WeightsFileError(f"{group.name}/{name} points somewhere else")
+                        raise WeightsFileError(f"{group.name.rstrip('/')}/{name} points somewhere else")
                     entry = group[name]
                     if isinstance(entry, h5py.Group):
                         left.append(entry)
