@@ -46,8 +46,10 @@ class Claim:
     attempts: int
     # Whether the shop has just saved it: its file may be another one, though size and time are the same.
     is_saved: bool = False
-    # When its lease ends, which tells it from every other claim of the same entries; None: whoever has claimed them.
+    # When its lease ends and whose it is, which tells it from every other claim of the same entries; None: whoever has
+    # claimed them.
     leased_until: datetime | None = None
+    worker: str = ""
 
 
 def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
@@ -159,10 +161,13 @@ def _claimable() -> QuerySet[OutboxEntry]:
 
 def _ours(claims: Sequence[Claim]) -> QuerySet[OutboxEntry]:
     """The entries of these claims, without those that somebody else has claimed since."""
-    ids: dict[datetime | None, list[int]] = {}
+    ids: dict[tuple, list[int]] = {}
     for claim_ in claims:
-        ids.setdefault(claim_.leased_until, []).extend(claim_.entry_ids)
-    held = [Q(pk__in=keys) & (Q() if lease is None else Q(leased_until=lease)) for lease, keys in ids.items()]
+        ids.setdefault((claim_.leased_until, claim_.worker), []).extend(claim_.entry_ids)
+    held = [
+        Q(pk__in=keys) & (Q() if lease is None else Q(leased_until=lease, claimed_by=worker))
+        for (lease, worker), keys in ids.items()
+    ]
     return OutboxEntry.objects.using(database.write_alias()).filter(reduce(or_, held, Q(pk__in=[])))
 
 
@@ -242,6 +247,7 @@ def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
             max(2 if entry.leased_until and entry.last_error else entry.attempts + 1 for entry in mine),
             any(entry.priority == OutboxEntry.Priority.SAVED for entry in mine),
             leased_until,
+            worker[:255],
         )
         for image_id, mine in claims.items()
     ]
@@ -266,12 +272,16 @@ def done(version_id: int, claims: Sequence[Claim]) -> list[Claim]:
     """
     with database.cursor() as cursor:
         cursor.execute(
-            f"DELETE FROM {_OUTBOX} o USING unnest(%s::bigint[], %s::timestamptz[]) AS claimed (id, leased_until) "
-            "WHERE o.id = claimed.id AND (claimed.leased_until IS NULL OR o.leased_until = claimed.leased_until) "
-            "RETURNING o.id",
+            f"""DELETE FROM {_OUTBOX} o
+            USING unnest(%s::bigint[], %s::timestamptz[], %s::text[]) AS claimed (id, leased_until, worker)
+            WHERE o.id = claimed.id AND (
+                claimed.leased_until IS NULL
+                OR (o.leased_until = claimed.leased_until AND o.claimed_by = claimed.worker)
+            ) RETURNING o.id""",
             [
                 [pk for claim_ in claims for pk in claim_.entry_ids],
                 [claim_.leased_until for claim_ in claims for _pk in claim_.entry_ids],
+                [claim_.worker for claim_ in claims for _pk in claim_.entry_ids],
             ],
         )
         ours = {pk for (pk,) in cursor.fetchall()}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import psutil
 
+from catalog.services.postgres import DATABASE, ROLE
 from tests.chaos.plan import Step
 from tests.chaos.storages import switch
 from tests.chaos.world import World, until
@@ -148,12 +149,8 @@ class Faults:
 
     def _kill_backend(self, luck: float) -> None:
         """One session's process: Postgres ends all the others and recovers."""
-        postmaster = min(self.world.pids("postgres"))
-        sessions = [
-            process
-            for process in psutil.Process(postmaster).children()
-            if any(word in " ".join(process.cmdline()) for word in (" shop shop ", "shop 127.0.0.1"))
-        ]
+        processes = [psutil.Process(pid) for pid in self.world.pids("postgres")]
+        sessions = [process for process in processes if f" {ROLE} {DATABASE} " in " ".join(process.cmdline())]
         if sessions:
             sessions[int(luck * len(sessions))].send_signal(signal.SIGKILL)
             self.kills += 1
@@ -164,7 +161,7 @@ class Faults:
         for pid in self.world.pids(server):
             _send(pid, signal.SIGKILL)
         self.kills += 1
-        self.world.start_servers()
+        getattr(self.world, server).start()
 
     def _stop(self, server: str, seconds: float) -> None:
         with _stopped(self.world.pids(server)):
