@@ -15,6 +15,8 @@ class Trend:
         level: median of the samples.
         slope, low, high: by Theil and Sen, with its 95 % interval.
         tolerance: growth an hour that is nothing.
+        climbed: whether the lowest of the last quarter is above the highest of the first by more than the tolerance,
+            which one thread or connection that is made late does not do.
     """
 
     level: float
@@ -22,13 +24,17 @@ class Trend:
     low: float
     high: float
     tolerance: float
+    climbed: bool = False
 
     @property
     def verdict(self) -> str:
-        """``flat``: the whole interval is below the tolerance; ``grows``: the whole interval is above it and 0."""
+        """``flat``: the interval is below the tolerance. ``grows``: it is above it, or the slope is and the samples
+        climbed, since resampled blocks seldom show the few steps of a count. Else ``undecided``.
+        """
         if self.high < self.tolerance:
             return "flat"
-        return "grows" if self.low > self.tolerance else "undecided"
+        climbs = self.climbed and self.slope > self.tolerance
+        return "grows" if climbs or self.low > self.tolerance else "undecided"
 
 
 def theil_sen(times: np.ndarray, values: np.ndarray) -> float:
@@ -61,4 +67,6 @@ def trend(hours: np.ndarray, values: np.ndarray, tolerance: float, *, draws: int
         chosen = (starts[:, None] + np.arange(length)).ravel()[:n]
         slopes.append(theil_sen(hours[chosen], values[chosen]))
     low, high = np.nanpercentile(slopes, (2.5, 97.5))
-    return Trend(level, theil_sen(hours, values), float(low), float(high), tolerance)
+    quarter = n // 4
+    climbed = bool(values[-quarter:].min() - values[:quarter].max() > tolerance)
+    return Trend(level, theil_sen(hours, values), float(low), float(high), tolerance, climbed)

@@ -120,8 +120,9 @@ def save(user) -> None:
     if answer.status_code != 200 or "photos-0-id" not in (answer.text or ""):
         user.logged_in = False
         return
-    # Drawn anew, or the worker would take the vector that is there.
-    photo = random.choice(PHOTOS) + random.randbytes(8)
+    # With a comment of its own, or the worker would take the vector that is there.
+    photo = random.choice(PHOTOS)
+    photo = photo[:2] + b"\xff\xfe\x00\x0a" + random.randbytes(8) + photo[2:]
     fields = Form(answer.text).fields
     sent = multipart(fields, "photos-0-file", photo)
     sent["headers"]["Referer"] = user.host
