@@ -12,16 +12,19 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 JOBS ?= 3
 # Full-size networks want the cores for themselves.
 LONG_JOBS ?= 2
+AUDITED := catalog shop_similarity training workers manage.py .ci
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-long test-all lint clean
+.PHONY: help setup demo test test-long test-all chaos lint audit clean
 
 help:
 	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
 	@echo 'make test       run the tests (ARGS="tests/workers", ARGS="-k widget", JOBS=1)'
 	@echo 'make test-long  run the tests that take long: loads, kills again and again, full-size networks, real weights'
 	@echo 'make test-all   run both'
+	@echo 'make chaos      kill workers and servers in the middle of random histories (ARGS="--actions 200 --seed 7")'
 	@echo 'make lint       check the style and that the rooms of the house are kept apart'
+	@echo 'make audit      look for dangerous code and for known vulnerabilities in what is installed'
 	@echo 'make setup      make $(VENV) and install what the shop needs'
 	@echo 'make clean      stop the servers and delete $(VENV) and .data, the data of the shop included'
 
@@ -38,10 +41,17 @@ test-long: $(VENV)/installed-dev
 
 test-all: test test-long
 
+chaos: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+audit: $(VENV)/installed-dev
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(AUDITED)
+	@$(BIN)/python .ci/audit.py
 
 clean:
 	@if [ -x $(BIN)/python ] && [ -d .data ]; then $(BIN)/python manage.py services delete; fi

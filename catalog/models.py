@@ -1,5 +1,6 @@
 """What the reference shop sells: categories, products and their photos."""
 
+import secrets
 from pathlib import PurePosixPath
 
 from django.contrib.postgres.indexes import GinIndex, OpClass
@@ -10,7 +11,7 @@ from django.urls import reverse
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
-from catalog.fields import PhotoField
+from shop_similarity.photos.model_fields import PhotoField
 
 
 class Category(models.Model):
@@ -87,8 +88,15 @@ class Product(models.Model):
 
 
 def photo_path(photo: "ProductPhoto", filename: str) -> str:
-    """Where a photo is stored: one folder per product."""
-    return f"products/{slugify(photo.product.sku) or photo.product_id}/{PurePosixPath(filename).name}"
+    """Where a photo is stored: one folder per product, under a name that nobody can guess.
+
+    Who guesses the address of a photo sees it before its product is published, on a shop whose files are served by a
+    host that knows nothing of products.
+    """
+    name = PurePosixPath(filename)
+    folder = slugify(photo.product.sku) or photo.product_id
+    # Django cuts the end off a name that is too long for its column.
+    return f"products/{folder}/{name.stem[:100]}-{secrets.token_urlsafe(16)}{name.suffix[:10]}"
 
 
 class ProductPhoto(models.Model):
@@ -105,7 +113,11 @@ class ProductPhoto(models.Model):
         verbose_name = _("photo")
         verbose_name_plural = _("photos")
         ordering = ["position", "pk"]
-        indexes = [models.Index(fields=["product", "position"], name="catalog_photo_position")]
+        indexes = [
+            models.Index(fields=["product", "position"], name="catalog_photo_position"),
+            # By the whole name and by its beginning: whose photo is it that a browser asks for?
+            models.Index(fields=["file"], opclasses=["varchar_pattern_ops"], name="catalog_photo_file"),
+        ]
 
     def __str__(self):
         return self.caption or f"{self.product} ({self.position + 1})"

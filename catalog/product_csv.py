@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from django.core.exceptions import ValidationError
+from django.core.files import File
 from django.utils.html import strip_tags
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from PIL import Image
 
 from catalog.models import Category, Product, ProductPhoto
+from shop_similarity.photos.validators import validate_photo
 
 FILE_NAME = "products.csv"
 LARGEST_CSV = 100 * 1024 * 1024
@@ -386,8 +388,9 @@ class _PhotoFinder:
         if not real.is_relative_to(self.real_folder):
             raise outside
         try:
-            with Image.open(real):
-                pass
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            raise ValueError(_("photo %(image)s cannot be read as an image.") % what) from None
+            with real.open("rb") as file:
+                validate_photo(File(file, real.name))
+        except (OSError, ValidationError) as error:
+            what["reason"] = error.messages[0] if isinstance(error, ValidationError) else error
+            raise ValueError(_("photo %(image)s cannot be used: %(reason)s") % what) from None
         return real

@@ -10,6 +10,10 @@ SHOP_SECRET_KEY                 default: generated into SHOP_DATA
 SHOP_ALLOWED_HOSTS              host names, separated by commas; default: this machine alone
 SHOP_TRUSTED_ORIGINS            origins for forms behind a proxy, separated by commas
 SHOP_MEDIA_URL                  default: /media/
+SHOP_HTTPS                      1: pages by HTTPS alone, for a year (HSTS), and cookies never without it; default: 0
+SHOP_HSTS_DOMAIN                1: HSTS also for all subdomains, and for the lists in browsers (preload); default: 0
+SHOP_HTTPS_HEADER               header by which a proxy says "https", such as X-Forwarded-Proto; only behind a proxy
+                                that removes it from what clients send
 """
 
 import os
@@ -20,6 +24,10 @@ from catalog.services import shop
 from catalog.services.secret_key import secret_key
 
 
+def _is_on(name: str) -> bool:
+    return os.environ.get(name, "0").lower() in ("1", "true", "yes", "on")
+
+
 def _words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in os.environ.get(name, default).split(",") if word.strip()]
 
@@ -27,7 +35,7 @@ def _words(name: str, default: str = "") -> list[str]:
 BASE_DIR = shop.PROJECT
 DATA_DIR = shop.data_folder()
 
-DEBUG = os.environ.get("SHOP_DEBUG", "0").lower() in ("1", "true", "yes", "on")
+DEBUG = _is_on("SHOP_DEBUG")
 SECRET_KEY = os.environ.get("SHOP_SECRET_KEY") or secret_key(DATA_DIR / "secret_key")
 ALLOWED_HOSTS = _words("SHOP_ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = _words("SHOP_TRUSTED_ORIGINS")
@@ -109,7 +117,12 @@ STORAGES = {
     # Model weights: below no URL, because they are nobody's to download.
     "shop_similarity": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": DATA_DIR / "weights", "base_url": None},
+        "OPTIONS": {
+            "location": DATA_DIR / "weights",
+            "base_url": None,
+            "file_permissions_mode": 0o600,
+            "directory_permissions_mode": 0o700,
+        },
     },
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
@@ -138,6 +151,14 @@ USE_TZ = True
 
 SESSION_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _is_on("SHOP_HTTPS")
+SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60 if SECURE_SSL_REDIRECT else 0
+# Both bind all other hosts of the domain, and browsers forget the second for months after it is withdrawn.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _is_on("SHOP_HSTS_DOMAIN")
+if _https_header := os.environ.get("SHOP_HTTPS_HEADER"):
+    SECURE_PROXY_SSL_HEADER = (f"HTTP_{_https_header.upper().replace('-', '_')}", "https")
+
+DEFAULT_EXCEPTION_REPORTER_FILTER = "catalog.error_reports.ErrorReportFilter"
 
 LOGGING = {
     "version": 1,

@@ -1,19 +1,24 @@
 """Small copies of the product photos, made when they are first shown and kept beside the media files.
 
-Photos are never sent to a list at full size. The copies are upright, RGB on white, WebP, and carry no EXIF.
+Photos are never sent to a list at full size. The copies are upright, sRGB on white, WebP, and carry no EXIF.
+Photos are decoded by the similar-products plugin alone, within its limits: what cannot be embedded is not shown.
 """
 
 import logging
 from dataclasses import dataclass
 
 import numpy as np
+from django.core.cache import cache
 from django.db.models.fields.files import FieldFile
 from imagekit import ImageSpec, hashers, register
 from imagekit.cachefiles import ImageCacheFile
 from imagekit.cachefiles.backends import CacheFileState, Simple
 from PIL import Image, ImageFilter, ImageOps, ImageStat
+from pilkit.utils import process_image
 
 from catalog.models import ProductPhoto
+from shop_similarity.photos.decoding import open_image
+from shop_similarity.photos.limits import catalogue_limits
 
 logger = logging.getLogger(__name__)
 
@@ -23,21 +28,19 @@ UNEVEN = 4
 SKETCH = 96
 PULL_TO_MIDDLE = 0.08
 
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+# So long a photo that could not be shown is not tried again.
+UNREADABLE_SECONDS = 60
 
 
 class Shrink:
-    """Image processor: upright, flattened on white, fitted into width x height pixels; never enlarged."""
+    """Image processor: fitted into width x height pixels; never enlarged."""
 
     def __init__(self, width: int, height: int):
         self.width = width
         self.height = height
 
     def process(self, image: Image.Image) -> Image.Image:
-        image = upright(image, (self.width, self.height))
-        icc_profile = image.info.get("icc_profile")
         image.thumbnail((self.width, self.height), Image.Resampling.LANCZOS)
-        image.info = {"icc_profile": icc_profile} if icc_profile else {}
         return image
 
 
@@ -52,29 +55,11 @@ class Square:
         self.side = side
 
     def process(self, image: Image.Image) -> Image.Image:
-        image = upright(image, (self.side, self.side))
-        icc_profile = image.info.get("icc_profile")
         side = min(self.side, max(image.size))
         ground = plain_ground(image)
         if ground is None:
-            image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS, centering=busiest_square(image))
-        else:
-            image = ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color=ground)
-        image.info = {"icc_profile": icc_profile} if icc_profile else {}
-        return image
-
-
-def upright(image: Image.Image, enough: tuple[int, int]) -> Image.Image:
-    """The image in RGB on white with its EXIF turn carried out; a JPEG may come at any size above `enough`."""
-    image.draft("RGB", (enough[0] * 2, enough[1] * 2))  # lets the decoder skip most of a large JPEG
-    icc_profile = image.info.get("icc_profile") if image.mode == "RGB" else None
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    image.info = {"icc_profile": icc_profile} if icc_profile else {}
-    return image
+            return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS, centering=busiest_square(image))
+        return ImageOps.pad(image, (side, side), Image.Resampling.LANCZOS, color=ground)
 
 
 def busiest_square(image: Image.Image) -> tuple[float, float]:
@@ -137,6 +122,11 @@ class _Thumbnail(ImageSpec):
         # A storage gives the name of a deleted file to the next one: the name alone does not tell photos apart.
         return hashers.pickle([super().get_hash(), self.source.instance.pk])
 
+    def generate(self):
+        # imagekit opens whatever Pillow has a plugin for, at any size.
+        image = open_image(self.source, catalogue_limits(), target_size=self.side)
+        return process_image(image, processors=self.processors, format=self.format, options=self.options)
+
 
 class Small(_Thumbnail):
     """The row of small pictures below a gallery, the basket, the admin."""
@@ -183,12 +173,17 @@ class Thumbnail:
 
 
 def thumbnail(photo: ProductPhoto, size: str) -> Thumbnail | None:
-    """The copy of `photo` in one of the sizes of SPECS, made now if it is missing; None if the photo is unreadable."""
-    spec = SPECS[size](source=photo.file)
+    """The copy of `photo` in one of the sizes of SPECS, made now if it is missing; None if it cannot be made."""
+    unreadable = f"catalog:unreadable:{photo.pk}:{hashers.pickle(photo.file.name)}"
+    if cache.get(unreadable):
+        return None
+    spec = SPECS[size]
     try:
-        url = ImageCacheFile(spec).url
-    except UNREADABLE as error:
-        logger.warning("Photo %s of product %s cannot be shown: %s", photo.pk, photo.product_id, error)
+        url = ImageCacheFile(spec(source=photo.file)).url
+    # The storage and every decoder may fail in ways of their own, and one photo must not cost the page.
+    except Exception as error:
+        logger.warning("Photo %s of product %s cannot be shown: %s", photo.pk, photo.product_id, error or repr(error))
+        cache.set(unreadable, True, UNREADABLE_SECONDS)
         return None
     if not photo.width or not photo.height:
         return Thumbnail(url, None, None)

@@ -7,6 +7,7 @@ from django.contrib import admin
 from django.urls import include, path, re_path
 
 from catalog import views
+from catalog.stored_files import stored_file
 
 storefront = [
     path("", views.home, name="home"),
@@ -27,4 +28,4 @@ urlpatterns = [
 # A shop of one machine serves its photos itself; with a MEDIA_URL on another host somebody else does.
 if not urlsplit(settings.MEDIA_URL).netloc:
     media = settings.MEDIA_URL.strip("/")
-    urlpatterns.append(re_path(rf"^{media}/(?P<path>.+)$", views.stored_file))
+    urlpatterns.append(re_path(rf"^{media}/(?P<path>.+)$", stored_file))

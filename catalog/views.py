@@ -1,16 +1,13 @@
 """The pages of the shop."""
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import F, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.cache import patch_cache_control
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_POST, require_safe
-from django.views.static import serve
 
 from catalog.basket import Basket
 from catalog.categories import CategoryTree, tree_of
@@ -21,7 +18,6 @@ from catalog.searching import search_products
 PER_PAGE = 24
 ON_HOME = 8
 IN_HERO = 3
-ONE_DAY = 24 * 60 * 60
 
 SORTINGS = {
     "name": (gettext_lazy("Name"), ("name", "pk")),
@@ -148,14 +144,6 @@ def change_basket(request: HttpRequest, pk: int) -> HttpResponse:
     if held.put(chosen, wanted) < wanted:
         messages.info(request, _("There is no more of %(product)s in stock.") % {"product": chosen.name})
     return redirect("catalog:basket")
-
-
-@require_safe
-def stored_file(request: HttpRequest, path: str) -> HttpResponse:
-    """A photo or a small copy of one, from the shop's own disk."""
-    response = serve(request, path, document_root=settings.MEDIA_ROOT)
-    patch_cache_control(response, public=True, max_age=ONE_DAY)
-    return response
 
 
 def _sorted(request: HttpRequest, products: QuerySet[Product], default: str) -> tuple[str, QuerySet[Product]]:

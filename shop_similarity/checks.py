@@ -13,6 +13,7 @@ I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
 E012       a key column has another type than the key of the shop's model
+E013       the tables are half way between two unreleased versions
 ========== ==========================================================================================
 """
 
@@ -25,6 +26,8 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
@@ -165,6 +168,9 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
             )
             continue
         messages += _check_extension(connection, alias)
+        if half_way := _check_history(connection, alias):
+            messages += half_way
+            continue
         messages += _check_key_types(connection)
         messages += _check_experiment(connection, alias)
     return messages
@@ -195,6 +201,30 @@ def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
             )
         ]
     return []
+
+
+def _check_history(connection: Any, alias: str) -> list[checks.CheckMessage]:
+    """Django takes a migration whose predecessors are gone and applied in part for none at all, without a word."""
+    loader = MigrationLoader(connection, load=False)
+    loader.load_disk()
+    applied = set(MigrationRecorder(connection).applied_migrations())
+    messages: list[checks.CheckMessage] = []
+    for key, migration in loader.disk_migrations.items():
+        replaced = set(migration.replaces)
+        if key[0] != _TAG or not replaced & applied or replaced <= applied or replaced & set(loader.disk_migrations):
+            continue
+        missing = ", ".join(sorted(name for _, name in replaced - applied))
+        messages.append(
+            checks.Error(
+                f"Database {alias!r} has tables of an unreleased version; these migrations are missing: {missing}.",
+                hint=(
+                    "Run `manage.py migrate` once with the last version of the code that has them, or drop the tables "
+                    "shop_similarity_* and delete the plugin's rows in django_migrations."
+                ),
+                id="shop_similarity.E013",
+            )
+        )
+    return messages
 
 
 def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
@@ -244,7 +274,8 @@ def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
                             f"{model._meta.db_table}.{name} is of type {row[1]}, but the shop's key is {wanted}.",
                             hint=(
                                 "The product model was exchanged after the tables were made: run "
-                                "`manage.py migrate shop_similarity zero`, then `manage.py migrate`, and embed again."
+                                "`manage.py migrate --skip-checks shop_similarity zero`, then `manage.py migrate`, "
+                                "and embed again."
                             ),
                             id="shop_similarity.E012",
                         )

@@ -91,6 +91,12 @@ class Settings:
         ("JPEG", "PNG", "WEBP", "GIF", "AVIF", "BMP", "TIFF"),
         "Pillow's names of the formats that are read, whatever the file is called.",
     )
+    decode_seconds: float = _setting(
+        10,
+        "Processor time that a photo may take to decode, in a process of its own that is killed then. 0: without "
+        "bound, within the process that asks.",
+        (0, 3_600),
+    )
 
     queue: str = _setting("shop_similarity", "The Celery queue that the bell rings on and the worker listens to.")
     batch_size: int = _setting(16, "Images that a worker claims, embeds and writes at once.", (1, 1024))

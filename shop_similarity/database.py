@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from django.db import connections, models, router, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connections, models, router, transaction
 
 from .models import Embedding
+
+# Between two statements of a short transaction; a busy machine may take seconds for what is a matter of milliseconds.
+_LONGEST_PAUSE_SECONDS = 20
 
 
 def write_alias() -> str:
@@ -42,6 +45,25 @@ def close_connections() -> None:
     connections.close_all()
 
 
+# Of SQLSTATE: a limit of Postgres that a value goes beyond, such as that of a row in an index.
+_LIMIT_EXCEEDED = "54"
+# A session that was ended by what short_atomic() has set.
+_PAUSED_TOO_LONG = "25P03"
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an exception says that the database is away, busy or full, and nothing about the values sent to it."""
+    sqlstate = getattr(error.__cause__, "sqlstate", None) or ""
+    if isinstance(error, InternalError):
+        return sqlstate == _PAUSED_TOO_LONG
+    return isinstance(error, OperationalError | InterfaceError) and not sqlstate.startswith(_LIMIT_EXCEEDED)
+
+
+def storable(text: str) -> str:
+    """Text as Postgres takes it: without zero bytes, and lone surrogates (of file names, say) written out."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 def cursor(alias: str | None = None) -> Any:
     """A cursor for SQL of the plugin's own, to be used in a ``with`` statement."""
     return connection(alias).cursor()
@@ -50,6 +72,21 @@ def cursor(alias: str | None = None) -> Any:
 def atomic(alias: str | None = None, *, durable: bool = False) -> AbstractContextManager[None]:
     """A transaction, or a savepoint within one; ``durable`` refuses to be within one."""
     return transaction.atomic(using=alias or write_alias(), durable=durable)
+
+
+@contextmanager
+def short_atomic() -> Iterator[None]:
+    """A transaction of a worker that holds locks which others need: the shop that deletes a photo, other workers.
+
+    A worker that is stopped in the middle of it would hold them for as long as it is stopped, so Postgres ends its
+    session then. Within a transaction of somebody else, whose time is not ours, it is a savepoint.
+    """
+    is_ours = not in_transaction()
+    with atomic():
+        if is_ours:
+            with cursor() as statements:
+                statements.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_PAUSE_SECONDS}s'")
+        yield
 
 
 def in_transaction(alias: str | None = None) -> bool:

@@ -1,21 +1,45 @@
-"""Files that are whole or not there at all: written beside their place, brought to the disk and renamed."""
+"""Files that are whole or not there at all: written beside their place, brought to the disk and renamed.
+
+They are their owner's alone, for whoever trains may be root on a machine that others use.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 PART = ".part-"
 """How names begin of what is not whole yet."""
 
 
+PRIVATE = 0o600
+_PRIVATE_FOLDER = 0o700
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner alone. One that is there stays as it is.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for each in reversed(missing):
+        each.mkdir(_PRIVATE_FOLDER, exist_ok=True)
+
+
 @contextmanager
-def part_beside(path: Path, mode: int = 0o666) -> Iterator[Path]:
+def part_beside(path: Path, mode: int = PRIVATE) -> Iterator[Path]:
     """An empty file beside ``path`` to write to and to rename; gone at the end if it was not renamed.
 
     Its name ends as that of ``path``, for Keras tells formats apart by suffix.
@@ -27,7 +51,7 @@ def part_beside(path: Path, mode: int = 0o666) -> Iterator[Path]:
     Raises:
         OSError: it can't be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     part = path.with_name(f"{PART}{secrets.token_hex(4)}-{path.name}")
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     try:
@@ -37,7 +61,7 @@ def part_beside(path: Path, mode: int = 0o666) -> Iterator[Path]:
 
 
 @contextmanager
-def replacement(path: Path, mode: int = 0o666, durable: bool = True) -> Iterator[Path]:
+def replacement(path: Path, mode: int = PRIVATE, durable: bool = True) -> Iterator[Path]:
     """A file beside ``path`` to write to, which takes its place when the block ends without an exception.
 
     Args:
@@ -56,7 +80,7 @@ def replacement(path: Path, mode: int = 0o666, durable: bool = True) -> Iterator
         part.replace(path)
 
 
-def write_atomically(path: Path, content: str | bytes, mode: int = 0o666, durable: bool = True) -> None:
+def write_atomically(path: Path, content: str | bytes, mode: int = PRIVATE, durable: bool = True) -> None:
     """Replace a file in one step; see :func:`replacement`. Text is written as UTF-8."""
     with replacement(path, mode, durable) as part:
         part.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -70,6 +94,24 @@ def file_sha256(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file by name. The archive's checksums are compared as each is read.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: if it is not what ``np.savez`` writes: nothing pickled, and nothing compressed, for a few kilobytes
+            can unpack to more than there is memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                raise ValueError("it is compressed")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, KeyError, EOFError, MemoryError, OverflowError, SyntaxError, TypeError) as error:
+        raise ValueError(f"{path.name} is damaged: {error}") from error
 
 
 def sync(file: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from shop_similarity.embedding import outbox
 from shop_similarity.models import ModelVersion
 from shop_similarity.workers.embedder import complain, get_embedder, keep_only
-from shop_similarity.workers.line import DrainReport, Line
+from shop_similarity.workers.line import DrainReport, Line, give_back_kept
 from shop_similarity.workers.rollout import advance_rollout, index_after_bulk_load
 
 logger = logging.getLogger(__name__)
@@ -55,11 +55,14 @@ def drain(
     started = time.monotonic()
     worked: set[int] = set()
     unusable: set[int] = set()
+    busy: set[int] = set()
 
     def first_with_work() -> int | None:
         waiting = outbox.versions_with_work()
-        return next((pk for pk in waiting if (versions is None or pk in versions) and pk not in unusable), None)
+        passed_over = unusable | busy
+        return next((pk for pk in waiting if (versions is None or pk in versions) and pk not in passed_over), None)
 
+    give_back_kept()
     while not stop.is_set():
         # Also before the first photo, for a version may have been waiting for nothing but this.
         advance_rollout()
@@ -80,7 +83,10 @@ def drain(
             complain(version, error)
             continue
         worked.add(first)
-        Line(version, report, progress, stop, first_with_work).run()
+        if not Line(version, report, progress, stop, first_with_work).run():
+            # Others are claiming what is left of it this moment; where one is stopped in the middle of that, this may
+            # last. A later look finds what they do not settle.
+            busy.add(first)
     report.seconds = time.monotonic() - started
     for pk in worked:
         if not stop.is_set():

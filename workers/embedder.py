@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from django.utils.translation import gettext as _
 
 from shop_similarity.conf import get_settings
+from shop_similarity.embedding.vectors import EMBEDDING_DIM, unusable_rows
 from shop_similarity.training.extras import require
 from shop_similarity.training.networks.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from shop_similarity.models import ModelVersion
+    from shop_similarity.training.networks.runner import FixedShape
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +74,26 @@ class _Turns:
 
 _turns = _Turns()
 
+_EXACT = "float32"
+
+
+class UnusableVectors(Exception):
+    """The network made no vector of some photos that could be searched with: its numbers are not finite, or all 0.
+
+    Attributes:
+        places: of these photos in what was to be embedded.
+    """
+
+    def __init__(self, places: Collection[int]) -> None:
+        super().__init__(
+            _(
+                "The network makes no usable vector of this photo: its numbers are not finite, or all 0. Upload "
+                "another photo. If many photos fail like this, the version is damaged: go back with `manage.py "
+                "rollback_model` or make a new one."
+            )
+        )
+        self.places = tuple(places)
+
 
 def _share_gpu_memory() -> None:
     """Have TensorFlow take GPU memory as it needs it, not all at once, so that other processes find some."""
@@ -88,7 +111,8 @@ class Embedder:
     """One model version, ready to embed.
 
     The network runs as a compiled function over a step of fixed size. A second one takes one photo, for a shopper who
-    waits for it.
+    waits for it. Half precision may overflow where float32 does not, so a photo of which no usable vector comes out is
+    tried once more in float32; the network in that precision is loaded when it is first needed.
 
     Attributes:
         version_id: key of the model version.
@@ -121,6 +145,8 @@ class Embedder:
         self._single = inference(model, 1)
         self._is_warm = False
         self._model = model
+        self._version = version
+        self._exact: FixedShape | None = self._single if self.dtype_policy == _EXACT else None
         logger.info(
             "Loaded %s (%s) in %.1f s, computing in %s.",
             version.name,
@@ -137,6 +163,9 @@ class Embedder:
 
         Returns:
             ``float32`` array ``(len(photos), 4096)``, each row of length 1.
+
+        Raises:
+            UnusableVectors: of some photos no such row comes out.
         """
         rows = []
         for start in range(0, len(photos), self.step_size):
@@ -145,7 +174,7 @@ class Embedder:
                 rows += self._step(batch)
         if not rows:
             return np.zeros((0, 4096), dtype=np.float32)
-        return _of_length_one(np.concatenate(rows))
+        return self._usable(np.concatenate(rows), photos, urgent=False)
 
     def embed_one(self, photo: np.ndarray) -> np.ndarray:
         """Embed one prepared photo that somebody waits for: before the next step of any batch.
@@ -155,10 +184,41 @@ class Embedder:
 
         Returns:
             ``float32`` array ``(4096,)`` of length 1.
+
+        Raises:
+            UnusableVectors: no such row comes out.
         """
         with _turns.take(urgent=True):
             (row,) = self._single(photo[np.newaxis])
-        return _of_length_one(row)[0]
+        return self._usable(row, [photo], urgent=True)[0]
+
+    def _usable(self, vectors: np.ndarray, photos: Sequence[np.ndarray], *, urgent: bool) -> np.ndarray:
+        """The vectors with length 1, those that are unusable computed in float32."""
+        places = unusable_rows(vectors)
+        if len(places) and self.dtype_policy != _EXACT and vectors.shape[1:] == (EMBEDDING_DIM,):
+            exact = self._load_exact()
+            for place in places:
+                with _turns.take(urgent=urgent):
+                    (row,) = exact(photos[place][np.newaxis])
+                vectors[place] = row[0]
+            logger.warning("%d photos overflowed in %s and were tried in float32.", len(places), self.dtype_policy)
+            places = unusable_rows(vectors)
+        if len(places):
+            raise UnusableVectors(places.tolist())
+        # Half-precision backbones leave lengths a hair off one.
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def _load_exact(self) -> FixedShape:
+        from shop_similarity.training.networks.precision import dtype_policy
+        from shop_similarity.training.networks.runner import inference
+        from shop_similarity.training.versions.loading import load_version
+
+        with _loading:
+            if self._exact is None:
+                with dtype_policy(_EXACT):
+                    model = load_version(self._version, cache_dir=get_settings().weights_cache)
+                self._exact = inference(model, 1)
+            return self._exact
 
     def warm_up(self) -> None:
         """Compile the function for one photo, so that no shopper waits for that. Does nothing a second time."""
@@ -167,11 +227,6 @@ class Embedder:
             with _turns.take(urgent=True):
                 self._single(np.zeros((1, side, side, 3), dtype=np.uint8))
             self._is_warm = True
-
-
-def _of_length_one(vectors: np.ndarray) -> np.ndarray:
-    # Half-precision backbones leave lengths a hair off one.
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def get_embedder(version: ModelVersion) -> Embedder:

@@ -6,6 +6,7 @@ import os
 import socket
 from pathlib import Path
 
+from shop_similarity.embedding import outbox
 from shop_similarity.models import OutboxEntry
 
 
@@ -48,4 +49,4 @@ def free_claims_of_the_dead() -> int:
     claimed = OutboxEntry.objects.filter(leased_until__isnull=False, failed_at__isnull=True).exclude(claimed_by="")
     names = claimed.order_by().values_list("claimed_by", flat=True).distinct()
     dead = [name for name in names if is_dead(name)]
-    return claimed.filter(claimed_by__in=dead).update(leased_until=None, claimed_by="") if dead else 0
+    return outbox.count_death(claimed.filter(claimed_by__in=dead)) if dead else 0

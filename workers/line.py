@@ -1,13 +1,21 @@
 """The assembly line of one model version: claim, read and decode, embed, write, batch after batch.
 
 While the network computes one batch, the next is claimed, read and decoded in threads.
+
+From claim to settlement one rule holds. **Whatever goes wrong with a photo counts a try of that photo, and of no
+other.** A photo that can never be embedded (its file is damaged, the network makes no usable vector of it) fails at
+once with a sentence. Any other exception, at whatever step, has the photos of the batch taken one by one; the ones that
+it meets again are tried later, ``MAX_ATTEMPTS`` times in all, and the others pass. So no batch is met for ever. What
+does not count is a database that is away, busy or full (:func:`shop_similarity.database.is_away`): it ends the line,
+and the photos go back with their tries uncounted, as they do where somebody ends the worker.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -19,16 +27,20 @@ from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.outbox import Claim
-from shop_similarity.embedding.writing import PhotoVector, touch, vectors_of_contents, write_embeddings
+from shop_similarity.embedding.writing import PhotoVector, forget, keep, vectors_of_contents, write_embeddings
 from shop_similarity.models import Embedding, ModelVersion
-from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
+from shop_similarity.photos.decoding import DecoderUnavailable, ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.networks.preprocessing import Preprocessing
-from shop_similarity.workers.embedder import get_embedder
+from shop_similarity.workers.embedder import UnusableVectors, get_embedder
 from shop_similarity.workers.identity import worker_name
 
 logger = logging.getLogger(__name__)
+
+_READ_AGAIN_SECONDS = 0.2
+# What could not be given back, for the database was away.
+_kept_claims: list[Claim] = []
 
 
 @dataclass
@@ -66,9 +78,9 @@ class _Photo:
     """A claimed photo on its way to the network."""
 
     claim: Claim
-    row: ImageRow | None
+    row: ImageRow | None = None
     # What the version has embedded of it so far.
-    embedding: Embedding | None
+    embedding: Embedding | None = None
     mark: str = ""
     digest: str = ""
     pixels: np.ndarray | None = None
@@ -87,14 +99,36 @@ class _Photo:
     @property
     def is_unchanged(self) -> bool:
         """Whether it shows what it showed when it was embedded, wherever its file is now."""
-        old = self.embedding
-        return self.is_where_it_was or (old is not None and self.digest != "" and old.content_sha256 == self.digest)
+        if not self.digest:
+            return self.is_where_it_was
+        return self.embedding is not None and self.embedding.content_sha256 == self.digest
 
 
 @dataclass
 class _Batch:
+    """What was claimed at once.
+
+    Attributes:
+        photos: those that are not settled yet.
+        reading: what goes on in the threads.
+    """
+
     photos: list[_Photo] = field(default_factory=list)
     reading: list[Future] = field(default_factory=list)
+
+    def settled(self, photos: Sequence[_Photo]) -> None:
+        """These are."""
+        # By identity: two photos may be equal.
+        gone = {id(photo) for photo in photos}
+        self.photos = [photo for photo in self.photos if id(photo) not in gone]
+
+
+def give_back_kept() -> None:
+    """Give back what an earlier line of this process could not, since the database was away."""
+    claims = list(_kept_claims)
+    if claims:
+        outbox.release(claims)
+        del _kept_claims[: len(claims)]
 
 
 class Line:
@@ -129,11 +163,13 @@ class Line:
         self.storage = get_catalogue().storage
         self.threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="shop-similarity-decode")
 
-    def run(self) -> None:
-        """Embed what waits for the version, until nothing is due or the line has to end."""
+    def run(self) -> bool:
+        """Embed what waits for the version, until nothing is due or the line has to end; whether there was anything."""
         batch = following = None
+        is_photos_fault = False
         try:
             batch = self._begin()
+            had_work = bool(batch.photos)
             while batch.photos:
                 # While this batch is computed, the threads read the next.
                 following = self._begin() if not self.stop.is_set() else _Batch()
@@ -143,37 +179,89 @@ class Line:
                 batch, following = following, None
                 if self.stop.is_set() or self.first_with_work() not in (None, self.version.pk):
                     break
+            return had_work
+        except Exception as error:
+            is_photos_fault = not database.is_away(error)
+            raise
         finally:
             self.threads.shutdown(wait=True, cancel_futures=True)
             for left in (batch, following):
                 if left is not None and left.photos:
-                    self._give_back(left)
+                    self._give_back(left, count_attempt=is_photos_fault)
 
-    def _give_back(self, batch: _Batch) -> None:
+    def _give_back(self, batch: _Batch, *, count_attempt: bool = False) -> None:
+        claims = [photo.claim for photo in batch.photos]
         try:
-            outbox.release([photo.claim for photo in batch.photos])
+            outbox.release(claims, count_attempt=count_attempt)
         except Exception:
-            # Without a database nothing can be given back; the lease ends by itself.
+            # Without a database nothing can be given back now; if this process never can, the lease ends by itself.
+            _kept_claims.extend(claims)
             logger.debug("Claims could not be given back.", exc_info=True)
 
     def _begin(self) -> _Batch:
         """Claim a batch and have the threads read it."""
         claims = outbox.claim(self.version.pk, self.batch_size, worker_name())
-        if not claims:
-            return _Batch()
-        ids = [claim.image_id for claim in claims]
+        batch = _Batch([_Photo(claim) for claim in claims])
+        try:
+            self._apart(batch, batch.photos, self._look_up)
+        except BaseException as error:
+            self._give_back(batch, count_attempt=isinstance(error, Exception) and not database.is_away(error))
+            raise
+        batch.reading = [self.threads.submit(self._read, photo) for photo in batch.photos if photo.row is not None]
+        return batch
+
+    def _look_up(self, batch: _Batch, photos: Sequence[_Photo]) -> None:
+        """Find the rows of photos, and what the version has of them."""
+        ids = [photo.claim.image_id for photo in photos]
+        if not ids:
+            return
         catalogue = get_catalogue()
-        rows = {row.image_id: row for row in catalogue.rows(catalogue.images().filter(pk__in=ids))}
-        embeddings = {row.image_id: row for row in Embedding.objects.filter(version=self.version, image_id__in=ids)}
-        photos = [_Photo(claim, rows.get(claim.image_id), embeddings.get(claim.image_id)) for claim in claims]
-        return _Batch(photos, [self.threads.submit(self._read, photo) for photo in photos if photo.row is not None])
+        # A replica may not have heard yet of what was saved a moment ago, and would say that it is gone.
+        using = database.write_alias()
+        rows = {row.image_id: row for row in catalogue.rows(catalogue.images().using(using).filter(pk__in=ids))}
+        known = Embedding.objects.using(using).filter(version=self.version, image_id__in=ids)
+        embeddings = {row.image_id: row for row in known}
+        for photo in photos:
+            photo.row = rows.get(photo.claim.image_id)
+            photo.embedding = embeddings.get(photo.claim.image_id)
+
+    def _apart(self, batch: _Batch, photos: Sequence[_Photo], step: Callable[[_Batch, Sequence[_Photo]], None]) -> None:
+        """Take a step with photos. Where it raises, take it with each of them alone; one that raises then is tried
+        later. Only a database that is away is raised.
+        """
+        try:
+            step(batch, photos)
+            return
+        except Exception as error:
+            if database.is_away(error):
+                raise
+            if len(photos) == 1:
+                name = photos[0].row.file_name if photos[0].row is not None else photos[0].claim.image_id
+                logger.exception("Photo %s could not be embedded; it is tried again.", name)
+                self._try_later(batch, photos[0], f"{type(error).__name__}: {error}")
+                return
+            logger.warning("A batch failed (%s); its photos are taken one by one.", error)
+        left = {id(photo) for photo in batch.photos}
+        for photo in photos:
+            # The step may have settled some before it raised.
+            if id(photo) in left:
+                self._apart(batch, [photo], step)
 
     def _read(self, photo: _Photo) -> None:
         """Read and decode one photo; runs in a thread and never touches the database."""
+        self._try_to_read(photo)
+        if photo.is_passing:
+            # Most faults of a storage are gone a moment later, and a try of the photo lasts much longer.
+            time.sleep(_READ_AGAIN_SECONDS)
+            photo.error, photo.is_passing = "", False
+            self._try_to_read(photo)
+
+    def _try_to_read(self, photo: _Photo) -> None:
         name = photo.row.file_name
         try:
             photo.mark = file_mark(self.storage, name)
-            if photo.is_unchanged:
+            # A file that was just saved may have the size and the time of the one before: storages tell whole seconds.
+            if photo.is_where_it_was and not photo.claim.is_saved:
                 return
             with self.storage.open(name, "rb") as file:
                 content = read_bytes(file, self.limits.max_bytes)
@@ -184,6 +272,8 @@ class Line:
             photo.pixels = self.preprocessing.prepare(image)
         except ImageError as error:
             photo.error = str(error)
+        except DecoderUnavailable as error:
+            photo.error, photo.is_passing = str(error), True
         except FileNotFoundError:
             photo.error = _("The file %(name)s is not in the storage. Upload the photo again.") % {"name": name}
         except Exception as error:
@@ -193,44 +283,47 @@ class Line:
     def _finish(self, batch: _Batch) -> None:
         for future in batch.reading:
             future.result()
-        ready: list[_Photo] = []
-        while batch.photos:
-            photo = batch.photos[0]
-            if photo.row is None:
-                outbox.done(self.version.pk, [photo.claim])
-                # The row is gone by raw SQL, or its file field is empty: its vector must not outlive it.
-                Embedding.objects.filter(version=self.version, image_id=photo.claim.image_id).delete()
+        for photo in list(batch.photos):
+            self._apart(batch, [photo], self._settle_unread)
+        if batch.photos:
+            self._apart(batch, list(batch.photos), self._embed_and_write)
+
+    def _settle_unread(self, batch: _Batch, photos: Sequence[_Photo]) -> None:
+        """Settle a photo that the network has nothing to do with."""
+        (photo,) = photos
+        if photo.row is None:
+            # By raw SQL, or its file field is empty: its vector must not outlive it.
+            if forget(self.version.pk, photo.claim):
                 self.report.gone += 1
-            elif photo.error and photo.is_passing:
-                self._try_later(photo.claim, photo.error)
-            elif photo.error:
-                outbox.fail(photo.claim, photo.error, file_name=photo.row.file_name, file_mark=photo.mark)
-                self.report.failed += 1
-                logger.warning("Photo %s can't be embedded: %s", photo.row.file_name, photo.error)
-            elif photo.is_unchanged:
-                self._keep(photo)
-            else:
-                ready.append(photo)
-            batch.photos.pop(0)
-        batch.photos = ready
-        if ready:
-            self._embed_and_write(ready)
-        batch.photos = []
+        elif photo.error and photo.is_passing:
+            self._try_later(batch, photo, photo.error, photo.row.file_name)
+        elif photo.error:
+            self._fail(batch, photo, photo.error)
+        elif photo.is_unchanged:
+            self._keep(photo)
+        else:
+            return
+        batch.settled(photos)
 
     def _keep(self, photo: _Photo) -> None:
-        with database.atomic():
-            if not photo.is_where_it_was:
-                touch(self.version.pk, photo.row, photo.mark)
-            outbox.done(self.version.pk, [photo.claim])
-        self.report.unchanged += 1
+        if keep(self.version.pk, photo.claim, photo.row, photo.mark):
+            self.report.unchanged += 1
 
-    def _try_later(self, claim: Claim, error: str) -> None:
-        if outbox.retry_later(claim, error):
+    def _fail(self, batch: _Batch, photo: _Photo, error: str) -> None:
+        outbox.fail(photo.claim, error, file_name=photo.row.file_name, file_mark=photo.mark)
+        batch.settled([photo])
+        self.report.failed += 1
+        logger.warning("Photo %s can't be embedded: %s", photo.row.file_name, error)
+
+    def _try_later(self, batch: _Batch, photo: _Photo, error: str, file_name: str = "") -> None:
+        is_waiting = outbox.retry_later(photo.claim, error, file_name=file_name)
+        batch.settled([photo])
+        if is_waiting:
             self.report.retried += 1
         else:
             self.report.failed += 1
 
-    def _embed_and_write(self, photos: list[_Photo]) -> None:
+    def _embed_and_write(self, batch: _Batch, photos: Sequence[_Photo]) -> None:
         """Compute what the version has no vector of yet, once for all photos with the same bytes, and write it all.
 
         Another worker may be computing the same bytes: that costs a forward pass and makes the same vector.
@@ -241,25 +334,26 @@ class Line:
         if to_compute:
             try:
                 computed = get_embedder(self.version).embed([photo.pixels for photo in to_compute])
-            except Exception as error:
-                if len(photos) == 1:
-                    logger.exception("The network failed on %s.", photos[0].row.file_name)
-                    self._try_later(photos[0].claim, f"{type(error).__name__}: {error}")
-                    return
-                # Find out which photo it is, and let the others pass.
-                logger.warning("A batch failed (%s); its photos are embedded one by one.", error)
+            except UnusableVectors as error:
+                digests = {to_compute[place].digest for place in error.places}
                 for photo in photos:
-                    self._embed_and_write([photo])
+                    if photo.digest in digests:
+                        self._fail(batch, photo, str(error))
+                if others := [photo for photo in photos if photo.digest not in digests]:
+                    self._embed_and_write(batch, others)
                 return
             vectors |= {photo.digest: vector for photo, vector in zip(to_compute, computed, strict=True)}
         outcome = write_embeddings(
             self.version.pk,
             [PhotoVector(photo.claim, photo.row, photo.mark, photo.digest, vectors[photo.digest]) for photo in photos],
         )
+        again = {item.row.image_id for item in outcome.again}
+        batch.settled([photo for photo in photos if photo.row.image_id not in again])
         computed_ids = {photo.row.image_id for photo in to_compute}
         embedded = sum(photo.row.image_id in computed_ids for photo in outcome.written)
         self.report.embedded += embedded
         self.report.copied += len(outcome.written) - embedded
         self.report.gone += len(outcome.gone)
-        self.report.retried += len(outcome.again)
-        outbox.release([photo.claim for photo in outcome.again], delay=1)
+        for photo in photos:
+            if photo.row.image_id in again:
+                self._try_later(batch, photo, _("The shop was changing this photo while it was embedded."))

@@ -57,10 +57,12 @@ def _vector(photo: bytes, version: ModelVersion, embedder: Embedder) -> np.ndarr
         # Written by the web process itself, after it had checked what the shopper sent.
         with Image.open(io.BytesIO(photo), formats=("PNG",)) as image:
             vector = embedder.embed_one(embedder.preprocessing.prepare(image))
-    except Exception:
+        return without_common_part(version, vector)
+    except Exception as error:
+        if database.is_away(error):
+            raise
         logger.exception("A photo that a shopper searched with could not be embedded.")
         return None
-    return without_common_part(version, vector) if np.isfinite(vector).all() else None
 
 
 _failed_loads: dict[int, float] = {}

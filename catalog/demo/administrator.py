@@ -10,8 +10,13 @@ from catalog.services.password import create_password, read_password
 NAME = "admin"
 
 
-def administrator(data: Path) -> str:
-    """Make the user once, with a generated password; returns the login as text, also on later starts."""
+def administrator(data: Path, *, show_password: bool) -> str:
+    """Make the user once, with a generated password; returns the login as text, also on later starts.
+
+    Args:
+        data: the shop's folder, in which the password is kept in a file that only its owner can read.
+        show_password: name the password itself, where nobody keeps what is printed, and not its file.
+    """
     password_file = data / "admin_password"
     users = get_user_model()
     user = users.objects.filter(username=NAME).first()
@@ -22,4 +27,9 @@ def administrator(data: Path) -> str:
         password = read_password(password_file)
         if password is None or not user.check_password(password):
             return _("%(name)s, with the password you gave it") % {"name": NAME}
+    if not show_password:
+        return _("%(name)s, its password is in %(file)s, which only you can read") % {
+            "name": NAME,
+            "file": password_file,
+        }
     return _("%(name)s, password %(password)s") % {"name": NAME, "password": password}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 
+from catalog.services.password import open_log
 from catalog.services.processes import end, wait_gone
 
 MARK = "SHOP_DEMO_OF"
@@ -60,10 +61,9 @@ class Child:
                 [sys.executable, *arguments], cwd=folder, stdin=subprocess.DEVNULL, **more
             )
             return
-        log.parent.mkdir(parents=True, exist_ok=True)
         if log.exists() and log.stat().st_size > LOG_LIMIT:
             log.replace(log.with_suffix(".log.1"))
-        with log.open("ab") as output:
+        with open_log(log) as output:
             self._log_start = output.tell()
             self.process = subprocess.Popen(  # noqa: S603
                 [sys.executable, *arguments],

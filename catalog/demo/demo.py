@@ -28,18 +28,24 @@ from catalog.demo.web import WebServer
 from catalog.services import home
 
 WORKER = ("-m", "celery", "-A", "shop_similarity.workers", "worker", "--loglevel=INFO")
+# What other users of the machine have no business with: photos of products to come are among it.
+OWN_FOLDERS = ("log", "media", "weights")
 # A worker that is asked to end finishes the batch it computes: on a slow machine that takes a while.
 WORKER_PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; `folder` is a catalogue to load, port 0 any free one."""
+    """What the user asked for; `folder` is a catalogue to load, port 0 any free one.
+
+    The administrator's password is printed if `show_password`, else into a terminal alone: logs are read by others.
+    """
 
     port: int = 8000
     folder: Path | None = None
     clear: bool = False
     check: bool = False
+    show_password: bool = False
 
 
 class Demo:
@@ -66,6 +72,9 @@ class Demo:
             try:
                 self.data.mkdir(parents=True, exist_ok=True)
                 self.data.chmod(home.SEARCHABLE)
+                for name in OWN_FOLDERS:
+                    (self.data / name).mkdir(exist_ok=True)
+                    (self.data / name).chmod(0o700)
                 with only_one.only_one(self.data):
                     mark_children(self.data)
                     try:
@@ -102,7 +111,8 @@ class Demo:
         with step("catalogue", _("Catalogue")) as note:
             fill_shop(self.options.folder, clear=self.options.clear, note=note)
         with step("web", _("Web server")) as note:
-            login = administrator(self.data)
+            shown = self.options.show_password or (sys.stdout.isatty() and not self.options.check)
+            login = administrator(self.data, show_password=shown)
             collect()
             self.web = WebServer(0 if self.options.check else self.options.port, self.data / "log" / "web.log")
             only_one.announce(self.data, self.web.url)

@@ -46,7 +46,8 @@ def check_page(base_url: str) -> LookAlikes:
 
 def _fetch(url: str) -> str:
     try:
-        with urlopen(Request(url, headers={"Accept": "text/html"}), timeout=60) as answer:  # noqa: S310 - our own server
+        request = Request(url, headers={"Accept": "text/html"})  # noqa: S310 - our own server
+        with urlopen(request, timeout=60) as answer:  # noqa: S310 - our own server  # nosec B310
             return answer.read().decode("utf-8")
     except OSError as error:  # HTTPError and URLError are among them
         raise DemoError(_("The page %(url)s cannot be fetched: %(error)s") % {"url": url, "error": error}) from error

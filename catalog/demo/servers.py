@@ -1,6 +1,8 @@
 """The demo's Postgres and Valkey, unless the user named servers of their own."""
 
+import re
 from collections.abc import Callable
+from urllib.parse import unquote
 
 import dj_database_url
 import psycopg
@@ -71,7 +73,8 @@ class Servers:
                 known = connection.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'").fetchone()
         except (psycopg.Error, ValueError) as error:
             raise DemoError(
-                _("DATABASE_URL (%(url)s) cannot be used: %(error)s") % {"url": shown, "error": str(error).strip()}
+                _("DATABASE_URL (%(url)s) cannot be used: %(error)s")
+                % {"url": shown, "error": _scrubbed(str(error).strip(), url)}
             ) from error
         if not known:
             raise DemoError(
@@ -87,11 +90,26 @@ class Servers:
                 redis.Redis.from_url(url, socket_connect_timeout=5, socket_timeout=5).ping()
             except (redis.RedisError, ValueError) as error:
                 raise DemoError(
-                    _("The broker %(url)s cannot be used: %(error)s") % {"url": shown, "error": error}
+                    _("The broker %(url)s cannot be used: %(error)s")
+                    % {"url": shown, "error": _scrubbed(str(error), url)}
                 ) from error
         self.note(_("your broker: %(url)s") % {"url": shown})
 
 
 def _without_password(url: str) -> str:
-    before, at, after = url.rpartition("@")
-    return f"{before.split('://')[0]}://…@{after}" if at else url
+    """What may be printed of an address: neither user nor password, nor options, among which a password may be."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "…"
+    _user, at, place = rest.rpartition("@")
+    return f"{scheme}://{'…@' if at else ''}{place.partition('?')[0]}"
+
+
+def _scrubbed(text: str, url: str) -> str:
+    """A library's error without the pieces of a password that it repeats from an address that it can't read."""
+    password = url.rpartition("@")[0].split("://")[-1].partition(":")[2]
+    found = {password, *re.split(r"[:/?#@]", password), *re.findall(r"password=([^&]+)", url)}
+    found |= {unquote(piece) for piece in found}
+    for secret in sorted((piece for piece in found if len(piece) > 1), key=len, reverse=True):
+        text = text.replace(secret, "…")
+    return text

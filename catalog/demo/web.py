@@ -8,6 +8,7 @@ from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.utils.translation import gettext as _
 
 from catalog.demo.errors import DemoError
+from catalog.services.password import open_log
 from catalog.services.ports import HOST
 
 PORTS_TRIED = 20
@@ -56,7 +57,7 @@ def _bound(port: int) -> ThreadedWSGIServer:
 
 def _log_requests_to(log: Path) -> None:
     # One line a request would tear the progress bar apart.
-    log.parent.mkdir(parents=True, exist_ok=True)
+    open_log(log).close()
     handler = logging.FileHandler(log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     for name in ("django.server", "django.request"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from .errors import ServiceError
 from .users import ServerUser
 
-ELSEWHERE = (Path("/var/lib/shop-similarity"), Path("/var/tmp/shop-similarity"))  # noqa: S108 - owner is checked
+ELSEWHERE = (Path("/var/lib/shop-similarity"), Path("/var/tmp/shop-similarity"))  # noqa: S108 - owner is checked  # nosec B108
 SEARCHABLE = 0o711
 READABLE = 0o755
 

@@ -1,8 +1,9 @@
-"""A server's password: generated, kept in a file that only its owner can read."""
+"""Files that only their owner can read: a server's generated password, and logs."""
 
 import os
 import secrets
 from pathlib import Path
+from typing import BinaryIO
 
 PRIVATE = 0o600
 
@@ -17,6 +18,18 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def open_log(path: Path) -> BinaryIO:
+    """Open a log to append to, which only the owner can read; its folder is made for the owner alone if it is missing.
+
+    A log of an earlier release is closed to others.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    file = open(path, "ab", opener=lambda name, flags: os.open(name, flags, PRIVATE))  # noqa: SIM115
+    if os.name == "posix" and os.fstat(file.fileno()).st_uid == os.geteuid():
+        os.fchmod(file.fileno(), PRIVATE)
+    return file
 
 
 def read_password(path: Path) -> str | None:

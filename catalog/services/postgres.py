@@ -324,6 +324,6 @@ def _is_ready(data: Path, pid: int) -> bool:
 
 def _shared_memory() -> int:
     try:
-        return shutil.disk_usage("/dev/shm").free  # noqa: S108 - only measured
+        return shutil.disk_usage("/dev/shm").free  # noqa: S108 - only measured  # nosec B108
     except OSError:
         return SHARED_MEMORY_NEEDED  # no such thing outside Linux, where Postgres needs none

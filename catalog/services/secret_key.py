@@ -5,6 +5,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
+from .home import SEARCHABLE
 from .password import read_password, write_private
 
 
@@ -12,7 +13,8 @@ def secret_key(path: Path) -> str:
     """The key in the file, generated if there is none; processes that start at once agree on one."""
     if key := read_password(path):
         return key
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # Passable for the servers' users, listable for nobody else.
+    path.parent.mkdir(mode=SEARCHABLE, parents=True, exist_ok=True)
     candidate = path.with_name(f"{path.name}.{os.getpid()}")
     write_private(candidate, secrets.token_urlsafe(48) + "\n")
     try:

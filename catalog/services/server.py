@@ -15,7 +15,7 @@ from . import home
 from .address import Address
 from .errors import PortTakenError, ServiceError
 from .lock import exclusive
-from .password import create_password, read_password
+from .password import create_password, open_log, read_password
 from .ports import free_port
 from .processes import processes_in
 from .users import ServerUser, server_user
@@ -237,7 +237,7 @@ class EmbeddedServer(ABC):
         else:
             more["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
-        with self.log_file.open("ab") as output:
+        with open_log(self.log_file) as output:
             self._child = subprocess.Popen(  # noqa: S603
                 [os.fspath(argument) for argument in arguments],
                 stdout=output,

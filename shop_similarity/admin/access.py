@@ -6,6 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.contrib.auth import get_permission_codename
+from django.db import models
 from django.http import HttpRequest
 
 from ..catalogue import get_catalogue
@@ -30,6 +31,16 @@ def may_view_products(request: HttpRequest) -> bool:
         request.user.has_perm(f"{options.app_label}.{get_permission_codename(action, options)}")
         for action in ("view", "change")
     )
+
+
+def products_for(request: HttpRequest) -> models.QuerySet:
+    """The products whose names and pictures the user may see: those of the shop's pages, or all of them.
+
+    Rules, failed photos and comparisons name products that the shop has not published yet, and who may see those is the
+    shop's own permission.
+    """
+    catalogue = get_catalogue()
+    return catalogue.all_products() if may_view_products(request) else catalogue.visible_products()
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):

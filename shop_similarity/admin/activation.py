@@ -67,7 +67,10 @@ def activation_page(
     """What stands in the way of a version, what the comparison says, and the form."""
     version = get_object_or_404(ModelVersion, pk=pk)
     active = ModelVersion.objects.active()
-    verdict = rollout.beats(version, active) if active is not None and active != version else None
+    verdict = rollout.judge(version, active) if active != version else None
+    if active is None and verdict.better:
+        # There was nothing to compare with.
+        verdict = None
     can_force = verdict is not None and not verdict.better
     return render_page(
         request,

@@ -96,12 +96,16 @@ def compare(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     comparisons: list[Comparison] = []
     verdict = None
     if old is not None and new is not None and old != new:
-        products = in_order(keys) if keys else sample_products([old, new], PRODUCTS, seed)
+        if keys:
+            shown = set(access.products_for(request).filter(pk__in=keys).values_list("pk", flat=True))
+            products = in_order([key for key in keys if key in shown])
+        else:
+            products = sample_products([old, new], PRODUCTS, seed)
         unknown += [str(key) for key in keys if key not in {product.pk for product in products}]
         comparisons = compare_versions(old, new, products, SHOWN)
         figures = figure_rows([old, new])
         if old.state == ModelVersion.State.ACTIVE and new.state == ModelVersion.State.CANDIDATE:
-            verdict = rollout.beats(new, old)
+            verdict = rollout.judge(new, old)
     may_activate = request.user.has_perm(access.ACTIVATE_VERSION)
     return render_page(
         request,

@@ -286,7 +286,7 @@ def _failures(request: HttpRequest, site: admin.AdminSite) -> list[Failure]:
         .order_by("-failed_at", "-pk")
     ):
         entries[entry.image_id].append(entry)
-    products = products_by_key(group[0].product_id for group in entries.values() if group)
+    products = products_by_key(request, (group[0].product_id for group in entries.values() if group))
     return [_failure(request, site, group, products) for group in entries.values() if group]
 
 

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 
 from ..catalogue import get_catalogue
 from ..photos.thumbnails import Sources, sources
-from .access import may_view_products
+from .access import may_view_products, products_for
 from .pages import admin_url
 
 WIDTHS = (160, 320)
@@ -40,13 +40,13 @@ def picture_tag(product: models.Model | None) -> SafeString:
     )
 
 
-def products_by_key(keys: Iterable[Any]) -> dict[Any, models.Model]:
-    """The products of these keys with their photos, also those that the shop doesn't show."""
+def products_by_key(request: HttpRequest, keys: Iterable[Any]) -> dict[Any, models.Model]:
+    """The products of these keys with their photos, those that the shop doesn't show only if the user may see them."""
     wanted = {key for key in keys if key is not None}
     if not wanted:
         return {}
-    catalogue = get_catalogue()
-    return {product.pk: product for product in catalogue.with_images(catalogue.all_products().filter(pk__in=wanted))}
+    products = get_catalogue().with_images(products_for(request).filter(pk__in=wanted))
+    return {product.pk: product for product in products}
 
 
 def product_admin_url(site: admin.AdminSite, key: Any) -> str | None:

@@ -118,7 +118,7 @@ def render_panel(
 def _rules(request: HttpRequest, site: admin.AdminSite, product: models.Model) -> list[ProductRule]:
     may_open = any(map(request.user.has_perm, (access.VIEW_RULE, access.CHANGE_RULE)))
     rules = list(MerchandisingRule.objects.filter(product_id=product.pk).order_by("kind", "position", "pk")[:50])
-    targets = products_by_key(rule.target_product_id for rule in rules)
+    targets = products_by_key(request, (rule.target_product_id for rule in rules))
     return [
         ProductRule(
             rule,

@@ -92,7 +92,8 @@ class _RuleList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         rules = list(self.result_list)
-        products = products_by_key(key for rule in rules for key in (rule.product_id, rule.target_product_id))
+        keys = (key for rule in rules for key in (rule.product_id, rule.target_product_id))
+        products = products_by_key(request, keys)
         categories = category_labels() if any(rule.category or rule.target_category for rule in rules) else {}
         for rule in rules:
             rule.shop_product = products.get(rule.product_id)

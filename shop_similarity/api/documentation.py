@@ -41,7 +41,7 @@ _TYPE = "urn:problem-type:shop-similarity:"
 _LIST = {
     "version": "mildnet-2",
     "query_id": "7c5b0a52-9a0f-4dc5-9f0b-2a64f3a9b1de",
-    "token": "WyI3YzViMGE1MiJd:1uXkqT:kQ1W9c",
+    "token": "WyI3YzViMGE1MiJd:1uXkqT:kQ1W9c",  # an example for the docs  # nosec B105
 }
 _RESULT = {
     "id": "42",

@@ -14,6 +14,7 @@ from ..catalogue import get_catalogue
 from ..models import Embedding, ModelVersion, OutboxEntry
 from . import outbox
 from .index import IndexState, index_states
+from .vectors import fault_of
 
 # Photos that failed for the candidate alone were deleted or damaged since the active version saw them. More of them
 # than this share of what the active version shows is rather a storage that was away.
@@ -143,6 +144,7 @@ class Coverage(Gap):
         shown: photos that the active version can show.
         share: share of the shop's photos that it has, 0 to 1.
         lacks_index: whether the active version is searched by an index and this one has none yet.
+        fault: why the vectors that it has can't be searched with, as a sentence; empty if they can.
     """
 
     version: str = ""
@@ -154,14 +156,15 @@ class Coverage(Gap):
     shown: int = 0
     share: float = 1.0
     lacks_index: bool = False
+    fault: str = ""
 
     @property
     def is_ready(self) -> bool:
-        return self.is_complete and not self.lacks_index
+        return self.is_complete and not self.lacks_index and not self.fault
 
     def obstacles(self) -> list[str]:
         """Why it can't take over now, as sentences; empty if it can."""
-        sentences = []
+        sentences = [self.fault] if self.fault else []
         if self.lacking:
             sentences.append(
                 _(
@@ -215,4 +218,5 @@ def coverage(version: ModelVersion) -> Coverage:
         shown=_shown(active).count() if active is not None else 0,
         share=counts.share(photos),
         lacks_index=lacks_index(version, active),
+        fault=fault_of(version),
     )

@@ -2,16 +2,22 @@
 
 The shop's transactions only insert, workers only claim and delete what they claimed. A claim is a lease, no lock: it is
 committed before the work begins, so that the number of tries survives a killed worker and no save ever waits for one.
+
+At most one worker has a photo of a version at a time, whatever the number of its entries: of two, the slower one could
+write what the file held before. A worker that was stopped for longer than its lease lasts finds out that the claim is
+no longer its own, and settles nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Subquery, TextField, Value, When
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -25,6 +31,8 @@ _OUTBOX = OutboxEntry._meta.db_table
 _EMBEDDING = Embedding._meta.db_table
 _VERSION = ModelVersion._meta.db_table
 _LIVE = [state.value for state in ModelVersion.LIVE]
+# What libraries say may be pages long.
+_LONGEST_ERROR = 2_000
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,10 @@ class Claim:
     entry_ids: tuple[int, ...]
     # How often the photo has been claimed, this time included.
     attempts: int
+    # Whether the shop has just saved it: its file may be another one, though size and time are the same.
+    is_saved: bool = False
+    # When its lease ends, which tells it from every other claim of the same entries; None: whoever has claimed them.
+    leased_until: datetime | None = None
 
 
 def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
@@ -134,9 +146,29 @@ def _due() -> Q:
     )
 
 
+def _claimable() -> QuerySet[OutboxEntry]:
+    """Entries that are due, of photos that nobody has at the moment."""
+    at_work = OutboxEntry.objects.filter(
+        version=OuterRef("version"),
+        image_id=OuterRef("image_id"),
+        failed_at__isnull=True,
+        leased_until__gte=timezone.now(),
+    )
+    return OutboxEntry.objects.filter(_due(), ~Exists(at_work))
+
+
+def _ours(claims: Sequence[Claim]) -> QuerySet[OutboxEntry]:
+    """The entries of these claims, without those that somebody else has claimed since."""
+    ids: dict[datetime | None, list[int]] = {}
+    for claim_ in claims:
+        ids.setdefault(claim_.leased_until, []).extend(claim_.entry_ids)
+    held = [Q(pk__in=keys) & (Q() if lease is None else Q(leased_until=lease)) for lease, keys in ids.items()]
+    return OutboxEntry.objects.using(database.write_alias()).filter(reduce(or_, held, Q(pk__in=[])))
+
+
 def has_due(version_id: int | None = None) -> bool:
     """Whether an entry waits that a worker could claim now."""
-    entries = OutboxEntry.objects.filter(_due(), version__state__in=_LIVE)
+    entries = _claimable().filter(version__state__in=_LIVE)
     if version_id is not None:
         entries = entries.filter(version=version_id)
     return entries.exists()
@@ -155,7 +187,7 @@ def versions_with_work() -> list[int]:
     A backfill comes after everything that the shop has just changed, whatever version it is for. Apart from that the
     active version comes first, then the one to go back to, then the candidates.
     """
-    entries = OutboxEntry.objects.filter(_due(), version=OuterRef("pk"))
+    entries = _claimable().filter(version=OuterRef("pk"))
     versions = (
         ModelVersion.objects.live()
         .annotate(urgency=Subquery(entries.order_by("priority", "id").values("priority")[:1]))
@@ -173,73 +205,120 @@ def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
     A photo that was claimed before and never came back may be what killed its worker, so it is claimed alone: should
     it kill again, it takes nothing with it.
     """
-    lease = timedelta(seconds=get_settings().lease_seconds)
-    with database.atomic():
-        entries = (
-            OutboxEntry.objects.select_for_update(skip_locked=True)
-            .filter(_due(), version=version_id)
-            .order_by("priority", "id")
-        )
-        picked = list(entries[:limit].values_list("pk", "image_id", "attempts", "last_error"))
-        suspects = [row for row in picked if row[2] > 0 and not row[3]]
+    with database.short_atomic():
+        entries = _claimable().select_for_update(skip_locked=True).filter(version=version_id).order_by("priority", "id")
+        picked = list(entries[:limit])
+        suspects = [entry for entry in picked if entry.leased_until or (entry.attempts and not entry.last_error)]
         if suspects:
-            innocent = [row for row in picked if row not in suspects]
-            picked = innocent or suspects[:1]
-        if not picked:
-            return []
+            picked = [entry for entry in picked if entry not in suspects] or suspects[:1]
         # Later entries of the same photos are served by the same work.
-        image_ids = {row[1] for row in picked}
-        same = list(entries.filter(image_id__in=image_ids).values_list("pk", "image_id", "attempts"))
-        OutboxEntry.objects.filter(pk__in=[row[0] for row in same]).update(
-            attempts=F("attempts") + 1,
-            leased_until=timezone.now() + lease,
-            claimed_by=worker[:255],
-            last_error="",
+        image_ids = {entry.image_id for entry in picked}
+        same = list(entries.filter(image_id__in=image_ids)) if picked else []
+        # What can't be locked here is being claimed elsewhere this moment.
+        now = timezone.now()
+        elsewhere = OutboxEntry.objects.using(database.write_alias()).filter(
+            _due() | Q(leased_until__gte=now), version=version_id, image_id__in=image_ids, failed_at__isnull=True
         )
-    claims: dict[Any, list] = {}
-    for pk, image_id, attempts in same:
-        claims.setdefault(image_id, []).append((pk, attempts))
+        taken = set(elsewhere.exclude(pk__in=[entry.pk for entry in same]).values_list("image_id", flat=True))
+        same = [entry for entry in same if entry.image_id not in taken]
+        if not same:
+            return []
+        leased_until = now + timedelta(seconds=get_settings().lease_seconds)
+        # A lease that ended by itself is the death of a worker; those are counted apart from faults with a sentence.
+        died = Q(leased_until__isnull=False) & ~Q(last_error="")
+        OutboxEntry.objects.filter(pk__in=[entry.pk for entry in same]).update(
+            attempts=Case(When(died, then=Value(2)), default=F("attempts") + 1),
+            last_error=Case(When(leased_until__isnull=False, then=Value("", TextField())), default=F("last_error")),
+            leased_until=leased_until,
+            claimed_by=worker[:255],
+        )
+    claims: dict[Any, list[OutboxEntry]] = {}
+    for entry in same:
+        claims.setdefault(entry.image_id, []).append(entry)
     return [
-        Claim(image_id, tuple(pk for pk, _a in rows), max(a for _pk, a in rows) + 1)
-        for image_id, rows in claims.items()
+        Claim(
+            image_id,
+            tuple(entry.pk for entry in mine),
+            max(2 if entry.leased_until and entry.last_error else entry.attempts + 1 for entry in mine),
+            any(entry.priority == OutboxEntry.Priority.SAVED for entry in mine),
+            leased_until,
+        )
+        for image_id, mine in claims.items()
     ]
 
 
-def done(version_id: int, claims: Sequence[Claim]) -> None:
-    """Remove what is served, and older failures of the same photos."""
-    ids = [pk for claim_ in claims for pk in claim_.entry_ids]
-    images = [claim_.image_id for claim_ in claims]
-    database.raw_delete(OutboxEntry.objects.filter(pk__in=ids))
+def count_death(entries: QuerySet[OutboxEntry]) -> int:
+    """Let go of what a worker had claimed that is dead; returns how many entries. The try stays counted."""
+    return entries.update(
+        attempts=Case(When(last_error="", then=F("attempts")), default=Value(1)),
+        last_error="",
+        leased_until=None,
+        claimed_by="",
+    )
+
+
+def done(version_id: int, claims: Sequence[Claim]) -> list[Claim]:
+    """Remove what is served, and older failures of the same photos.
+
+    Returns:
+        The claims that were lost meanwhile: after the lease somebody else took the photo, or the shop removed it. What
+        was written for them must be rolled back.
+    """
+    with database.cursor() as cursor:
+        cursor.execute(
+            f"DELETE FROM {_OUTBOX} o USING unnest(%s::bigint[], %s::timestamptz[]) AS claimed (id, leased_until) "
+            "WHERE o.id = claimed.id AND (claimed.leased_until IS NULL OR o.leased_until = claimed.leased_until) "
+            "RETURNING o.id",
+            [
+                [pk for claim_ in claims for pk in claim_.entry_ids],
+                [claim_.leased_until for claim_ in claims for _pk in claim_.entry_ids],
+            ],
+        )
+        ours = {pk for (pk,) in cursor.fetchall()}
+    images = [claim_.image_id for claim_ in claims if ours.issuperset(claim_.entry_ids)]
     database.raw_delete(OutboxEntry.objects.filter(version=version_id, image_id__in=images, failed_at__isnull=False))
+    return [claim_ for claim_ in claims if not ours.issuperset(claim_.entry_ids)]
 
 
 def release(claims: Sequence[Claim], *, delay: float = 0, count_attempt: bool = False) -> None:
     """Give photos back unembedded, to be claimed again after ``delay`` seconds."""
-    entries = OutboxEntry.objects.filter(pk__in=[pk for claim_ in claims for pk in claim_.entry_ids])
     values: dict[str, Any] = {"leased_until": None, "claimed_by": "", "due_at": None}
     if delay:
         values["due_at"] = timezone.now() + timedelta(seconds=delay)
     if not count_attempt:
         values["attempts"] = Greatest(F("attempts") - 1, 0)
-    entries.update(**values)
+    _ours(claims).update(**values)
 
 
-def retry_later(claim_: Claim, error: str) -> bool:
-    """Note a passing fault. Returns False when the tries are used up and the photo is failed instead."""
+def retry_later(claim_: Claim, error: str, *, file_name: str = "") -> bool:
+    """Note a passing fault. Returns False when the tries are used up and the photo is failed instead.
+
+    Args:
+        claim_: the photo.
+        error: the sentence that its entry keeps.
+        file_name: of a file that could not be read: the sweep of the files queues it once more when the storage answers
+            again.
+    """
     settings = get_settings()
     if claim_.attempts >= settings.max_attempts:
         fail(
             claim_,
             _("Given up after %(count)d tries: %(error)s") % {"count": claim_.attempts, "error": error},
+            file_name=file_name,
             keep_embedding=True,
         )
         return False
     # 5 s, 30 s, 3 min, 18 min, then an hour each: a storage that is away for a while must not cost the photos.
     delay = min(5 * 6 ** (claim_.attempts - 1), 3_600)
-    OutboxEntry.objects.filter(pk__in=claim_.entry_ids).update(
-        leased_until=None, claimed_by="", last_error=error, due_at=timezone.now() + timedelta(seconds=delay)
+    _ours([claim_]).update(
+        leased_until=None, claimed_by="", last_error=_kept(error), due_at=timezone.now() + timedelta(seconds=delay)
     )
     return True
+
+
+def _kept(error: str) -> str:
+    """A sentence as it is kept. It must never be why a photo can't be settled, whoever wrote it."""
+    return database.storable(error)[:_LONGEST_ERROR]
 
 
 def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "", keep_embedding: bool = False) -> None:
@@ -248,42 +327,47 @@ def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "",
     Its embedding goes, because the photo is not what it shows any more, unless ``keep_embedding`` says that nothing is
     known about the photo.
     """
-    keep, *rest = sorted(claim_.entry_ids, reverse=True)
-    with database.atomic():
-        entry = OutboxEntry.objects.filter(pk=keep).first()
-        if entry is None:
+    with database.short_atomic():
+        # Embedding before entry, as the shop removes them: in the other order the two could wait for each other.
+        version = _ours([claim_]).values("version")[:1]
+        images = Embedding.objects.filter(version=Subquery(version), image_id=claim_.image_id)
+        if not keep_embedding:
+            list(images.select_for_update().values("pk"))
+        entries = list(_ours([claim_]).select_for_update().order_by("-pk"))
+        if len(entries) < len(claim_.entry_ids) or not entries:
             return
-        same = {"version": entry.version_id, "image_id": claim_.image_id}
-        database.raw_delete(OutboxEntry.objects.filter(pk__in=rest))
-        database.raw_delete(OutboxEntry.objects.filter(**same, failed_at__isnull=False))
+        keep, *rest = entries
+        same = {"version": keep.version_id, "image_id": claim_.image_id}
         if not keep_embedding:
             database.raw_delete(Embedding.objects.filter(**same))
-        OutboxEntry.objects.filter(pk=keep).update(
+        database.raw_delete(OutboxEntry.objects.filter(pk__in=[entry.pk for entry in rest]))
+        database.raw_delete(OutboxEntry.objects.filter(**same, failed_at__isnull=False))
+        OutboxEntry.objects.filter(pk=keep.pk).update(
             leased_until=None,
             claimed_by="",
-            last_error=error,
+            last_error=_kept(error),
             failed_at=timezone.now(),
             file_name=file_name,
-            file_mark=file_mark,
+            file_mark=database.storable(file_mark),
         )
 
 
 def give_up_lost(version_id: int) -> int:
     """Fail photos whose every try ended with the death of its worker. Returns how many."""
-    lost = OutboxEntry.objects.filter(
-        _due(), version=version_id, last_error="", attempts__gte=get_settings().max_attempts
-    )
     count = 0
-    for entry in lost:
-        fail(
-            Claim(entry.image_id, (entry.pk,), entry.attempts),
-            _(
-                "The worker died %(count)d times while it embedded this photo. Look at the worker's log and memory, "
-                "then retry."
+    with database.short_atomic():
+        lost = _claimable().filter(version=version_id, last_error="", attempts__gte=get_settings().max_attempts)
+        # Nobody claims them meanwhile.
+        for entry in lost.select_for_update(skip_locked=True):
+            fail(
+                Claim(entry.image_id, (entry.pk,), entry.attempts),
+                _(
+                    "The worker died %(count)d times while it embedded this photo. Look at the worker's log and "
+                    "memory, then retry."
+                )
+                % {"count": entry.attempts},
             )
-            % {"count": entry.attempts},
-        )
-        count += 1
+            count += 1
     return count
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..catalogue import ImageRow, get_catalogue
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
 from . import outbox
 from .outbox import Claim
+from .vectors import unusable_rows
 
 _TABLE = Embedding._meta.db_table
 _STAGING = "shop_similarity_staging"
@@ -41,7 +42,10 @@ class PhotoVector:
 
 @dataclass
 class WriteReport:
-    """What became of a batch: photos written, photos gone or changed meanwhile, photos to try again at once."""
+    """What became of a batch: photos written, photos gone, photos to try again at once.
+
+    Among the last are those whose claim was lost: for who holds it now, they are tried already.
+    """
 
     written: list[PhotoVector] = field(default_factory=list)
     gone: list[PhotoVector] = field(default_factory=list)
@@ -90,7 +94,9 @@ def _stage(cursor: Any, photos: Sequence[PhotoVector]) -> None:
     connection = database.connection()
     product_key = Embedding._meta.get_field("product_id")
     image_key = Embedding._meta.get_field("image_id")
-    with driver.copy(f"COPY {_STAGING} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+    copying = driver.copy(f"COPY {_STAGING} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)")
+    # The driver's own exceptions would be nobody's here: they become Django's, as those of all other statements.
+    with connection.wrap_database_errors, copying as copy:
         copy.set_types(types)
         for photo in photos:
             copy.write_row(
@@ -105,23 +111,45 @@ def _stage(cursor: Any, photos: Sequence[PhotoVector]) -> None:
             )
 
 
+class _ClaimsLost(Exception):
+    """Rolls back what was written for claims that are somebody else's by now."""
+
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        super().__init__()
+        self.image_ids = {claim.image_id for claim in claims}
+
+
 def write_embeddings(version_id: int, photos: Sequence[PhotoVector]) -> WriteReport:
     """Write a batch and remove its outbox entries in one transaction.
 
     A photo that was deleted meanwhile is left out, its entry removed; one whose file was exchanged meanwhile keeps a
-    fresh entry of its own and is left out too; one whose row another transaction is deleting is to be tried again. For
-    a version that was retired or deleted meanwhile nothing is written.
+    fresh entry of its own and is left out too; one whose row another transaction is deleting is to be tried again, and
+    so is one whose claim was lost, for its vector may be older than what is there. For a version that was retired or
+    deleted meanwhile nothing is written.
 
     Raises:
-        ValueError: a vector has the wrong length or is not finite.
+        ValueError: a vector has the wrong length, is not finite or 0.
     """
     for photo in photos:
-        if photo.vector.shape != (EMBEDDING_DIM,) or not np.isfinite(photo.vector).all():
+        if len(unusable_rows(photo.vector[np.newaxis])):
             raise ValueError(
-                f"The model made no usable vector of {photo.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers."
+                f"The model made no usable vector of {photo.row.file_name!r}: expected {EMBEDDING_DIM} finite numbers "
+                "that are not all 0."
             )
+    lost: set[Any] = set()
+    while True:
+        try:
+            report = _write(version_id, [photo for photo in photos if photo.row.image_id not in lost])
+        except _ClaimsLost as error:
+            lost |= error.image_ids
+            continue
+        report.again += [photo for photo in photos if photo.row.image_id in lost]
+        return report
+
+
+def _write(version_id: int, photos: Sequence[PhotoVector]) -> WriteReport:
     report = WriteReport()
-    with database.atomic():
+    with database.short_atomic():
         database.lock_for_writing()
         if not ModelVersion.objects.using(database.write_alias()).live().filter(pk=version_id).exists():
             report.gone.extend(photos)
@@ -151,12 +179,36 @@ def write_embeddings(version_id: int, photos: Sequence[PhotoVector]) -> WriteRep
                     [version_id],
                 )
                 cursor.execute(f"DELETE FROM {_STAGING}")
-        outbox.done(version_id, [photo.claim for photo in report.written + report.gone])
+        outbox.done(version_id, [photo.claim for photo in report.gone])
+        # Last, as the shop removes an embedding before its entry: in the other order the two could wait for each other.
+        if lost := outbox.done(version_id, [photo.claim for photo in report.written]):
+            raise _ClaimsLost(lost)
     return report
 
 
-def touch(version_id: int, row: ImageRow, file_mark: str) -> None:
-    """Note that a photo whose file moved or was written again still shows what its vector says."""
-    Embedding.objects.filter(version=version_id, image_id=row.image_id).update(
-        product_id=row.product_id, file_name=row.file_name, file_mark=file_mark
-    )
+def keep(version_id: int, claim: Claim, row: ImageRow, file_mark: str) -> bool:
+    """Settle a photo that still shows what its vector says, though its file may have moved or been written again.
+
+    Returns:
+        Whether the claim still held; where it was lost, nothing is changed.
+    """
+    there = Embedding.objects.filter(version=version_id, image_id=row.image_id)
+    now = {"product_id": row.product_id, "file_name": row.file_name, "file_mark": file_mark}
+    return _settle(version_id, claim, lambda: there.exclude(**now).update(**now))
+
+
+def forget(version_id: int, claim: Claim) -> bool:
+    """Settle a photo that is gone, and remove its vector. Returns as :func:`keep` does."""
+    there = Embedding.objects.filter(version=version_id, image_id=claim.image_id)
+    return _settle(version_id, claim, lambda: database.raw_delete(there))
+
+
+def _settle(version_id: int, claim: Claim, change: Callable[[], object]) -> bool:
+    try:
+        with database.short_atomic():
+            change()
+            if lost := outbox.done(version_id, [claim]):
+                raise _ClaimsLost(lost)
+    except _ClaimsLost:
+        return False
+    return True

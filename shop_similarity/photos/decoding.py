@@ -4,31 +4,31 @@ Whatever bytes come in, :func:`open_image` answers with an 8-bit RGB Pillow imag
 sentence for the shop's staff. Every ``ImageError`` is permanent: the same bytes fail again, so no retry makes sense.
 Trouble of the storage (``OSError`` and the storage's own exceptions) passes through untouched, because it may be gone
 at the next try; only a file that is not there becomes :class:`ImageMissing`.
-
-The defences are those of Pillow's security guide: bytes are capped before Pillow sees them, and parts counted,
-``formats`` is always given, pixels are counted after the lazy open and before any are decoded. All limits travel as
-arguments. No global of Pillow or of :mod:`warnings` is changed, so that threads can decode side by side.
 """
 
 from __future__ import annotations
 
-import functools
-import io
-import math
-import re
+import os
 
 from django.utils.translation import gettext_lazy as _
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .contents import Source, content_sha256, read_bytes
-from .diagnosis import undecodable, unidentified
-from .errors import ImageError, ImageMissing, ImageTooLarge, ImageTypeNotAllowed, ImageUnreadable
+from .decoder import decode
+from .decoder_pool import decoder_pool
+from .errors import (
+    DecoderUnavailable,
+    ImageError,
+    ImageMissing,
+    ImageTooLarge,
+    ImageTypeNotAllowed,
+    ImageUnreadable,
+)
 from .limits import DEFAULT_LIMITS, ImageLimits
-from .pixels import upright_srgb
-from .structure import has_too_many_parts
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "DecoderUnavailable",
     "ImageError",
     "ImageLimits",
     "ImageMissing",
@@ -41,9 +41,6 @@ __all__ = [
     "read_bytes",
 ]
 
-MAX_JPEG_SCANS = 100
-"""Encoders write about ten scans. Each further one costs a pass over all pixels and a few bytes of file."""
-
 
 def open_image(source: Source, limits: ImageLimits = DEFAULT_LIMITS, target_size: int | None = None) -> Image.Image:
     """Decode a photo the way a browser shows it on a white page.
@@ -52,108 +49,30 @@ def open_image(source: Source, limits: ImageLimits = DEFAULT_LIMITS, target_size
     grey scaled to 8 bits; colours of an embedded ICC profile (CMYK presses, Display P3 phones, Adobe RGB cameras)
     brought to sRGB, and a profile that is broken ignored. The result carries no metadata and depends on no open file.
 
+    Decoding is done in a child process with bounds on its processor time and memory, which is started at the first
+    photo and kept for the next (:mod:`shop_similarity.photos.decoder_pool`); on Windows, within this process.
+
     Args:
         source: see :func:`read_bytes`.
         limits: what is accepted.
         target_size: side in pixels of the square that the photo will be resized to. Given, a larger photo is decoded
             (JPEG ``draft``) or box-reduced by an integer factor that leaves both sides at least twice that long.
             Measured on one thread, JPEG of 1000 x 1000 resized to 224 x 224: 200 photos a second with it, 94 without,
-            .42 of 255 mean difference.
+            .42 of 255 mean difference. Without it nothing is shrunk, and a photo that has to be converted or turned
+            takes its own size twice.
 
     Returns:
         RGB image of 8 bits per channel.
 
     Raises:
         ImageError: see its subclasses; permanent.
+        DecoderUnavailable: all child processes are busy or were killed; worth a retry. Is an ``OSError``.
         OSError: the storage failed; worth a retry.
         MemoryError: the machine is short of memory.
     """
     data = read_bytes(source, limits.max_bytes)
     if not data:
         raise ImageUnreadable(_("The file is empty; upload the photo again."))
-    if has_too_many_parts(data):
-        raise ImageTooLarge(
-            _(
-                "The file consists of more parts than cameras and programs write; "
-                "save the photo anew as JPEG or PNG and upload it again."
-            )
-        )
-    try:
-        with Image.open(io.BytesIO(data), formats=_installed(limits.formats)) as image:
-            _check_cost(image, data, limits.max_pixels)
-            if target_size and image.format in ("JPEG", "MPO"):
-                image.draft(image.mode, (2 * target_size, 2 * target_size))
-            image.load()
-            return upright_srgb(image, target_size)
-    except (ImageError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        raise unidentified(data, limits.formats) from error
-    # Pillow's warning arrives as an exception where the process runs with warnings as errors.
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageTooLarge(
-            _("The photo has more pixels than this server decodes; save it smaller and upload it again.")
-        ) from error
-    # The bytes are in memory, so whatever a decoder raises (OSError included) comes from the photo itself.
-    except Exception as error:
-        raise undecodable(data, error) from error
-
-
-@functools.cache
-def _installed(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """``formats`` without those whose codec this build of Pillow lacks: ``Image.open`` fails on unknown names."""
-    Image.init()
-    return tuple(name for name in formats if name in Image.OPEN)
-
-
-def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    width, height = image.size
-    tags = getattr(image, "tag_v2", {})
-    # A small TIFF may be stored in one gigantic tile.
-    tile = (tags.get(322, 0), tags.get(323, 0))
-    pixels = max(width * height, math.prod(side if isinstance(side, int) else 0 for side in tile))
-    if pixels > max_pixels:
-        raise ImageTooLarge(
-            _(
-                "The photo has %(width)s x %(height)s pixels, more than the %(limit)s that are allowed; "
-                "save it smaller and upload it again."
-            ),
-            width=f"{width:,}",
-            height=f"{height:,}",
-            limit=f"{max_pixels:,}",
-        )
-    if image.format in ("JPEG", "MPO") and _has_too_many_scans(data):
-        raise ImageTooLarge(
-            _(
-                "The JPEG consists of more than %(limit)s scans, which no camera writes; "
-                "save the photo anew and upload it again."
-            ),
-            limit=MAX_JPEG_SCANS,
-        )
-
-
-# Inside entropy-coded data 0xFF is followed by 0x00 or a restart marker; all else ends a scan.
-# The last of several 0xFF is enough: to look for all of them takes the square of their number where no marker follows.
-_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
-_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
-
-
-def _has_too_many_scans(data: bytes) -> bool:
-    """Whether the first picture of a JPEG has more than ``MAX_JPEG_SCANS`` scans (libjpeg-turbo's report LJT-01-004).
-
-    Segments are skipped by their lengths, because thumbnails and appended films contain markers of their own.
-    """
-    if data.count(b"\xff\xda") <= MAX_JPEG_SCANS:
-        return False
-    scans, position = 0, 2
-    while marker := _NEXT_MARKER.search(data, position):
-        code, position = marker[1][0], marker.end()
-        if code == _END_OF_IMAGE:
-            break
-        if code == _START_OF_SCAN:
-            scans += 1
-            if scans > MAX_JPEG_SCANS:
-                return True
-        if code != 0xD8 and code != 0x01:
-            position += int.from_bytes(data[position : position + 2], "big")
-    return False
+    if limits.max_seconds and os.name == "posix":
+        return decoder_pool().decode(data, limits, target_size)
+    return decode(data, limits, target_size)

@@ -11,7 +11,7 @@ from .errors import ImageError, ImageTypeNotAllowed, ImageUnreadable
 
 def unidentified(data: bytes, allowed: tuple[str, ...]) -> ImageError:
     """Why Pillow takes the bytes for none of the formats in ``allowed``."""
-    kind = _kind(data)
+    kind = kind_of(data)
     if kind in allowed:
         return ImageUnreadable(
             _(
@@ -33,7 +33,7 @@ def unidentified(data: bytes, allowed: tuple[str, ...]) -> ImageError:
 
 def undecodable(data: bytes, error: Exception) -> ImageUnreadable:
     """Why a decoder failed with ``error`` on bytes of an allowed format."""
-    kind = _kind(data) or "?"
+    kind = kind_of(data) or "?"
     if "truncated" in str(error) or _lacks_its_end(data, kind):
         return ImageUnreadable(
             _("The %(format)s file is cut off after %(bytes)s bytes; upload the photo again."),
@@ -70,7 +70,7 @@ _SIGNATURES = (
 )
 
 
-def _kind(data: bytes) -> str | None:
+def kind_of(data: bytes) -> str | None:
     """What the first bytes look like, for the sentence only; Pillow decides what is decoded."""
     return next((name for name, magic in _SIGNATURES if re.match(magic, data[:2048], re.DOTALL)), None)
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a photo for good: the same bytes fail again, so no retry makes sense."""
+"""What can be wrong with a photo: for good, so that no retry makes sense, or with the machine that decodes it."""
 
 from __future__ import annotations
 
@@ -35,3 +35,7 @@ class ImageTypeNotAllowed(ImageError):
 
 class ImageUnreadable(ImageError):
     """An allowed format, but empty, cut off, damaged or of a variant that Pillow cannot decode."""
+
+
+class DecoderUnavailable(OSError):
+    """No process could decode the photo now; the photo itself may be right, and another try makes sense."""

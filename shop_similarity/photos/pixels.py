@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import io
 import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
 from PIL import ExifTags, Image, ImageCms
@@ -16,36 +18,72 @@ MAX_PROFILE_BYTES = 4 * 2**20
 """Larger ICC profiles are ignored. Those of printing presses reach 3 MiB."""
 
 
+TILE_PIXELS = 2**20
+"""About so many pixels are converted at once: besides the photo and the result, no copy is larger than that."""
+
+
 def upright_srgb(image: Image.Image, target_size: int | None = None) -> Image.Image:
     """A decoded photo as a browser shows it on a white page: RGB, 8 bits, without metadata.
 
     Args:
-        image: as Pillow has loaded it, of any mode.
+        image: as Pillow has loaded it, of any mode. It is closed, so that its pixels are gone before the result is
+            turned.
         target_size: see :func:`~shop_similarity.photos.decoding.open_image`.
 
     Raises:
         ImageUnreadable: it holds values that are no numbers.
     """
-    transposition = _transposition(image)
-    shrunk = image
-    # Pixels of these modes may be averaged before their colours are converted, which saves most of that work.
-    if image.mode.startswith("I;16"):
-        shrunk = _shrunk(image.convert("F"), target_size)
-    elif image.mode in ("RGB", "L", "CMYK", "I", "F") and "transparency" not in image.info:
-        shrunk = _shrunk(image, target_size)
-    rgb = _shrunk(_rgb(shrunk, image), target_size)
-    if transposition is not None:
-        rgb = rgb.transpose(transposition)
-    # The decoder's object drags the encoded file and its metadata along.
-    if rgb is image:
-        rgb = rgb.copy()
+    factor = max(min(image.size) // (2 * target_size), 1) if target_size else 1
+    turn = transposition(image)
+    conversion = _conversion(image)
+    rgb = _unchanged(image) if factor == 1 and conversion == _AS_IT_IS else _converted(image, conversion, factor)
+    image.close()
+    if turn is not None:
+        rgb = rgb.transpose(turn)
     rgb.info = {}
     return rgb
 
 
-def _shrunk(image: Image.Image, target_size: int | None) -> Image.Image:
-    factor = min(image.size) // (2 * target_size) if target_size else 1
-    return image.reduce(factor) if factor > 1 else image
+def _unchanged(image: Image.Image) -> Image.Image:
+    """The same pixels, without the decoder's object, which drags the encoded file and its metadata along."""
+    share = getattr(image, "_new", None)
+    return share(image.im) if share else image.copy()
+
+
+Step = Callable[[Image.Image], Image.Image]
+
+
+class _Conversion(NamedTuple):
+    """What makes a photo RGB. Pixels are averaged between the steps, as early as their mode allows."""
+
+    before: Step | None = None
+    after: Step | None = None
+
+
+_AS_IT_IS = _Conversion()
+
+
+def _converted(image: Image.Image, conversion: _Conversion, factor: int) -> Image.Image:
+    """``image``, box-reduced by ``factor``, tile by tile."""
+    width, height = image.size
+    rgb = Image.new("RGB", (math.ceil(width / factor), math.ceil(height / factor)))
+    for box in _tiles(width, height, factor):
+        if conversion.before:
+            tile = conversion.before(image.crop(box))
+            tile = tile.reduce(factor) if factor > 1 else tile
+        else:
+            tile = image.reduce(factor, box)
+        rgb.paste(conversion.after(tile) if conversion.after else tile, (box[0] // factor, box[1] // factor))
+    return rgb
+
+
+def _tiles(width: int, height: int, factor: int) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes that cover a photo; but for the last ones their sides are multiples of ``factor``."""
+    across = max(min(width, 2**16, TILE_PIXELS // factor) // factor, 1) * factor
+    down = max(TILE_PIXELS // across // factor, 1) * factor
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            yield left, top, min(left + across, width), min(top + down, height)
 
 
 _TRANSPOSITIONS = {
@@ -59,7 +97,7 @@ _TRANSPOSITIONS = {
 }
 
 
-def _transposition(image: Image.Image) -> Image.Transpose | None:
+def transposition(image: Image.Image) -> Image.Transpose | None:
     """What the EXIF orientation asks for.
 
     ``ImageOps.exif_transpose`` would also serialise all other EXIF tags anew and fail on hostile ones.
@@ -73,25 +111,30 @@ def _transposition(image: Image.Image) -> Image.Transpose | None:
         return None
 
 
-def _rgb(image: Image.Image, original: Image.Image) -> Image.Image:
-    """``image``, perhaps smaller than the ``original`` that it was made from, as sRGB."""
-    profile = original.info.get("icc_profile")
-    if original.mode.startswith("I;16"):
-        return _grey_to_8_bits(image, 0, 65535)
+def _conversion(image: Image.Image) -> _Conversion:
+    if image.mode.startswith("I;16"):
+        return _Conversion(lambda tile: tile.convert("F"), _grey_to_8_bits(0, 65535))
+    profile = image.info.get("icc_profile")
     match image.mode:
         case "I" | "F":
-            return _grey_to_8_bits(image, *_black_and_white(image))
+            return _Conversion(None, _grey_to_8_bits(*_black_and_white(image)))
         case "RGBA" | "LA" | "PA":
-            return _srgb(_on_white(image), profile)
-        case "RGB" | "L" | "P" | "1" if "transparency" in original.info:
-            return _srgb(_on_white(image), profile)
+            return _Conversion(_on_white, _srgb(profile, "RGB"))
+        case "RGB" | "L" | "P" | "1" if "transparency" in image.info:
+            return _Conversion(_on_white, _srgb(profile, "RGB"))
         case "RGB" | "L" | "CMYK":
-            return _srgb(image, profile)
+            return _Conversion(None, _srgb(profile, image.mode))
         case "P":
-            return _srgb(image.convert("RGB"), profile)
+            return _Conversion(_to_rgb, _srgb(profile, "RGB"))
+        case "YCbCr":
+            return _Conversion(None, _to_rgb)
         # The profile of a LAB or YCbCr file does not describe the RGB that Pillow makes of it.
         case _:
-            return image.convert("RGB")
+            return _Conversion(_to_rgb)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -113,25 +156,35 @@ def _black_and_white(image: Image.Image) -> tuple[float, float]:
     return (low, high) if low < 0 or ceiling is None else (0, ceiling)
 
 
-def _grey_to_8_bits(image: Image.Image, black: float, white: float) -> Image.Image:
+def _grey_to_8_bits(black: float, white: float) -> Step:
     """Grey of mode I or F as RGB; Pillow's own conversion clips everything above 255 to white."""
     scale = 255 / (white - black) if white > black else 0
     # The conversion to L cuts decimals off: half a step makes it round.
     offset = 0.5 - black * scale
-    values = image if image.mode == "F" else image.convert("F")
-    return values.point(lambda value: value * scale + offset).convert("L").convert("RGB")
+
+    def convert(image: Image.Image) -> Image.Image:
+        values = image if image.mode == "F" else image.convert("F")
+        return values.point(lambda value: value * scale + offset).convert("L").convert("RGB")
+
+    return convert
 
 
-def _srgb(image: Image.Image, profile: object) -> Image.Image:
-    """``image`` of mode RGB, L or CMYK as sRGB by its ICC profile, or by plain arithmetic where that fails."""
-    if isinstance(profile, bytes) and 0 < len(profile) <= MAX_PROFILE_BYTES:
-        transform = _profile_transform(profile, image.mode)
-        if transform is not None:
-            try:
-                return transform.apply(image)
-            except Exception:
-                return image.convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+def _srgb(profile: object, mode: str) -> Step | None:
+    """From RGB, L or CMYK to sRGB by an ICC profile, or by plain arithmetic where that fails; None for RGB as it is."""
+    plain = None if mode == "RGB" else _to_rgb
+    if not isinstance(profile, bytes) or not 0 < len(profile) <= MAX_PROFILE_BYTES:
+        return plain
+    transform = _profile_transform(profile, mode)
+    if transform is None:
+        return plain
+
+    def convert(image: Image.Image) -> Image.Image:
+        try:
+            return transform.apply(image)
+        except Exception:
+            return _to_rgb(image)
+
+    return convert
 
 
 # The photos of a shop share a few profiles, and a press profile takes longer to prepare than to apply.

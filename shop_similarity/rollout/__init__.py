@@ -14,7 +14,7 @@ from .activation import (
     retire,
     roll_back,
 )
-from .gate import Verdict, beats
+from .gate import Verdict, beats, judge
 
 __all__ = [
     "Coverage",
@@ -31,6 +31,7 @@ __all__ = [
     "delete",
     "gap",
     "is_wanted",
+    "judge",
     "request_activation",
     "retire",
     "roll_back",

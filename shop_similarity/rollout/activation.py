@@ -26,7 +26,7 @@ from ..embedding.index import build_index
 from ..embedding.sweep import sweep
 from ..feedback.experiments import end_for
 from ..models import ModelVersion, OutboxEntry
-from .gate import Verdict, beats
+from .gate import Verdict, judge
 from .retirement import clear, delete_row
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class RolloutError(Exception):
 
 
 class NotBetter(RolloutError):
-    """The comparison with the active version speaks against it. ``verdict`` has the sentences."""
+    """Its vectors, or the comparison with the active version, speak against it. ``verdict`` has the sentences."""
 
     def __init__(self, version: ModelVersion, verdict: Verdict) -> None:
         self.verdict = verdict
@@ -65,11 +65,13 @@ def activate(version: ModelVersion, *, force: bool = False, incomplete: bool = F
     """Make ``version`` the one that searches use, now, in one transaction.
 
     Where no version is active there is nothing to compare with and nothing to lose: the first one needs neither an
-    evaluation nor embeddings. Searches that are under way end with the version they began with.
+    evaluation nor embeddings; the vectors that it has must be usable all the same. Searches that are under way end with
+    the version they began with.
 
     Args:
         version: a candidate; an active version stays what it is.
-        force: whatever the comparison with the active version says; recorded in ``activation_forced``.
+        force: whatever the gate says of its vectors and of the comparison with the active version; recorded in
+            ``activation_forced``.
         incomplete: although pages would lose look-alikes that the active version can show.
         note: who wants it and why, kept in ``activation_note``.
 
@@ -94,7 +96,7 @@ def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *
                 # Counted while nobody writes: a photo may come in at any time, for the active version alone.
                 if not incomplete and not _is_ready(chosen, active):
                     raise NotReady(coverage(chosen))
-                note = _pass_gate(chosen, active, force, note)
+            note = _pass_gate(chosen, active, force, note)
             _switch(chosen, active, force, note)
     version.refresh_from_db()
 
@@ -127,7 +129,7 @@ def request_activation(version: ModelVersion, *, force: bool = False, note: str 
         active = _active(versions)
         if active is None or chosen == active:
             if active is None:
-                _switch(chosen, active, force, note)
+                _switch(chosen, active, force, _pass_gate(chosen, None, force, note))
             version.refresh_from_db()
             return True
         if chosen.state != _State.RETIRED:
@@ -272,7 +274,7 @@ def advance() -> ModelVersion | None:
 @contextmanager
 def _versions() -> Iterator[list[ModelVersion]]:
     """All versions, locked against other switches, in one transaction."""
-    with database.atomic():
+    with database.short_atomic():
         database.lock_for_switching()
         # Not FOR UPDATE: an outbox row's foreign key would have the shop's saves wait for it.
         yield list(ModelVersion.objects.using(database.write_alias()).select_for_update(no_key=True).order_by("pk"))
@@ -305,9 +307,9 @@ def _check_candidate(version: ModelVersion) -> None:
         )
 
 
-def _pass_gate(chosen: ModelVersion, active: ModelVersion, force: bool, note: str) -> str:
+def _pass_gate(chosen: ModelVersion, active: ModelVersion | None, force: bool, note: str) -> str:
     """The note to keep. Raises NotBetter where the comparison speaks against it and nobody forces it."""
-    verdict = beats(chosen, active)
+    verdict = judge(chosen, active)
     if verdict.better:
         return note
     if not force:

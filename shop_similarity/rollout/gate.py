@@ -1,4 +1,8 @@
-"""The gate: whether a candidate is better than the active version, by what both were measured at on the same photos."""
+"""The gate: whether a candidate may take over.
+
+Its vectors must be usable, and it must be better than the active version by what both were measured at on the same
+photos.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from ..conf import get_settings
+from ..embedding.vectors import fault_of
 from ..models import ModelVersion
 
 # The coded search must find this share of what the exact one finds.
@@ -41,6 +46,18 @@ class Verdict:
 
     def __str__(self) -> str:
         return " ".join(self.reasons)
+
+
+def judge(candidate: ModelVersion, active: ModelVersion | None) -> Verdict:
+    """What speaks for and against a candidate: :func:`beats`, and whether its vectors can be searched with at all.
+
+    Args:
+        candidate: the version that is to take over.
+        active: the active version; where there is none, only the vectors count, as far as there are any.
+    """
+    verdict = Verdict(True, ()) if active is None else beats(candidate, active)
+    fault = fault_of(candidate)
+    return Verdict(False, (fault, *verdict.reasons)) if fault else verdict
 
 
 def beats(candidate: ModelVersion, active: ModelVersion) -> Verdict:

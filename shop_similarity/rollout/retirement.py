@@ -71,7 +71,7 @@ def _delete_portion(model: type, version_id: int) -> int:
     """Delete some rows, provided that the version is still retired."""
     rows = model.objects.using(database.write_alias())
     portion = rows.filter(version=version_id, version__state=ModelVersion.State.RETIRED)
-    with database.atomic():
+    with database.short_atomic():
         # Two that delete the same rows would each find fewer of them than there are left.
         database.lock("retirement")
         return database.raw_delete(rows.filter(pk__in=portion.order_by().values("pk")[:_PORTION]))

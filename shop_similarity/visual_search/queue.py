@@ -5,6 +5,7 @@ All of it happens in rows of the primary database, since a replica has no unlogg
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from .. import database
 from ..conf import get_settings
 from ..models import ModelVersion, VisualQuery
 from ..photos.contents import Source
+from ..photos.errors import DecoderUnavailable
 from ..search import searched_version
 from .uploads import prepare_photo
+
+logger = logging.getLogger(__name__)
 
 PHOTO_SECONDS = 60
 """No photo is kept longer than this, embedded or not."""
@@ -31,6 +35,7 @@ PHOTO_SECONDS = 60
 LEASE_SECONDS = 3
 """After so long another worker takes the photo of one that died: within the time that a shopper waits."""
 
+_CROWDED = _("Many shoppers search by photo right now; please try again in a few seconds.")
 _CHANNEL = "shop_similarity_visual_query"
 _LOOK_SECONDS = 0.05
 
@@ -90,7 +95,11 @@ def submit(file: Source, *, crop: Sequence[float] | None = None, version: ModelV
         Busy: no version is active, the queue is full, or no worker has answered for a while.
         RuntimeError: called inside a transaction, which would hide the photo from the workers until it ends.
     """
-    photo = prepare_photo(file, crop)
+    try:
+        photo = prepare_photo(file, crop)
+    except DecoderUnavailable as error:
+        logger.warning("A shopper's photo was not decoded: %s", error)
+        raise Busy(_CROWDED, retry_after=5) from error
     version = version or searched_version()
     if version is None:
         raise Busy(_("Search by photo is not ready yet; please try again later."), retry_after=60)
@@ -114,7 +123,7 @@ def _check_length() -> None:
     settings = get_settings()
     queue = _waiting().aggregate(length=Count("pk"), oldest=Min("created_at"))
     if queue["length"] >= settings.visual_search_queue:
-        raise Busy(_("Many shoppers search by photo right now; please try again in a few seconds."), retry_after=5)
+        raise Busy(_CROWDED, retry_after=5)
     # Nobody answers: to let each shopper find that out anew would bind a web process for so long each time.
     patience = timedelta(seconds=2 * max(settings.visual_search_wait_seconds, 5))
     if queue["oldest"] is not None and queue["oldest"] < timezone.now() - patience:

@@ -1,5 +1,6 @@
 """Bringing a folder into the shop: completely, once, and through the ORM."""
 
+import re
 from decimal import Decimal
 from io import StringIO
 
@@ -47,7 +48,7 @@ def test_loads_products_categories_and_photos(folder):
     assert mug.category.slug == "kitchen-cups"
     photos = list(mug.photos.all())
     assert [(photo.position, photo.width, photo.height) for photo in photos] == [(0, 400, 300), (1, 400, 300)]
-    assert photos[0].file.name == "products/a/a.jpg"
+    assert re.fullmatch(r"products/a/a-[\w-]{22}\.jpg", photos[0].file.name)
     assert Product.objects.get(sku="C").slug == "bowl-c"
     assert Product.objects.get(sku="C").stock == believable_stock("C")
     assert LoadedCatalogue.objects.get().description == "Products loaded from the folder “shop”."
@@ -81,7 +82,7 @@ def test_only_what_changed_is_saved(folder, saves, django_capture_on_commit_call
     assert (report.photos_added, report.photos_removed) == (1, 1)
     mug = Product.objects.get(sku="A")
     assert mug.price == Decimal("13.50")
-    assert [photo.file.name for photo in mug.photos.all()] == ["products/a/b.jpg", "products/a/a.jpg"]
+    assert [photo.file.name[:13] for photo in mug.photos.all()] == ["products/a/b-", "products/a/a-"]
     assert sorted(type(item).__name__ for item in saves) == ["Product", "ProductPhoto", "ProductPhoto", "ProductPhoto"]
     assert not ProductPhoto.objects.filter(pk=old.pk).exists()
     assert not storage.exists(old_name)

@@ -120,7 +120,11 @@ def test_a_second_line_of_a_sku_is_told_and_left_out(folder):
         ("C:\\secret.jpg", "photo C:\\secret.jpg lies outside of the folder and is refused."),
         ("link.jpg", "photo link.jpg lies outside of the folder and is refused."),
         ("https://x.test/a.jpg", "photo https://x.test/a.jpg is an address; only files in the folder are loaded."),
-        ("text.jpg", "photo text.jpg cannot be read as an image."),
+        (
+            "text.jpg",
+            "photo text.jpg cannot be used: This is not an image of a known type; "
+            "upload the photo as JPEG, PNG, WEBP, GIF, AVIF, BMP, TIFF.",
+        ),
         ("x" * 300 + ".jpg", f"photo {'x' * 120} is not in the folder."),
     ],
 )

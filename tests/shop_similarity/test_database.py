@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.conf import settings as django_settings
-from django.db import connection, connections, transaction
+from django.db import DatabaseError, connection, connections, transaction
 
 from shop_similarity import database
 
@@ -129,3 +130,48 @@ def test_a_session_lock_outlasts_transactions_and_ends_with_its_block():
     with connection.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
         assert cursor.fetchone() == (0,)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_session_that_stops_in_the_middle_of_a_short_transaction_is_ended(monkeypatch):
+    monkeypatch.setattr(database, "_LONGEST_PAUSE_SECONDS", 1)
+    taken = threading.Event()
+
+    def stop_in_the_middle() -> str:
+        try:
+            with database.short_atomic():
+                database.lock("a test")
+                taken.set()
+                time.sleep(4)
+                database.lock("another one")
+        except DatabaseError as error:
+            return "is away" if database.is_away(error) else repr(error)
+        return "was not ended"
+
+    def take() -> str:
+        taken.wait(10)
+        # Postgres waits for as long as it takes: without an end of the other one it would be too late.
+        with database.atomic():
+            database.lock("a test")
+        return "ended" if thread.is_alive() else "slept"
+
+    answers: list = []
+    thread = threading.Thread(target=lambda: answers.append(_in_thread(stop_in_the_middle)))
+    thread.start()
+    assert _in_thread(take) == "ended"
+    thread.join()
+    assert answers == ["is away"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_short_transaction_leaves_the_sessions_of_others_as_they_are():
+    def pause() -> str:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            return cursor.fetchone()[0]
+
+    with database.short_atomic():
+        assert pause() == "20s"
+    assert pause() == "0"
+    with transaction.atomic(), database.short_atomic():
+        assert pause() == "0"

@@ -46,3 +46,21 @@ def test_the_umask_holds(tmp_path):
     finally:
         os.umask(before)
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("open", "private")] == [0o640, 0o600]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
+def test_files_and_folders_are_their_owner_s_alone_whatever_the_umask(tmp_path):
+    before = os.umask(0o022)
+    try:
+        write_atomically(tmp_path / "runs" / "one" / "run.json", "{}")
+        there = tmp_path / "shared"
+        there.mkdir(0o755)
+        write_atomically(there / "run.json", "{}")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "runs", tmp_path / "runs" / "one"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    for path in (tmp_path / "runs" / "one" / "run.json", there / "run.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    # A folder that somebody shares on purpose stays shared.
+    assert stat.S_IMODE(there.stat().st_mode) == 0o755

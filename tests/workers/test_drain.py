@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import hashlib
 import io
+import os
 import re
 import threading
 from pathlib import Path
@@ -11,17 +14,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from django.core.files.base import ContentFile
-from django.db import connections
+from django.core.files.storage import FileSystemStorage
+from django.db import connections, transaction
+from django.utils import timezone
 from PIL import Image
 
 from catalog.models import ProductPhoto
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
-from shop_similarity.models import Embedding, OutboxEntry
+from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
+from shop_similarity.photos import decoder_pool
 from shop_similarity.workers import embedder
 from shop_similarity.workers.drain import drain
+from shop_similarity.workers.embedder import get_embedder
 from tests.shop_similarity.factories import add_photo, make_product
+from tests.shop_similarity.photos.bad_files import slow_photo
 
 pytestmark = pytest.mark.django_db
 
@@ -214,6 +222,34 @@ def test_bad_photo_fails_at_once_with_a_sentence_and_holds_nobody_up(tiny_versio
     assert Embedding.objects.count() == 4
 
 
+def test_photo_that_takes_too_long_to_decode_fails_alone(tiny_version, settings, monkeypatch):
+    monkeypatch.setattr(decoder_pool, "GRACE_SECONDS", 300)
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "DECODE_SECONDS": 0.1}
+    tiny_version()
+    product = make_product()
+    slow = add_photo(product, slow_photo(7_000), "slow.jpg")
+    for seed in range(3):
+        add_photo(product, _jpeg(seed), f"{seed}.jpg")
+    report = drain()
+    assert (report.embedded, report.failed) == (3, 1)
+    entry = OutboxEntry.objects.get()
+    assert entry.image_id == slow.pk
+    assert "more than 0.1 seconds" in entry.last_error
+
+
+def test_photo_waits_where_no_process_can_decode_it(tiny_version, monkeypatch):
+    tiny_version()
+    monkeypatch.setattr(decoder_pool, "_pool", decoder_pool.DecoderPool(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder_pool, "_interpreter", lambda: "/nowhere/python")
+        add_photo(make_product(), _jpeg(1))
+        report = drain()
+    assert (report.embedded, report.failed, report.retried) == (0, 0, 1)
+    assert "No process to decode photos could be started" in OutboxEntry.objects.get().last_error
+    OutboxEntry.objects.update(due_at=timezone.now())
+    assert drain().embedded == 1
+
+
 def _rotated() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -273,8 +309,6 @@ def test_missing_file_fails_with_a_sentence_and_is_taken_up_when_it_appears(tiny
 def test_passing_fault_of_the_storage_is_tried_again(tiny_version, monkeypatch):
     tiny_version()
     add_photo(make_product(), _jpeg(1))
-    from django.core.files.storage import FileSystemStorage
-
     with monkeypatch.context() as patched:
 
         def broken(self, name, mode="rb"):
@@ -349,4 +383,93 @@ def test_weights_that_were_exchanged_are_not_loaded_and_cost_no_photo_a_try(tiny
     assert OutboxEntry.objects.get().attempts == 0
     assert not Embedding.objects.exists()
     weights.write_bytes(content)
+    assert drain().embedded == 1
+
+
+def _failing_reads(monkeypatch, fails) -> None:
+    """Have reads of the storage fail: ``fails`` is asked with the name of the file and how often it was read."""
+    reads: collections.Counter = collections.Counter()
+    inner = FileSystemStorage._open
+
+    def read(self, name, mode="rb"):
+        reads[name] += 1
+        if fails(Path(name).stem, reads[name]):
+            raise ConnectionResetError("the storage hung up")
+        return inner(self, name, mode)
+
+    monkeypatch.setattr(FileSystemStorage, "_open", read)
+
+
+def test_storage_that_fails_now_and_then_costs_no_photo_a_try(tiny_version, monkeypatch):
+    tiny_version()
+    product = make_product()
+    for seed in range(12):
+        add_photo(product, _jpeg(seed), f"{seed}.jpg")
+    get_embedder(ModelVersion.objects.get())
+    _failing_reads(monkeypatch, lambda name, count: count == 1 and int(name) % 5 == 0)
+    report = drain()
+    assert (report.embedded, report.retried, report.failed) == (12, 0, 0)
+
+
+def test_storage_that_was_away_until_the_tries_were_used_up_costs_no_photo(tiny_version, settings, monkeypatch):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "MAX_ATTEMPTS": 2}
+    tiny_version()
+    photo = add_photo(make_product(), _jpeg(1))
+    get_embedder(ModelVersion.objects.get())
+    with monkeypatch.context() as patched:
+        _failing_reads(patched, lambda _name, _count: True)
+        for _ in range(2):
+            drain()
+            OutboxEntry.objects.update(due_at=None)
+        assert "Given up after 2 tries" in OutboxEntry.objects.get().last_error
+        # A sweep of the rows leaves it alone.
+        assert sweep(files=False).enqueued == 0
+    assert sweep(files=True).enqueued == 1
+    assert drain().embedded == 1
+    assert Embedding.objects.get().image_id == photo.pk
+    assert not OutboxEntry.objects.exists()
+
+
+def test_file_saved_anew_with_the_size_and_time_of_the_old_one_is_read(tiny_version):
+    tiny_version()
+    bitmaps = [_jpeg(seed, format="BMP") for seed in (1, 2)]
+    assert len(bitmaps[0]) == len(bitmaps[1])
+    photo = add_photo(make_product(), bitmaps[0], "photo.bmp")
+    path = Path(photo.file.path)
+    # Storages that tell whole seconds: both were written within one.
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    drain()
+    before = Embedding.objects.defer(None).get()
+    path.unlink()
+    photo.file.save(path.name, ContentFile(bitmaps[1]))
+    assert Path(photo.file.path) == path
+    os.utime(path, (1_000_000_000, 1_000_000_000))
+    drain()
+    after = Embedding.objects.defer(None).get()
+    assert after.file_mark == before.file_mark
+    assert after.content_sha256 == hashlib.sha256(bitmaps[1]).hexdigest()
+    assert after.vector != before.vector
+
+
+@pytest.mark.django_db(transaction=True)
+def test_drain_does_not_wait_for_rows_that_another_worker_is_claiming(tiny_version):
+    tiny_version()
+    add_photo(make_product(), _jpeg(1))
+    ended = threading.Event()
+
+    def work() -> None:
+        try:
+            drain()
+            ended.set()
+        finally:
+            connections.close_all()
+
+    with transaction.atomic():
+        # A worker that is stopped in the middle of its claim.
+        assert list(OutboxEntry.objects.select_for_update())
+        thread = threading.Thread(target=work)
+        thread.start()
+        # Once the network is loaded, there is nothing to do but to look again and again.
+        assert ended.wait(60)
+    thread.join()
     assert drain().embedded == 1

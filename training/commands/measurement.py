@@ -12,6 +12,7 @@ from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
 from shop_similarity.conf import get_settings
+from shop_similarity.embedding.vectors import are_nearly_the_same
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.evaluation.baselines import Baseline, baselines
@@ -94,7 +95,7 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
         The trained model's figures.
 
     Raises:
-        CommandError: there is no such baseline.
+        CommandError: there is no such baseline, or the trained model tells no photo from another.
         EvaluationError, UnreadablePhotos: something can't be measured.
     """
     from shop_similarity.training.learning.folder import EMBEDDINGS, EVALUATION, write_json
@@ -116,6 +117,13 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
     with replacement(run.folder / EMBEDDINGS) as part:
         np.savez(part, embeddings=trained.astype(np.float16), paths=np.array([str(path) for path in validation.paths]))
     console.say(tables(comparison))
+    if are_nearly_the_same(np.unique(trained, axis=0)):
+        raise CommandError(
+            _(
+                "The trained model makes nearly the same vector of all photos, so it is not stored: its training "
+                "diverged. Start a new run with a lower --learning-rate or another --loss."
+            )
+        )
     return comparison.models[_("trained")]
 
 

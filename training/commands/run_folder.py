@@ -13,6 +13,7 @@ import numpy as np
 from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
+from shop_similarity.training.files import private_folder
 from shop_similarity.training.learning.folder import RUN_FILE, VALIDATION, write_json
 from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from shop_similarity.training.triplets.checks import count_triplets
@@ -78,7 +79,7 @@ def make_folder(run: TrainingRun, clicks: Triplets | None, options: Mapping[str,
         clicks: triplets that clicks gave, which the shop could not make the same again.
         options: of the command.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    private_folder(run.folder)
     write_triplets(run.data.validation, run.folder / VALIDATION)
     if clicks is not None:
         write_triplets(clicks, run.folder / CLICKS)

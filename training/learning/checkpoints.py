@@ -11,7 +11,6 @@ import json
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
-from shop_similarity.training.files import sync, sync_folder
+from shop_similarity.training.files import private_folder, read_arrays, sync, sync_folder
 
 _NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
 _PART = ".part-"
@@ -58,9 +57,8 @@ def save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], state: Mappi
     """
     part = None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder))
-        part.chmod(0o755)
         with (part / "arrays.npz").open("wb") as file:
             np.savez(file, **arrays)
             sync(file)
@@ -97,17 +95,22 @@ def load(path: Path) -> Checkpoint:
     """Read one checkpoint.
 
     Raises:
-        CheckpointError: if it is not whole.
+        CheckpointError: if it is not whole, or holds numbers that are not finite.
     """
     try:
         with (path / "state.json").open(encoding="utf-8") as file:
             state = json.load(file)
-        # The archive's checksums are compared as each array is read.
-        with np.load(path / "arrays.npz", allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path / "arrays.npz")
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"The checkpoint {path} can't be read: {error}.") from error
+    if names := not_finite(arrays):
+        raise CheckpointError(f"The checkpoint {path} can't be used: {names[0]} holds numbers that are not finite.")
     return Checkpoint(path, arrays, state)
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the variables that hold numbers that are not finite."""
+    return [name for name, array in arrays.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
 
 
 def prune(folder: Path, keep: int) -> None:

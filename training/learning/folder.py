@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import replacement, write_atomically
+from shop_similarity.training.networks.weights_files import WeightsFileError, load_checked
 
 if TYPE_CHECKING:
     import keras
@@ -73,6 +74,6 @@ def load_weights(model: keras.Model, path: Path) -> None:
         TrainingError: if they are missing, damaged or another model's.
     """
     try:
-        model.load_weights(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise TrainingError(f"{path} can't be read: {error} Start a new run.") from error
+        load_checked(model, path)
+    except WeightsFileError as error:
+        raise TrainingError(f"{path} can't be used: {error}. Start a new run.") from error

@@ -196,7 +196,7 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
-            TrainingError: the loss is not finite, or the disk is full.
+            TrainingError: the loss or the weights are not finite, or the disk is full.
         """
         try:
             state = self._restore() if resume else None
@@ -246,25 +246,37 @@ class Trainer:
                 state.learning_rate = self._step.learning_rate
                 result = self._step(list(islice(inputs, size)))
                 if not math.isfinite(result.loss):
-                    raise TrainingError(
-                        f"The loss is no number any more in epoch {state.epoch}, step {state.step + 1}, so the "
-                        "training was stopped. Start a new run with a lower --learning-rate or with --clip 1. The "
-                        f"epochs before are kept in {self.folder}."
-                    )
+                    raise self._diverged("The loss is no number", state)
                 state.add(result)
                 state.seconds = time.monotonic() - began
                 self._watcher.step(state.epoch, state.steps_made, result, state.learning_rate)
                 if stop.is_set():
+                    self._require_finite(state, {})
                     self._save(state)
                     raise TrainingInterrupted(
                         f"Stopped in epoch {state.epoch} after {state.step} of {steps} steps. Nothing is lost: go on "
                         f"with --resume {self.folder}"
                     )
                 if time.monotonic() - saved > self.options.checkpoint_seconds and state.step < steps:
+                    self._require_finite(state, {})
                     self._save(state)
                     saved = time.monotonic()
         finally:
             inputs.close()
+
+    def _diverged(self, what: str, state: _State) -> TrainingError:
+        return TrainingError(
+            f"{what} any more in epoch {state.epoch}, step {state.step + 1}, so the training was stopped. Start a new "
+            f"run with a lower --learning-rate or with --clip 1. The epochs before are kept in {self.folder}."
+        )
+
+    def _require_finite(self, state: _State, figures: Mapping[str, Any]) -> None:
+        """What has diverged must take the place of no better weights and of no checkpoint."""
+        if names := checkpoints.not_finite(self._step.arrays()):
+            raise self._diverged(f"The variable {names[0]} is no number", state)
+        for name, value in figures.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise self._diverged(f"{name} is no number", state)
 
     def _inputs(self, batch: Batch, features: list[np.ndarray]) -> Inputs:
         return Inputs(features, batch.rows, *self._relations.masks(batch.photos))
@@ -272,6 +284,7 @@ class Trainer:
     def _end_epoch(self, state: _State, figures: dict[str, Any]) -> None:
         """Write an epoch into the history, keep its weights if it is the best, and save the state."""
         epoch = state.epoch
+        self._require_finite(state, figures)
         record = {"epoch": epoch, **figures}
         state.history.append(record)
         value = self._value(record)
@@ -304,6 +317,9 @@ class Trainer:
             return {}
         with self._step.kept_weights():
             embeddings = self.embed(self._validation.photos(), self._watcher.validating)
+        if not np.isfinite(embeddings).all():
+            # Half precision may overflow where the weights are finite.
+            return {"val_loss": math.nan}
         return self._validation.measure(embeddings, self._step.evaluate)
 
     def _save(self, state: _State) -> None:

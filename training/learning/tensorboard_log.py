@@ -27,6 +27,8 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from shop_similarity.training.files import private_folder
+
 SPLITS = ("train", "validation")
 _STEPS = "steps"
 
@@ -49,7 +51,7 @@ class TensorBoardLog:
         self._first_step = first_step
         self._first_epoch = first_epoch
         self._writers: dict[Path, EventFileWriter] = {}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         for split in SPLITS:
             _drop_events(self.folder / split, first_epoch)
             _drop_events(self.folder / split / _STEPS, first_step)

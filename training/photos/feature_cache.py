@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
-from shop_similarity.training.files import file_sha256, write_atomically
+from shop_similarity.training.files import file_sha256, private_folder, write_atomically
 from shop_similarity.training.networks.runner import FixedShape, stacked
 from shop_similarity.training.threads import ordered_map
 
@@ -215,7 +215,7 @@ class FeatureCache:
             )
 
     def _new_segment(self, plan: list[str]) -> tuple[Path, list[np.memmap]]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         if not (self.folder / "about.json").exists():
             write_atomically(self.folder / "about.json", self._about)
         number = len(list(self.folder.glob("*.photos.json")))

@@ -17,7 +17,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, open_image
-from shop_similarity.training.files import write_atomically
+from shop_similarity.training.files import private_folder, write_atomically
 
 MAX_POINTS = 2_000
 """What a browser turns smoothly at 4096 dimensions; the page downloads 16 KiB a point."""
@@ -60,7 +60,7 @@ def write_projector(
     count = min(len(paths), max_points)
     chosen = np.linspace(0, len(paths) - 1, count).round().astype(int)
     folder = Path(logdir) / RUN
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     config_file = folder / "projector_config.pbtxt"
     # While the parts are replaced there is no configuration, so that TensorBoard never joins old and new ones.
     config_file.unlink(missing_ok=True)

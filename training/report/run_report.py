@@ -9,6 +9,7 @@ import numpy as np
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet, RetrievalSetError
+from shop_similarity.training.files import read_arrays
 from shop_similarity.training.learning.checkpoints import CheckpointError, latest
 from shop_similarity.training.learning.folder import (
     CHECKPOINTS,
@@ -48,9 +49,9 @@ def write_run_report(folder: Path) -> Path:
 
 def _embeddings(path: Path) -> tuple[np.ndarray | None, dict[Path, int]]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            names = [Path(name) for name in stored["paths"].tolist()]
-            return stored["embeddings"].astype(np.float32), {name: place for place, name in enumerate(names)}
+        stored = read_arrays(path)
+        names = [Path(name) for name in stored["paths"].tolist()]
+        return stored["embeddings"].astype(np.float32), {name: place for place, name in enumerate(names)}
     # A run that was not evaluated has none.
     except FileNotFoundError:
         return None, {}

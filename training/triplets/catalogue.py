@@ -24,7 +24,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.limits import catalogue_limits
-from shop_similarity.training.files import write_atomically
+from shop_similarity.training.files import private_folder, write_atomically
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.building import MIN_PRODUCTS, ProductPhoto, build_triplets
 from shop_similarity.training.triplets.scorers import SIDE, describe
@@ -175,7 +175,7 @@ class PhotoStore:
         self.storage = storage
         self.limits = catalogue_limits()
         self.threads = get_settings().decode_threads
-        self.folder.mkdir(parents=True, exist_ok=True)
+        private_folder(self.folder)
         self.index = self.folder / "index.jsonl"
         self.known = self._read_index()
 

@@ -19,6 +19,7 @@ from django.utils.translation import ngettext
 
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
+from shop_similarity.embedding.vectors import SAMPLE, are_nearly_the_same, unusable_rows
 from shop_similarity.models import ModelVersion
 from shop_similarity.photos.decoding import ImageError, open_image
 from shop_similarity.photos.limits import catalogue_limits
@@ -124,6 +125,7 @@ def make_first_version(
             % {"count": len(skipped), "reason": skipped[0].reason}
         )
     head = calibrate_head(model, features, config, strength=chosen.whitening, seed=seed, tap_trust=chosen.tap_trust)
+    _require_usable(model, features)
     version = store_version(
         model,
         name=name,
@@ -148,6 +150,24 @@ def make_first_version(
     if then:
         then(model, features)
     return version, skipped
+
+
+def _require_usable(model: keras.Model, features: np.ndarray) -> None:
+    """Refuse a model that makes no vectors of some photos' features, or nearly the same of all."""
+    import keras
+
+    from shop_similarity.training.networks.architectures import FEATURES
+    from shop_similarity.training.networks.runner import extract
+
+    some = np.unique(features[:SAMPLE], axis=0)
+    vectors = extract(keras.Model(model.get_layer(FEATURES).output, model.output), some, SAMPLE)
+    if len(unusable_rows(vectors)) or are_nearly_the_same(vectors):
+        raise FirstVersionError(
+            _(
+                "The network makes no usable vectors of the shop's photos, or the same of all, so no version is "
+                "stored: the pretrained weights are damaged. Name other ones with --weights."
+            )
+        )
 
 
 def sample_rows(count: int, seed: int = recipe.SEED) -> list[ImageRow]:

@@ -40,6 +40,7 @@ def load_version(version: ModelVersion, cache_dir: str | Path | None = None) -> 
     """
     from shop_similarity.training.networks.architectures import build
     from shop_similarity.training.networks.preprocessing import Preprocessing
+    from shop_similarity.training.networks.weights_files import WeightsFileError, load_checked
 
     try:
         model = build(version.architecture, version.config, Preprocessing.from_dict(version.preprocessing))
@@ -47,10 +48,10 @@ def load_version(version: ModelVersion, cache_dir: str | Path | None = None) -> 
         raise WeightsError(f"Model version {version.name} cannot be built: {error}") from error
     with _checked_file(version, Path(cache_dir) if cache_dir else None) as path:
         try:
-            model.load_weights(path)
-        except (OSError, ValueError, KeyError) as error:
+            load_checked(model, path)
+        except WeightsFileError as error:
             raise WeightsError(
-                f"The weights of model version {version.name} do not fit its architecture: {error} "
+                f"The weights of model version {version.name} can't be used, the file {version.weights.name}: {error}. "
                 "Make a new version with calibrate_mildnet."
             ) from error
     return model
@@ -91,27 +92,45 @@ def _checked_file(version: ModelVersion, cache_dir: Path | None) -> Iterator[Pat
             yield _fetch(version, Path(folder))
         return
     cached = cache_dir / f"{version.weights_sha256}{_SUFFIX}"
-    if cached.is_file() and file_sha256(cached) == version.weights_sha256:
-        yield cached
-    else:
-        yield _fetch(version, cache_dir)
+    try:
+        is_whole = cached.is_file() and file_sha256(cached) == version.weights_sha256
+        path = cached if is_whole else _fetch(version, cache_dir)
+    except OSError as error:
+        raise WeightsError(
+            f"The folder {cache_dir} can't keep copies of weights: {error}. Make it the worker's own, or name another "
+            "one as WEIGHTS_CACHE."
+        ) from error
+    yield path
 
 
 def _fetch(version: ModelVersion, folder: Path) -> Path:
     """Copy the weights out of the storage; the copy appears under its name only when it is whole and right."""
     path = folder / f"{version.weights_sha256}{_SUFFIX}"
     digest = hashlib.sha256()
-    # It is compared with its sha256 whenever it is read.
-    with replacement(path, mode=0o600, durable=False) as part:
-        try:
-            with version.weights.storage.open(version.weights.name, "rb") as file, part.open("wb") as copy:
-                while piece := file.read(_PIECE):
+    try:
+        # It is compared with its sha256 whenever it is read.
+        with replacement(path, mode=0o600, durable=False) as part:
+            with part.open("wb") as copy:
+                for piece in _pieces(version):
                     digest.update(piece)
                     copy.write(piece)
-        except OSError as error:
-            raise _missing(version, error) from error
-        _compare(digest.hexdigest(), version)
+            _compare(digest.hexdigest(), version)
+    except OSError as error:
+        raise WeightsError(
+            f"The weights of model version {version.name} can't be copied to {folder}: {error}. Make room there, or "
+            "name another folder in WEIGHTS_CACHE."
+        ) from error
     return path
+
+
+def _pieces(version: ModelVersion) -> Iterator[bytes]:
+    """The weights file, piece by piece."""
+    try:
+        with version.weights.storage.open(version.weights.name, "rb") as file:
+            while piece := file.read(_PIECE):
+                yield piece
+    except OSError as error:
+        raise _missing(version, error) from error
 
 
 def _compare(sha256: str, version: ModelVersion) -> None:

@@ -51,8 +51,17 @@ def store_version(
 
     Raises:
         NameTaken: if the name is not free.
+        TrainingError: if weights are not finite.
     """
+    from shop_similarity.training.networks.weights_files import WeightsFileError, require_finite
+
     free_name(name)
+    try:
+        require_finite(model)
+    except WeightsFileError as error:
+        raise TrainingError(
+            f"The model is not stored: {error}. Train anew with a lower --learning-rate, or start from other weights."
+        ) from error
     version = ModelVersion(
         name=name,
         architecture=architecture,

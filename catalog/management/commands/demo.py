@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.utils.translation import gettext as _
 
@@ -26,12 +27,21 @@ class Command(BaseCommand):
             "The exit status is 0 if the page shows look-alikes, else 1.",
         )
 
-    def handle(self, *args, port: int, folder: Path | None, clear: bool, check: bool, **options):
+        parser.add_argument(
+            "--show-password",
+            action="store_true",
+            help="Print the password for the admin also where the output is no terminal.",
+        )
+
+    def handle(self, *args, port: int, folder: Path | None, clear: bool, check: bool, show_password: bool, **options):
         from catalog.demo.demo import Demo, Options
 
+        if settings.SECURE_SSL_REDIRECT:
+            self.stderr.write(_("The demo speaks plain HTTP: start it without SHOP_HTTPS."))
+            sys.exit(1)
         if clear and folder is None:
             self.stderr.write(_("--clear goes with --folder."))
             sys.exit(1)
-        status = Demo(Options(port=port, folder=folder, clear=clear, check=check)).run()
+        status = Demo(Options(port=port, folder=folder, clear=clear, check=check, show_password=show_password)).run()
         if status:
             sys.exit(status)

@@ -58,5 +58,5 @@ class Command(BaseCommand):
             "activation_requested_at": requested and requested.isoformat(),
             "activation_note": version.activation_note,
             "obstacles": found.obstacles() if is_candidate else [],
-            "comparison": str(rollout.beats(version, active)) if is_candidate and active is not None else None,
+            "comparison": str(rollout.judge(version, active)) if is_candidate and active is not None else None,
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from ...embedding.vectors import fault_of
 from ...models import ModelVersion
 from ...rollout.status import failures, status
 
@@ -21,8 +22,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         found = status()
         for row in found["versions"]:
-            pk = ModelVersion.objects.only("pk").get(name=row["name"]).pk
-            row["failures"] = failures(pk, options["failures"]) if row["failed"] else []
+            version = ModelVersion.objects.only("pk", "name").get(name=row["name"])
+            row["failures"] = failures(version.pk, options["failures"]) if row["failed"] else []
+            row["fault"] = fault_of(version)
         if options["json"]:
             self.stdout.write(json.dumps(found))
             return
@@ -37,6 +39,8 @@ class Command(BaseCommand):
             )
             if row["activation_requested_at"]:
                 self.stdout.write("  becomes active when it is complete, see `manage.py model_versions`")
+            if row["fault"]:
+                self.stdout.write(f"  {row['fault']}")
             for failure in row["failures"]:
                 self.stdout.write(f"  photo {failure['image']} of product {failure['product']}: {failure['error']}")
         sweep = found["last_sweep"]

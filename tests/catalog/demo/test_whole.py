@@ -105,6 +105,9 @@ def test_the_check_reports_all_that_it_did(template):
     assert all(-1 <= other["similarity"] <= 1 for other in first["similar"]["look_alikes"])
     assert first["similar"]["product"] not in [other["name"] for other in first["similar"]["look_alikes"]]
     assert '"GET ' not in first["output"], "requests are logged in a file"
+    for name in ("log", "media", "weights", "admin_password", "secret_key"):
+        assert (project / ".data" / name).stat().st_mode & 0o077 == 0, f"{name} is open to other users"
+    assert (project / ".data" / "admin_password").read_text().strip() not in first["output"]
     assert left_behind(project / ".data") == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -220,3 +221,103 @@ def test_active_version_is_served_before_candidates():
     for version in (candidate, active, retired):
         _queue(version, 1)
     assert outbox.versions_with_work() == [active.pk, candidate.pk]
+
+
+@pytest.mark.django_db
+def test_photo_that_a_worker_has_is_nobody_elses_whatever_is_queued_for_it_meanwhile():
+    version = make_version()
+    outbox.enqueue(version.pk, [ImageRow(1, 1, "a.jpg")])
+    first = outbox.claim(version.pk, 5, "a")
+    # Saved once more while the worker is at it: it may have read the file before.
+    outbox.enqueue(version.pk, [ImageRow(1, 1, "a.jpg")])
+    assert outbox.claim(version.pk, 5, "b") == []
+    assert not outbox.has_due()
+    assert outbox.versions_with_work() == []
+    assert outbox.done(version.pk, first) == []
+    assert outbox.versions_with_work() == [version.pk]
+    assert _images(outbox.claim(version.pk, 5, "b")) == [1]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_claim_two_entries_of_a_photo_at_once_never_both_have_it():
+    version = make_version()
+    for _ in range(3):
+        _queue(version, 60)
+    at_work: set = set()
+    twice: list = []
+    guard = threading.Lock()
+
+    def work() -> None:
+        try:
+            while outbox.has_due():
+                claims = outbox.claim(version.pk, 7, threading.current_thread().name)
+                images = set(_images(claims))
+                with guard:
+                    twice.extend(at_work & images)
+                    at_work.update(images)
+                time.sleep(0.002)
+                with guard:
+                    at_work.difference_update(images)
+                assert outbox.done(version.pk, claims) == []
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert twice == []
+    # A worker may have left while the last ones were in other hands.
+    while claims := outbox.claim(version.pk, 60, "last"):
+        outbox.done(version.pk, claims)
+    assert not OutboxEntry.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("settle", ["done", "release", "retry_later", "fail"])
+def test_claim_that_another_worker_has_by_now_settles_nothing(settle):
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    store_vectors(version, [photo], random_vectors(1))
+    outbox.enqueue(version.pk, [ImageRow(photo.pk, photo.product_id, photo.file.name)])
+    (stopped,) = outbox.claim(version.pk, 1, "a")
+    _expire()
+    (other,) = outbox.claim(version.pk, 1, "b")
+    match settle:
+        case "done":
+            assert outbox.done(version.pk, [stopped]) == [stopped]
+        case "release":
+            outbox.release([stopped])
+        case "retry_later":
+            outbox.retry_later(stopped, "The storage is away.")
+        case "fail":
+            outbox.fail(stopped, "No picture.")
+    entry = OutboxEntry.objects.get()
+    assert (entry.claimed_by, entry.leased_until, entry.failed_at) == ("b", other.leased_until, None)
+    assert Embedding.objects.exists()
+    assert outbox.done(version.pk, [other]) == []
+    assert not OutboxEntry.objects.exists()
+
+
+@pytest.mark.django_db
+def test_faults_of_the_storage_and_deaths_of_workers_are_counted_apart(settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "MAX_ATTEMPTS": 4}
+    version = make_version()
+    _queue(version, 1)
+    for _ in range(3):
+        (claim,) = outbox.claim(version.pk, 1, "a")
+        assert outbox.retry_later(claim, "The storage is away.")
+        OutboxEntry.objects.update(due_at=None)
+    # One death is no reason to say that the photo kills workers.
+    outbox.claim(version.pk, 1, "a")
+    for deaths in range(1, 4):
+        if deaths == 1:
+            outbox.count_death(OutboxEntry.objects.all())
+        else:
+            _expire()
+        assert outbox.give_up_lost(version.pk) == 0, deaths
+        assert _images(outbox.claim(version.pk, 1, "a")) == [1]
+    _expire()
+    assert outbox.give_up_lost(version.pk) == 1
+    assert "died 4 times" in OutboxEntry.objects.get().last_error

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
+from unittest import mock
 
 import numpy as np
 import pytest
 from django.db import connection, connections
+from django.utils import timezone
 
 from catalog.models import ProductPhoto
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
-from shop_similarity.embedding.writing import PhotoVector, vectors_of_contents, write_embeddings
+from shop_similarity.embedding.writing import PhotoVector, keep, vectors_of_contents, write_embeddings
 from shop_similarity.models import Embedding, OutboxEntry
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version
 from tests.vectors import random_vectors
@@ -152,3 +155,50 @@ def test_two_workers_that_write_the_same_photo_leave_one_row():
         thread.join()
     assert errors == []
     assert Embedding.objects.count() == 8
+
+
+@pytest.mark.django_db
+def test_worker_that_was_stopped_for_longer_than_its_lease_overwrites_nothing():
+    version = make_version()
+    photo, other = make_photos_without_files([make_product()], 2)
+    for each in (photo, other):
+        outbox.enqueue(version.pk, [ImageRow(each.pk, each.product_id, each.file.name)])
+    stopped, held = outbox.claim(version.pk, 2, "stopped")
+    OutboxEntry.objects.filter(image_id=photo.pk).update(leased_until=timezone.now() - timedelta(seconds=1))
+    (newer,) = outbox.claim(version.pk, 1, "other")
+    old_vector, new_vector, third = random_vectors(3)
+    assert write_embeddings(version.pk, [_item(photo, new_vector, "b" * 64, newer)]).written
+    # What the stopped worker had read before is older; the other photo of its batch is its own still.
+    report = write_embeddings(
+        version.pk, [_item(photo, old_vector, "a" * 64, stopped), _item(other, third, "c" * 64, held)]
+    )
+    assert [item.row.image_id for item in report.written] == [other.pk]
+    assert [item.row.image_id for item in report.again] == [photo.pk]
+    digests = dict(Embedding.objects.values_list("image_id", "content_sha256"))
+    assert digests == {photo.pk: "b" * 64, other.pk: "c" * 64}
+    assert not OutboxEntry.objects.exists()
+
+
+@pytest.mark.django_db
+def test_worker_that_outlasts_its_lease_writes_where_nobody_took_the_photo():
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    outbox.enqueue(version.pk, [ImageRow(photo.pk, photo.product_id, photo.file.name)])
+    (claim,) = outbox.claim(version.pk, 1, "slow")
+    with mock.patch.object(timezone, "now", return_value=timezone.now() + timedelta(days=1)):
+        assert write_embeddings(version.pk, [_item(photo, random_vectors(1)[0], claim=claim)]).written
+
+
+@pytest.mark.django_db
+def test_lost_claim_keeps_nothing_of_what_it_saw():
+    version = make_version()
+    (photo,) = make_photos_without_files([make_product()])
+    write_embeddings(version.pk, [_item(photo, random_vectors(1)[0])])
+    row = ImageRow(photo.pk, photo.product_id, photo.file.name)
+    outbox.enqueue(version.pk, [row])
+    (stopped,) = outbox.claim(version.pk, 1, "stopped")
+    OutboxEntry.objects.update(leased_until=timezone.now() - timedelta(seconds=1))
+    outbox.claim(version.pk, 1, "other")
+    assert not keep(version.pk, stopped, row, "20:2.5")
+    assert Embedding.objects.get().file_mark == "10:1.5"
+    assert OutboxEntry.objects.get().claimed_by == "other"

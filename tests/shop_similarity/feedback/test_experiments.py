@@ -168,6 +168,14 @@ def test_only_complete_and_live_versions_are_compared(experiment, versions):
     assert Experiment.objects.get().is_running
 
 
+def test_no_visitor_is_shown_a_version_that_tells_no_photo_from_another(experiment, versions):
+    photos = make_photos_without_files([make_product() for _ in range(8)])
+    store_vectors(versions[0], photos, random_vectors(8))
+    store_vectors(versions[1], photos, random_vectors(1).repeat(8, axis=0))
+    with pytest.raises(ExperimentError, match="treatment has nearly the same vector for 8 different photos"):
+        start(experiment)
+
+
 def test_one_experiment_runs_at_a_time_and_each_only_once(running, versions):
     other = Experiment.objects.create(name="second", control=versions[1], treatment=versions[0])
     with pytest.raises(ExperimentError, match="first is running: stop it first"):

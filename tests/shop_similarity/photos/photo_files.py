@@ -154,11 +154,9 @@ LOSSY = {
 
 
 def grey_16(width=256, height=4):
-    image = Image.new("I;16", (width, height))
-    for x in range(width):
-        for y in range(height):
-            image.putpixel((x, y), x * 65535 // (width - 1))
-    return image
+    """A ramp from black to white."""
+    row = b"".join(struct.pack("<H", x * 65535 // (width - 1)) for x in range(width))
+    return Image.frombytes("I;16", (width, height), row * height)
 
 
 RED_BESIDE_NOTHING = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
@@ -171,6 +169,30 @@ ANIMATED = {
     "apng": lambda frames: encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]),
     "avif": lambda frames: encoded(frames[0], "AVIF", save_all=True, append_images=frames[1:]),
     "tiff": lambda frames: encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:]),
+}
+
+
+EXIF = Image.Exif()
+EXIF[0x0112] = 6
+SEEDS = {
+    "jpeg": encoded(drawn(48, 40), "JPEG", exif=EXIF, icc_profile=WIDE_RGB),
+    "jpeg-progressive": encoded(drawn(48, 40), "JPEG", progressive=True),
+    "jpeg-cmyk": encoded(drawn(48, 40).convert("CMYK"), "JPEG", icc_profile=press_profile()),
+    "mpo": LOSSY["mpo"](drawn(48, 40)),
+    "png": encoded(drawn(48, 40), "PNG", exif=EXIF, icc_profile=WIDE_RGB),
+    "png-palette": encoded(RED_BESIDE_NOTHING.quantize(4), "PNG"),
+    "png-16": encoded(grey_16(48, 4), "PNG"),
+    "apng": ANIMATED["apng"]([drawn(48, 40), drawn(48, 40).rotate(90)]),
+    "webp": encoded(drawn(48, 40), "WEBP", exif=EXIF),
+    "webp-animated": ANIMATED["webp"]([drawn(48, 40), drawn(48, 40).rotate(90)]),
+    "gif": ANIMATED["gif"]([drawn(48, 40), drawn(48, 40).rotate(90)]),
+    "avif": encoded(drawn(48, 40), "AVIF"),
+    "bmp": encoded(drawn(48, 40), "BMP"),
+    "bmp-palette": encoded(drawn(48, 40).quantize(16), "BMP"),
+    "tiff": encoded(drawn(48, 40), "TIFF", exif=EXIF),
+    "tiff-lzw": encoded(drawn(48, 40), "TIFF", compression="tiff_lzw"),
+    "tiff-jpeg": encoded(drawn(48, 40), "TIFF", compression="jpeg"),
+    "tiff-float": encoded(Image.linear_gradient("L").convert("F").resize((48, 40)), "TIFF"),
 }
 
 

@@ -11,8 +11,10 @@ from PIL import GifImagePlugin, Image, ImageChops, ImageCms
 from PIL import __version__ as PILLOW_VERSION
 
 from shop_similarity.photos import pixels
-from shop_similarity.photos.decoding import open_image
+from shop_similarity.photos.decoder import decode
+from shop_similarity.photos.decoding import DEFAULT_LIMITS, open_image
 from shop_similarity.photos.errors import ImageUnreadable
+from tests.shop_similarity.photos.decoding_child import DecodingChild
 from tests.shop_similarity.photos.photo_files import (
     ANIMATED,
     DARK_GREY,
@@ -25,6 +27,7 @@ from tests.shop_similarity.photos.photo_files import (
     grey_16,
     png,
     press_profile,
+    to_lab,
 )
 
 LOSSLESS = {
@@ -252,8 +255,8 @@ def test_srgb_profile_costs_nothing(monkeypatch):
 def test_profile_is_prepared_once():
     pixels._profile_transform.cache_clear()
     data = encoded(drawn(), "PNG", icc_profile=WIDE_RGB)
-    open_image(data)
-    open_image(data)
+    decode(data, DEFAULT_LIMITS)
+    decode(data, DEFAULT_LIMITS)
     assert pixels._profile_transform.cache_info().hits == 1
 
 
@@ -329,3 +332,113 @@ def test_16_bit_grey_is_scaled_before_or_after_shrinking_alike():
     small = open_image(data, target_size=64)
     assert small.size == (128, 128)
     assert difference(small.resize((64, 64)), open_image(data).resize((64, 64))) < 1
+
+
+def of_mode(mode, width=96, height=64):
+    """A drawn photo of the mode, and what saves it."""
+    photo = drawn(width, height)
+    match mode:
+        case "I;16":
+            return grey_16(width, height), {}
+        case "RGB key":
+            return photo, {"transparency": (220, 30, 30)}
+        case "P transparent":
+            return photo.quantize(64), {"transparency": bytes(range(0, 256, 4))}
+        case "P profile":
+            return photo.quantize(64), {"icc_profile": WIDE_RGB}
+        case "RGB profile":
+            return photo, {"icc_profile": WIDE_RGB}
+        case "CMYK profile":
+            return photo.convert("CMYK"), {"icc_profile": press_profile()}
+        case "LAB":
+            return to_lab(photo), {}
+        case "RGBA" | "LA":
+            photo.putalpha(Image.radial_gradient("L").resize((width, height)))
+            return photo.convert(mode), {}
+        case _:
+            return photo.convert(mode), {}
+
+
+def file_of_mode(mode, width=96, height=64):
+    photo, options = of_mode(mode, width, height)
+    kind = "PNG" if photo.mode in ("RGB", "RGBA", "LA", "L", "P", "1", "I;16") else "TIFF"
+    compression = {"compression": "tiff_adobe_deflate"} if kind == "TIFF" else {}
+    return encoded(photo, kind, **options, **compression)
+
+
+MODES = (
+    *("RGB", "RGB key", "RGB profile", "RGBA", "L", "LA", "P", "P transparent", "P profile", "1", "I;16", "I", "F"),
+    *("CMYK", "CMYK profile", "LAB"),
+)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("target_size", [None, 5, 13])
+def test_a_photo_that_is_converted_in_pieces_shows_no_seam(mode, target_size, monkeypatch):
+    data = file_of_mode(mode)
+    whole = open_image(data, target_size=target_size)
+    for pixels_of_a_tile in (1, 100, 1500):
+        monkeypatch.setattr(pixels, "TILE_PIXELS", pixels_of_a_tile)
+        assert open_image(data, target_size=target_size).tobytes() == whole.tobytes()
+
+
+def by_pillow(data):
+    with Image.open(io.BytesIO(data)) as image:
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGB key", "RGBA", "L", "LA", "P", "P transparent", "1", "CMYK", "LAB"])
+def test_unshrunk_pixels_are_those_of_pillow_within_one(mode):
+    data = file_of_mode(mode)
+    extrema = ImageChops.difference(open_image(data), by_pillow(data)).getextrema()
+    assert max(high for _low, high in extrema) <= 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_shrunk_photo_is_near_the_whole_one(mode):
+    data = file_of_mode(mode, 960, 640)
+    small = open_image(data, target_size=40)
+    assert small.size == (120, 80)
+    whole = open_image(data).reduce(8)
+    assert difference(small, whole) < 2.5
+
+
+@pytest.fixture(scope="module")
+def child():
+    child = DecodingChild()
+    yield child
+    child.close()
+
+
+# Bytes of a pixel as Pillow keeps it.
+BYTES = {"L": 1, "P": 1, "P transparent": 1, "P profile": 1, "1": 1, "I;16": 2}
+MEGABYTES_BESIDE = 20
+"""Of tiles, of the result, and of the decoder."""
+
+
+@pytest.mark.parametrize("mode", [*MODES, "YCbCr"])
+def test_a_photo_costs_its_own_pixels_and_little_more(mode, child):
+    data = file_of_mode(mode, 4000, 3000)
+    answer = child.decode(data, 50_000_000, 224)
+    assert answer["outcome"] == "image"
+    assert answer["megabytes"] < 12 * BYTES.get(mode, 4) + MEGABYTES_BESIDE
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P transparent", "I;16", "F"])
+def test_a_photo_that_is_not_shrunk_costs_itself_and_the_result(mode, child):
+    data = file_of_mode(mode, 4000, 3000)
+    answer = child.decode(data, 50_000_000, None)
+    assert answer["outcome"] == "image"
+    result = 0 if mode == "RGB" else 4
+    assert answer["megabytes"] < 12 * (BYTES.get(mode, 4) + result) + MEGABYTES_BESIDE
+
+
+# Pillow keeps a pointer to each row as well.
+@pytest.mark.parametrize(("size", "of_rows"), [((2_000_000, 2), 0), ((2, 2_000_000), 48)])
+def test_a_line_of_pixels_is_converted_in_pieces(size, of_rows, child):
+    answer = child.decode(encoded(Image.new("RGBA", size, (9, 9, 9, 9)), "PNG"), 50_000_000, None)
+    assert answer["outcome"] == "image"
+    assert answer["megabytes"] < 4 * (4 + 4) + of_rows + MEGABYTES_BESIDE

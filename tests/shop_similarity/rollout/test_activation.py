@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from django.core.files.base import ContentFile
 from django.core.management import call_command
@@ -147,6 +148,52 @@ def test_a_version_that_is_not_better_is_not_activated(active, candidate, photos
         with pytest.raises(rollout.NotBetter, match=r"does not beat old.*activate_model new --force"):
             activate(candidate)
     assert _states() == {"old": "active", "new": "candidate"}
+
+
+@pytest.fixture
+def many(db) -> list:
+    return make_photos_without_files([make_product() for _ in range(8)])
+
+
+def test_a_version_that_tells_no_photo_from_another_is_not_activated_however_it_was_measured(many):
+    old, new = make_version("old", metrics=WORSE), make_version("new", state=State.CANDIDATE, metrics=BETTER)
+    store_vectors(old, many, random_vectors(8))
+    same = np.repeat(random_vectors(1), 8, axis=0)
+    store_vectors(new, many, same)
+    for attempt in (rollout.activate, rollout.request_activation):
+        with pytest.raises(rollout.NotBetter, match=r"new has nearly the same vector for 8 different photos.*--force"):
+            attempt(new)
+    found = rollout.coverage(new)
+    assert (found.is_complete, found.is_ready, found.obstacles()) == (True, False, [found.fault])
+    assert "nearly the same vector" in found.fault
+    assert "nearly the same vector" in _say("model_versions")
+    assert "nearly the same vector" in _say("similarity_status")
+    assert json.loads(_say("similarity_status", json=True))["versions"][0]["fault"] != ""
+    rollout.activate(new, force=True)
+    assert "nearly the same vector" in new.activation_note
+    # Going back is always possible.
+    assert rollout.roll_back().name == "old"
+
+
+def test_a_wish_for_a_version_that_turns_out_to_have_collapsed_is_withdrawn_with_the_reason(many):
+    old, new = make_version("old", metrics=WORSE), make_version("new", state=State.CANDIDATE, metrics=BETTER)
+    store_vectors(old, many, random_vectors(8))
+    assert not rollout.request_activation(new)
+    store_vectors(new, many, np.repeat(random_vectors(1), 8, axis=0))
+    assert rollout.advance() is None
+    new.refresh_from_db()
+    assert (new.state, new.activation_requested_at) == ("candidate", None)
+    assert "nearly the same vector" in new.activation_note
+
+
+def test_the_first_version_needs_usable_vectors_where_it_has_any(many):
+    first = make_version("first", state=State.CANDIDATE)
+    store_vectors(first, many, np.repeat(random_vectors(1), 8, axis=0))
+    with pytest.raises(rollout.NotBetter, match="nearly the same vector"):
+        rollout.activate(first)
+    with pytest.raises(rollout.NotBetter, match="nearly the same vector"):
+        rollout.request_activation(first)
+    assert rollout.request_activation(first, force=True)
 
 
 def test_coverage_counts_what_is_there_what_waits_and_what_failed(active, candidate, photos):

@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw
 
 from catalog.models import Category
 from shop_similarity.models import ModelVersion, VisualQuery
+from shop_similarity.photos import decoder_pool
 from shop_similarity.photos.decoding import ImageTooLarge, ImageTypeNotAllowed, ImageUnreadable
 from shop_similarity.search.options import Filters, SearchOptions
 from shop_similarity.visual_search import Busy, CropError, Expired, prepare_photo, purge, results, submit, wait
@@ -32,6 +33,7 @@ from tests.shop_similarity.factories import (
     make_version,
     store_vectors,
 )
+from tests.shop_similarity.photos.bad_files import slow_photo
 from tests.vectors import random_vectors
 
 FORM = "/similarity/search/"
@@ -336,6 +338,23 @@ class TestPages:
         assert response.status_code == 413
         assert "larger than 0.286 MiB" in response.content.decode()
         assert sum(read) <= 300_000
+
+    def test_photo_that_takes_too_long_to_decode(self, client, configure, monkeypatch):
+        monkeypatch.setattr(decoder_pool, "GRACE_SECONDS", 300)
+        configure(DECODE_SECONDS=0.1)
+        make_version()
+        response = _post(client, slow_photo(5_000))
+        assert response.status_code == 413
+        assert "more than 0.1 seconds" in response.content.decode()
+
+    @pytest.mark.parametrize("accept", ["text/html", "application/json"])
+    def test_where_no_process_can_decode_it_one_may_come_again(self, client, monkeypatch, accept):
+        make_version()
+        monkeypatch.setattr(decoder_pool, "_pool", decoder_pool.DecoderPool(2))
+        monkeypatch.setattr(decoder_pool, "_interpreter", lambda: "/nowhere/python")
+        response = _post(client, _encoded(_quarters()), accept=accept)
+        assert (response.status_code, response["Retry-After"]) == (503, "5")
+        assert "/nowhere" not in response.content.decode()
 
     def test_without_a_photo(self, client):
         make_version()

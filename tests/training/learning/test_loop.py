@@ -244,6 +244,53 @@ def test_a_loss_that_is_no_number_stops_the_run_with_a_sentence(tmp_path):
     assert [record["epoch"] for record in history_of(tmp_path)] == [0, 1]
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_diverge_in_the_last_step_of_an_epoch_are_never_kept(tmp_path, value):
+    trainer = make_trainer(tmp_path)
+
+    class Spoiler(Watcher):
+        def step(self, epoch, number, result, learning_rate):
+            if number == 8:
+                variable = trainer.split.trainable.trainable_variables[0]
+                variable.assign(variable * value)
+
+    trainer._watcher = Spoiler()
+    with pytest.raises(TrainingError, match=r"is no number any more in epoch 1, step 9.*--learning-rate"):
+        trainer.fit()
+    assert [record["epoch"] for record in history_of(tmp_path)] == [0]
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        assert checkpoints.not_finite(checkpoints.load(checkpoint).arrays) == []
+    # What it was best with so far is whole as well.
+    trainer.model.load_weights(tmp_path / "best.weights.h5")
+    assert all(np.isfinite(weights).all() for weights in trainer.model.get_weights())
+
+
+def test_embeddings_that_overflow_while_it_is_validated_stop_the_run_with_a_sentence(tmp_path, monkeypatch):
+    trainer = make_trainer(tmp_path, retrieval=True)
+    inner = trainer.embed
+    monkeypatch.setattr(trainer, "embed", lambda photos, progress=None: inner(photos, progress) * np.nan)
+    with pytest.raises(TrainingError, match=r"val_loss is no number any more in epoch 0.*--learning-rate"):
+        trainer.fit()
+
+
+def test_damaged_and_compressed_checkpoints_are_passed_over(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        make_trainer(tmp_path, watcher=Announcer(stop_at=3)).fit()
+    folder = tmp_path / "checkpoints"
+    whole = checkpoints.latest(folder)
+    spoilt = dict(whole.arrays)
+    name = next(name for name, array in spoilt.items() if array.dtype.kind == "f" and array.size)
+    spoilt[name] = np.full_like(spoilt[name], np.nan)
+    checkpoints.save(folder, "epoch-007", spoilt, whole.state)
+    with pytest.raises(checkpoints.CheckpointError, match=f"{name} holds numbers that are not finite"):
+        checkpoints.load(folder / "epoch-007")
+    checkpoints.save(folder, "epoch-008", whole.arrays, whole.state)
+    np.savez_compressed(folder / "epoch-008" / "arrays.npz", bomb=np.zeros(10_000_000))
+    with pytest.raises(checkpoints.CheckpointError, match="compressed"):
+        checkpoints.load(folder / "epoch-008")
+    assert checkpoints.latest(folder).path == whole.path
+
+
 def test_another_model_s_checkpoint_is_refused(tmp_path):
     with pytest.raises(TrainingInterrupted):
         make_trainer(tmp_path, watcher=Announcer(stop_at=3)).fit()

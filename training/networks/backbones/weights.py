@@ -10,6 +10,8 @@ ImageNet's terms allow research and teaching; whoever uses weights trained on it
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,13 @@ from shop_similarity.training.files import file_sha256, part_beside
 from shop_similarity.training.networks.backbones.registry import Backbone, get_backbone
 from shop_similarity.training.networks.backbones.sources import Pretrained, Progress, SourceError
 from shop_similarity.training.networks.backbones.vgg19_sources import deepen_vgg16
+from shop_similarity.training.networks.weights_files import WeightsFileError, check_weights_file, load_checked
 
 _ATTRIBUTE = "shop_similarity"
 _SUFFIX = ".weights.h5"
 _IMAGENET = "imagenet"
 _DEEPENED = "from-vgg16"
+_CONVERTED_NAME = re.compile(rf"[a-z0-9_]+-(?:{_IMAGENET}|{_DEEPENED})-([0-9a-f]{{16}}){re.escape(_SUFFIX)}")
 
 Remote = Sequence[Callable[[Progress], Pretrained]]
 
@@ -59,13 +63,30 @@ class BackboneWeights:
         """Put the numbers into every layer of ``model`` that bears their layer's name.
 
         Raises:
+            WeightsUnavailable: if the file is not the one any more that was looked at, or can't be used.
             ValueError: if the model lacks one of them or has it in another shape.
         """
-        pretrained = get_backbone(self.backbone).model()
-        pretrained.load_weights(self.path)
+        pretrained = self.load()
         for layer in pretrained.layers:
             if layer.weights:
                 model.get_layer(layer.name).set_weights(layer.get_weights())
+
+    def load(self) -> keras.Model:
+        """The backbone alone with these weights: in its shapes, and all of them finite.
+
+        Raises:
+            WeightsUnavailable: if the file is not the one any more that was looked at, or can't be used.
+        """
+        model = get_backbone(self.backbone).model()
+        try:
+            if file_sha256(self.path) != self.sha256:
+                raise WeightsUnavailable(f"{self.path} has changed since it was looked at. Start again.")
+            load_checked(model, self.path)
+        except (WeightsFileError, OSError) as error:
+            raise WeightsUnavailable(
+                f"{self.path} cannot be used: {str(error).rstrip('.')}. Delete it, or name another file with --weights."
+            ) from error
+        return model
 
 
 def find_weights(
@@ -132,8 +153,7 @@ def _in_cache(spec: Backbone, cache_dir: Path, progress: Progress, kind: str = _
 
 def _deepen(vgg16: BackboneWeights, cache_dir: Path, progress: Progress) -> BackboneWeights:
     """VGG19 that starts as VGG16."""
-    model = get_backbone("vgg16").model()
-    model.load_weights(vgg16.path)
+    model = vgg16.load()
     layers = {layer.name: layer.get_weights() for layer in model.layers if layer.weights}
     pretrained = deepen_vgg16(Pretrained(layers, vgg16.mean, vgg16.std, vgg16.source))
     return _convert(get_backbone("vgg19"), pretrained, cache_dir, progress, _DEEPENED)
@@ -144,19 +164,25 @@ def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progr
         raise WeightsUnavailable(f"There is no file {file}. Name an existing file of {spec.title} weights.")
     try:
         if h5py.is_hdf5(file):
+            check_weights_file(file)
             with h5py.File(file, "r") as content:
                 converted = _ATTRIBUTE in content.attrs
             if not converted:
                 return _convert(spec, spec.sources.from_keras_file(file), cache_dir, progress)
-            weights = _describe(file, file_sha256(file))
+            weights = _describe(file, _known_sha256(file))
             if (spec.name, weights.backbone) == ("vgg19", "vgg16"):
                 return _deepen(weights, cache_dir, progress)
             if weights.backbone != spec.name:
                 raise SourceError(f"it holds the weights of {weights.backbone}, not of {spec.name}.")
+            weights.load()
             return weights
         pretrained = spec.sources.from_file(file)
     except (SourceError, OSError) as error:
         raise WeightsUnavailable(f"{file} cannot be used: {error}") from error
+    except WeightsFileError as error:
+        raise WeightsUnavailable(
+            f"{file} cannot be used: {error}. Name another file of {spec.title} weights."
+        ) from error
     if pretrained is None:
         raise WeightsUnavailable(
             f"{file} is of no known kind. Name {spec.sources.FILES}, or a {_SUFFIX} file that this program converted "
@@ -198,11 +224,39 @@ def _convert(
 
 
 def _describe(path: Path, sha256: str) -> BackboneWeights:
-    with h5py.File(path, "r") as file:
-        about = json.loads(file.attrs[_ATTRIBUTE])
-    # Files converted by the first releases name no backbone: there was only this one.
-    backbone = about.get("backbone", "vgg16")
-    return BackboneWeights(path, sha256, tuple(about["mean"]), tuple(about["std"]), about["source"], backbone)
+    """What a converted file says of itself.
+
+    Raises:
+        WeightsUnavailable: if that can't be true.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            about = json.loads(file.attrs[_ATTRIBUTE])
+        mean, std = (tuple(float(value) for value in about[key]) for key in ("mean", "std"))
+        # Files converted by the first releases name no backbone: there was only this one.
+        weights = BackboneWeights(path, sha256, mean, std, str(about["source"]), about.get("backbone", "vgg16"))
+        if not (len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0):
+            raise ValueError("its mean and deviation are not three numbers each")
+        get_backbone(weights.backbone)
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise WeightsUnavailable(
+            f"{path} cannot be used: what it says of its normalisation and source can't be read ({error}). Convert the "
+            "weights again."
+        ) from error
+    return weights
+
+
+def _known_sha256(file: Path) -> str:
+    """SHA-256 of a converted file, which its name holds the beginning of, unless it was renamed.
+
+    Raises:
+        SourceError: if the two differ.
+    """
+    sha256 = file_sha256(file)
+    named = _CONVERTED_NAME.fullmatch(file.name)
+    if named and not sha256.startswith(named[1]):
+        raise SourceError("it is damaged: its SHA-256 is not the one in its name. Convert the weights again.")
+    return sha256
 
 
 def _prefix(spec: Backbone, kind: str) -> str:

@@ -71,7 +71,7 @@ class Command(BaseCommand):
 
         try:
             image = open_image(path, catalogue_limits(), target_size=version.preprocessing.get("size"))
-        except ImageError as error:
+        except (ImageError, OSError) as error:
             raise CommandError(str(error)) from error
         try:
             return embed_image(version, image)
