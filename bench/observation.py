@@ -29,6 +29,7 @@ class Observation:
     def sample(self) -> dict[str, float]:
         """By name; what does not answer is left out."""
         found: dict[str, float] = {}
+        self.shop.remember_processes()
         master, web, web_children = _family(self.shop.web.process.pid)
         worker, children, grandchildren = _family(self.shop.worker.process.pid)
         groups = {

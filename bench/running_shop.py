@@ -82,6 +82,7 @@ class RunningShop:
         self.port = 0
         self.password = ""
         self.targets: list[Target] = []
+        self._seen: set[psutil.Process] = set()
 
     @property
     def url(self) -> str:
@@ -154,6 +155,12 @@ class RunningShop:
             return {process.pid for process in psutil.Process(self.web.process.pid).children()}
         return set()
 
+    def remember_processes(self) -> None:
+        """Note who is there, for a child that outlives its parent is nobody's any more and hard to find."""
+        for child in (self.web, self.worker):
+            with suppress(AttributeError, psutil.NoSuchProcess):
+                self._seen |= set(psutil.Process(child.process.pid).children(recursive=True))
+
     def look_at_all(self) -> None:
         """Fetch every page that is measured, so that its small pictures are there."""
         for target in self.targets:
@@ -163,11 +170,16 @@ class RunningShop:
 
     def stop(self) -> list[str]:
         """End everything; a sentence for each process that outlived the one that had started it."""
+        from catalog.services.processes import wait_gone
+
+        self.remember_processes()
         for child in (self.web, self.worker):
             if child is not None:
                 _resume(child.process.pid)
                 child.stop(PATIENCE)
-        left = left_behind(self.folder)
+        # Decoders end by themselves when nobody is at the other end.
+        wait_gone(list(self._seen), 5.0)
+        left = list({*left_behind(self.folder), *(process for process in self._seen if _lives(process))})
         _end(left)
         for server in (self.postgres, self.valkey):
             server.delete()
@@ -230,7 +242,7 @@ def running_shop(setup: Setup, say: Callable[[str], None]) -> Iterator[RunningSh
     folder.chmod(0o711)
     (folder / "owner").write_text(str(os.getpid()), encoding="utf-8")
     (folder / "tmp").mkdir()
-    for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "SHOP_DEBUG", "SHOP_MEDIA_URL"):
+    for name in ("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "SHOP_DEBUG", "SHOP_MEDIA_URL", "SHOP_HTTPS"):
         os.environ.pop(name, None)
     os.environ |= {
         "SHOP_DATA": str(folder),
@@ -271,6 +283,12 @@ def left_behind(folder: Path) -> list[psutil.Process]:
 
 def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
+
+
+def _lives(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _resume(pid: int) -> None:
