@@ -1,5 +1,5 @@
 import threading
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from django.core.management import call_command
@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from shop_similarity import database
 from shop_similarity.feedback import roll_up as module
-from shop_similarity.feedback.daily_sums import today
+from shop_similarity.feedback.daily_sums import start_of, today
 from shop_similarity.feedback.preferences import preferences
 from shop_similarity.feedback.roll_up import is_due, roll_up
 from shop_similarity.feedback.statistics import click_rates, clicks_by_position
@@ -18,6 +18,18 @@ from tests.shop_similarity.factories import make_version
 from tests.shop_similarity.feedback.lists import show
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _noon(monkeypatch):
+    """In the first minutes of a day the last but one is not closed yet."""
+
+    class Noon(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return start_of(today()) + timedelta(hours=12)
+
+    monkeypatch.setattr(module, "datetime", Noon)
 
 
 @pytest.fixture
