@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import shutil
 import signal
@@ -45,7 +44,6 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="shop-similarity-chaos-"))
     # A server that runs as another user has to come through.
     folder.chmod(0o711)
-    logging.getLogger().addHandler(logging.FileHandler(folder / "shop.log"))
     is_clean = True
     with running(folder) as world:
         world.set_up()

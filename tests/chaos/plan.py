@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 # What the shop does, and how often.
 ACTIONS = {
-    "create": 14,
+    "create": 18,
     "bulk_create": 5,
     "replace": 18,
     "replace_silently": 3,
     "move": 5,
     "delete_photo": 8,
-    "delete_product": 4,
+    "delete_product": 2,
     "damage": 3,
     "roll_back_edit": 7,
     "edit_together": 9,

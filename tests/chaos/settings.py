@@ -3,7 +3,7 @@
 import os
 
 from catalog.settings import *  # noqa: F403
-from catalog.settings import ALLOWED_HOSTS, DATA_DIR, SHOP_SIMILARITY, STORAGES
+from catalog.settings import ALLOWED_HOSTS, DATA_DIR, LOGGING, SHOP_SIMILARITY, STORAGES
 from tests.chaos.storages import IN_WORKER, fill_disk_of
 
 ALLOWED_HOSTS = [*ALLOWED_HOSTS, "testserver"]
@@ -34,3 +34,7 @@ SHOP_SIMILARITY = SHOP_SIMILARITY | {
 
 if IN_WORKER in os.environ:
     fill_disk_of(WEIGHTS_CACHE)
+else:
+    # What a page says while Postgres is away is no line of the report.
+    handler = LOGGING["handlers"]["console"] | {"class": "logging.FileHandler", "filename": DATA_DIR / "shop.log"}
+    LOGGING = LOGGING | {"handlers": {"console": handler}}
