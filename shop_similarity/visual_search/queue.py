@@ -136,8 +136,16 @@ def _check_length() -> None:
         raise Busy(_CROWDED, retry_after=5)
     # Nobody answers: to let each shopper find that out anew would bind a web process for so long each time.
     patience = timedelta(seconds=2 * max(settings.visual_search_wait_seconds, 5))
-    if queue["oldest"] is not None and queue["oldest"] < timezone.now() - patience:
+    is_late = queue["oldest"] is not None and queue["oldest"] < timezone.now() - patience
+    # After a photo that nobody took, one at a time finds out whether somebody answers again.
+    if is_late or (queue["length"] and _last_error() == VisualQuery.Error.TOO_LATE):
         raise Busy(_("Search by photo does not answer at the moment; please try again in a minute."), retry_after=60)
+
+
+def _last_error() -> str:
+    """Why the youngest photo that waits no longer has no answer; "" where it has one."""
+    settled = queries().filter(answered_at__isnull=False).order_by("-created_at")
+    return settled.values_list("error", flat=True).first() or ""
 
 
 def listen() -> None:

@@ -209,6 +209,18 @@ class TestQueue:
         with pytest.raises(Expired, match="not looked at in time"):
             wait(query, 0)
 
+    def test_after_a_photo_that_nobody_took_one_at_a_time_finds_out_whether_somebody_answers(self):
+        make_version()
+        lost = submit(io.BytesIO(_encoded(_quarters())))
+        VisualQuery.objects.filter(pk=lost.pk).update(created_at=timezone.now() - timedelta(seconds=61))
+        first = submit(io.BytesIO(_encoded(_quarters())))
+        # Web processes that wait for a worker that is gone are missed by everybody else.
+        with pytest.raises(Busy, match="in a minute"):
+            submit(io.BytesIO(_encoded(_quarters())))
+        _answer(first, random_vectors(1)[0])
+        submit(io.BytesIO(_encoded(_quarters())))
+        submit(io.BytesIO(_encoded(_quarters())))
+
     def test_purge_removes_photos_after_a_minute_and_answers_after_their_time(self, configure):
         configure(VISUAL_SEARCH_KEEP_SECONDS=600)
         make_version()
