@@ -227,10 +227,12 @@ class TestExperiments:
         show(arm, [1, 2], product=9, clicks=clicks, experiment=experiment, address=address)
 
     def honest(self, experiment, rate):
-        """400 visitors, each with an address and a bucket; ``rate(is_treatment)`` of ten click."""
+        """400 visitors, each with an address and a bucket; in both arms ``rate(is_treatment)`` of ten click."""
+        shown = {True: 0, False: 0}
         for number in range(400):
             treated = is_treatment(experiment, number)
-            clicks = [2] if number * 7 % 10 < rate(treated) else []
+            clicks = [2] if shown[treated] % 10 < rate(treated) else []
+            shown[treated] += 1
             self.visit(experiment, number, f"10.1.{number // 200}.{number % 200 + 1}", clicks)
 
     def test_a_difference_that_many_clients_make_is_seen(self, experiment):
