@@ -89,7 +89,7 @@ def shop_click_triplets(
         raise TripletError(
             "No click is recorded that says anything: it takes a click on a product below another one, on the "
             "look-alikes of a product, by a client whose address is known. See that RECORD_EVENTS is on, that the "
-            "pages load the widget's script, and behind a proxy that NUM_PROXIES is set, or train on the catalogue "
+            "pages load the widget's script, and behind a proxy that PROXIES is set, or train on the catalogue "
             "(--from-catalog)."
         )
     names, unusable = _photos({key for row in certain for key in row}, folder, progress)
