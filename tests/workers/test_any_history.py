@@ -242,12 +242,12 @@ class ShopAndWorkers(RuleBasedStateMachine):
         line, batch = self.at_work.pop(min(which, len(self.at_work) - 1))
         line._finish(batch)
 
-    @rule(of=st.integers(0, 1), place=PLACES, picture=PICTURES, lease_ends=st.booleans())
-    def replace_while_a_slow_worker_is_at_it(self, of: int, place: int, picture: int, lease_ends: bool) -> None:
+    @rule(of=st.integers(0, 1), picture=PICTURES, lease_ends=st.booleans())
+    def replace_while_a_slow_worker_is_at_it(self, of: int, picture: int, lease_ends: bool) -> None:
         """Another worker overtakes it, if it can."""
+        drain()
         before = len(self.at_work)
-        photo = self._photo(place)
-        photo.save()
+        photo = add_photo(make_product(), jpeg(picture + 1), "photo.jpg")
         self.take_a_batch(of)
         self._write_anew(photo, picture)
         if lease_ends:
