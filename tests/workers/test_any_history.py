@@ -17,7 +17,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.db import OperationalError, connection, transaction
 from django.utils import timezone
-from hypothesis import HealthCheck, assume
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
@@ -66,8 +66,7 @@ class ShopAndWorkers(RuleBasedStateMachine):
 
     def _photo(self, place: int) -> ProductPhoto:
         photos = list(ProductPhoto.objects.order_by("pk"))
-        assume(photos)
-        return photos[place % len(photos)]
+        return photos[place % len(photos)] if photos else add_photo(make_product(), jpeg(place))
 
     @rule(picture=PICTURES, others=st.integers(0, 2))
     def create(self, picture: int, others: int) -> None:
@@ -227,7 +226,8 @@ class ShopAndWorkers(RuleBasedStateMachine):
     @rule(of=st.integers(0, 1))
     def take_a_batch(self, of: int) -> None:
         version = ModelVersion.objects.live().filter(pk=self.versions[of].pk).first()
-        assume(version is not None)
+        if version is None:
+            return
         line = Line(version, DrainReport(), None, threading.Event(), lambda: None)
         batch = line._begin()
         for reading in batch.reading:
@@ -239,8 +239,22 @@ class ShopAndWorkers(RuleBasedStateMachine):
     @precondition(lambda self: self.at_work)
     @rule(which=st.integers(0, 2))
     def finish_a_batch(self, which: int) -> None:
-        line, batch = self.at_work.pop(which % len(self.at_work))
+        line, batch = self.at_work.pop(min(which, len(self.at_work) - 1))
         line._finish(batch)
+
+    @rule(of=st.integers(0, 1), picture=PICTURES, lease_ends=st.booleans())
+    def replace_while_a_slow_worker_is_at_it(self, of: int, picture: int, lease_ends: bool) -> None:
+        """Another worker overtakes it, if it can."""
+        drain()
+        before = len(self.at_work)
+        photo = add_photo(make_product(), jpeg(picture + 1), "photo.jpg")
+        self.take_a_batch(of)
+        self._write_anew(photo, picture)
+        if lease_ends:
+            self.leases_end()
+        self.take_a_batch(of)
+        while len(self.at_work) > before:
+            self.finish_a_batch(len(self.at_work) - 1)
 
     @rule()
     def leases_end(self) -> None:
