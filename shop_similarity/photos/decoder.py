@@ -22,7 +22,7 @@ from .diagnosis import undecodable, unidentified
 from .errors import ImageError, ImageTooLarge
 from .limits import ImageLimits
 from .pixels import upright_srgb
-from .structure import has_too_many_parts
+from .structure import has_too_many_parts, webp_size
 
 MAX_JPEG_SCANS = 100
 """Encoders write about ten scans. Each further one costs a pass over all pixels and a few bytes of file."""
@@ -50,6 +50,9 @@ def decode(data: bytes, limits: ImageLimits, target_size: int | None = None) -> 
                 "save the photo anew as JPEG or PNG and upload it again."
             )
         )
+    # Pillow has the whole canvas of a WebP made before it says how large it is.
+    if size := webp_size(data):
+        _check_size(*size, limits.max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=_installed(limits.formats)) as image:
             _check_cost(image, data, limits.max_pixels)
@@ -78,13 +81,8 @@ def _installed(formats: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in formats if name in Image.OPEN)
 
 
-def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
-    width, height = image.size
-    tags = getattr(image, "tag_v2", {})
-    # A small TIFF may be stored in one gigantic tile.
-    tile = (tags.get(322, 0), tags.get(323, 0))
-    pixels = max(width * height, math.prod(side if isinstance(side, int) else 0 for side in tile))
-    if pixels > max_pixels:
+def _check_size(width: int, height: int, max_pixels: int, pixels: int | None = None) -> None:
+    if (pixels or width * height) > max_pixels:
         raise ImageTooLarge(
             _(
                 "The photo has %(width)s x %(height)s pixels, more than the %(limit)s that are allowed; "
@@ -94,6 +92,15 @@ def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
             height=f"{height:,}",
             limit=f"{max_pixels:,}",
         )
+
+
+def _check_cost(image: Image.Image, data: bytes, max_pixels: int) -> None:
+    width, height = image.size
+    tags = getattr(image, "tag_v2", {})
+    # A small TIFF may be stored in one gigantic tile.
+    tile = (tags.get(322, 0), tags.get(323, 0))
+    pixels = max(width * height, math.prod(side if isinstance(side, int) else 0 for side in tile))
+    _check_size(width, height, max_pixels, pixels)
     decoders = (image.format, *(tile[0] for tile in getattr(image, "tile", ())[:1]))
     of_pixel = max(DECODER_BYTES.get(decoder or "", USUAL_DECODER_BYTES) for decoder in decoders)
     most = max(min(max_pixels, MAX_DECODED_BYTES // of_pixel), max_pixels * USUAL_DECODER_BYTES // of_pixel)

@@ -55,6 +55,26 @@ def has_too_many_parts(data: bytes) -> bool:
     return False
 
 
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height that the head of a WebP file states; None for other files and damaged heads.
+
+    Args:
+        data: the file, or its first 30 bytes.
+    """
+    if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return None
+    match data[12:16]:
+        case b"VP8X":
+            return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+        case b"VP8L":
+            bits = int.from_bytes(data[21:25], "little")
+            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8 ":
+            # The upper two bits ask for scaling, which nobody does.
+            return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    return None
+
+
 _FILL = re.compile(rb"\xff+")
 # Start of a picture, restarts, end, and a marker for private use: no length follows.
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xDA)))

@@ -78,9 +78,19 @@ REFUSED = {
 }
 
 
+def forbid_other_programs(monkeypatch):
+    start = subprocess.Popen
+
+    def start_decoder(command, **options):
+        assert "shop_similarity.photos.decoder_process" in command, f"started {command}"
+        return start(command, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", start_decoder)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_would_not_be_embedded_is_refused_in_the_form(admin_client, name, monkeypatch, media_folder):
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("started a process"))
+    forbid_other_programs(monkeypatch)
     build, filename, sentence = REFUSED[name]
     content = build()
     assert len(content) < 30_000
@@ -122,7 +132,7 @@ def test_what_is_taken_is_stored_as_it_is_and_shown(admin_client, client, name):
 
 @pytest.mark.parametrize("bad", BAD_FILES, ids=lambda bad: bad.name)
 def test_a_bad_photo_that_is_stored_costs_no_page(admin_client, make_product, bad, monkeypatch):
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("started a process"))
+    forbid_other_programs(monkeypatch)
     product = make_product("Mug", photos=1)
     photo = product.photos.get()
     Path(photo.file.path).write_bytes(bad.build())

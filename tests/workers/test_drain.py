@@ -430,8 +430,11 @@ def test_storage_that_was_away_until_the_tries_were_used_up_costs_no_photo(tiny_
     assert not OutboxEntry.objects.exists()
 
 
-def test_file_saved_anew_with_the_size_and_time_of_the_old_one_is_read(tiny_version):
+def test_file_saved_anew_with_the_size_and_time_of_the_old_one_is_read(tiny_version, monkeypatch):
     tiny_version()
+    # Shops that give no name twice do not meet this.
+    field = ProductPhoto._meta.get_field("file")
+    monkeypatch.setattr(field, "upload_to", lambda photo, name: f"products/{Path(name).name}")
     bitmaps = [_jpeg(seed, format="BMP") for seed in (1, 2)]
     assert len(bitmaps[0]) == len(bitmaps[1])
     photo = add_photo(make_product(), bitmaps[0], "photo.bmp")
@@ -441,7 +444,8 @@ def test_file_saved_anew_with_the_size_and_time_of_the_old_one_is_read(tiny_vers
     drain()
     before = Embedding.objects.defer(None).get()
     path.unlink()
-    photo.file.save(path.name, ContentFile(bitmaps[1]))
+    photo.file = ContentFile(bitmaps[1], path.name)
+    photo.save()
     assert Path(photo.file.path) == path
     os.utime(path, (1_000_000_000, 1_000_000_000))
     drain()

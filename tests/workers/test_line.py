@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import tempfile
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def _edit(monkeypatch, change):
     """Have the network of every embedder of these tests changed once it is loaded."""
     # There is no second one then that a photo could be tried with.
     _compute_in("float32", monkeypatch)
+    # Other tests go on using what is kept.
+    monkeypatch.setattr("tests.workers.conftest._networks", {})
     inner = embedder.Embedder.__init__
 
     def init(self, *arguments):
@@ -277,7 +280,11 @@ STEPS = ["look up", "read", "vectors of contents", "network", "write"]
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("step", STEPS)
-def test_a_fault_counts_a_try_of_its_photo_alone_wherever_it_comes(tiny_version, monkeypatch, settings, step, fault):
+def test_a_fault_counts_a_try_of_its_photo_alone_wherever_it_comes(
+    tiny_version, monkeypatch, settings, caplog, step, fault
+):
+    # What cannot be printed can't be sent by a process of tests to the one that reports either.
+    caplog.set_level(logging.CRITICAL, "shop_similarity")
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "MAX_ATTEMPTS": 2}
     tiny_version()
     photos = _photos(4)

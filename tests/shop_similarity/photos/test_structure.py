@@ -10,7 +10,7 @@ from PIL import Image
 
 from shop_similarity.photos.decoder import _has_too_many_scans
 from shop_similarity.photos.decoding import ImageTooLarge, open_image
-from shop_similarity.photos.structure import has_many_orientations, has_too_many_parts
+from shop_similarity.photos.structure import has_many_orientations, has_too_many_parts, webp_size
 from tests.shop_similarity.photos.bad_files import (
     TOO_MANY_PARTS,
     gif_with,
@@ -22,7 +22,7 @@ from tests.shop_similarity.photos.bad_files import (
     small,
     tiff_of_strips,
 )
-from tests.shop_similarity.photos.photo_files import png_chunk
+from tests.shop_similarity.photos.photo_files import drawn, encoded, png_chunk
 
 
 @pytest.mark.parametrize("name", TOO_MANY_PARTS)
@@ -109,3 +109,18 @@ def test_walks_end_wherever_a_file_is_cut_off(walked):
     }
     for length in range(len(data[walked])):
         assert not has_too_many_parts(data[walked][:length])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"lossless": True}, {"save_all": True, "append_images": [Image.new("RGB", (41, 23), "red")]}],
+    ids=["VP8", "VP8L", "VP8X"],
+)
+def test_the_size_of_a_webp_is_known_without_a_decoder(options):
+    data = encoded(Image.new("RGB", (41, 23)), "WEBP", **options)
+    assert webp_size(data) == webp_size(data[:30]) == (41, 23)
+
+
+@pytest.mark.parametrize("data", [b"", b"RIFF", b"RIFF1234WEBPVP8?" + bytes(20), encoded(drawn(), "PNG")])
+def test_other_files_have_no_size_of_a_webp(data):
+    assert webp_size(data) is None

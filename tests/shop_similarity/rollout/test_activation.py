@@ -520,11 +520,11 @@ def test_a_sweep_takes_what_a_candidate_lacks_for_its_backfill(active, candidate
 def test_saved_photos_of_any_version_come_before_a_backfill(active, candidate):
     standby = make_version("standby", state=State.STANDBY)
 
-    def queue(version, priority):
-        outbox.enqueue(version.pk, [ImageRow(1, 1, "a.jpg")], priority=priority)
+    def queue(version, priority, image=1):
+        outbox.enqueue(version.pk, [ImageRow(image, 1, "a.jpg")], priority=priority)
 
     queue(candidate, OutboxEntry.Priority.BACKFILL)
-    queue(active, OutboxEntry.Priority.BACKFILL)
+    queue(active, OutboxEntry.Priority.BACKFILL, image=2)
     assert outbox.versions_with_work() == [active.pk, candidate.pk]
     queue(candidate, OutboxEntry.Priority.SAVED)
     assert outbox.versions_with_work() == [candidate.pk, active.pk]
