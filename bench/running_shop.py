@@ -235,7 +235,7 @@ def running_shop(setup: Setup, say: Callable[[str], None]) -> Iterator[RunningSh
     """
     for name in ("gunicorn", "locust"):
         if importlib.util.find_spec(name) is None:
-            raise CannotMeasure(f"{name} is not installed: pip install -r requirements-dev.txt")
+            raise CannotMeasure(f"{name} is not installed: pip install -r requirements-bench.txt")
     _clear_dead_runs(say)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     # Servers that run as another user have to come through.

@@ -16,7 +16,8 @@ from shop_similarity import database
 
 ROOT = Path(django_settings.BASE_DIR)
 # Names of django.db that say nothing about which database.
-HARMLESS = {"DataError", "DatabaseError", "IntegrityError", "close_old_connections", "models"}
+ERRORS = {"DataError", "DatabaseError", "IntegrityError", "InterfaceError", "OperationalError"}
+HARMLESS = ERRORS | {"close_old_connections", "models"}
 
 
 def _modules() -> Iterator[tuple[str, ast.Module]]:

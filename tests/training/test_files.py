@@ -38,17 +38,6 @@ def test_a_part_may_get_its_name_when_it_is_known(tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
-def test_the_umask_holds(tmp_path):
-    before = os.umask(0o027)
-    try:
-        write_atomically(tmp_path / "open", "")
-        write_atomically(tmp_path / "private", "", mode=0o600)
-    finally:
-        os.umask(before)
-    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("open", "private")] == [0o640, 0o600]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX")
 def test_files_and_folders_are_their_owner_s_alone_whatever_the_umask(tmp_path):
     before = os.umask(0o022)
     try:

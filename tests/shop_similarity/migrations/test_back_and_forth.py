@@ -28,6 +28,10 @@ def empty(postgres_url, django_db_modify_db_settings, django_db_blocker):
         yield connection
 
 
+# What a migration empties on purpose: means of photos that rest on fewer shoppers than they have to.
+EMPTIED = {"0002_votes": "shop_similarity_visualquerymean"}
+
+
 def _assert_survived(before: dict, after: dict) -> None:
     """Tables and columns that both states have hold what they held."""
     assert before.keys() & after.keys()
@@ -53,6 +57,8 @@ def test_rows_survive_the_way_back_to_each_state_and_forward_again(empty):
         _assert_survived(before, back)
         apps = database.migrate(names[-1])
         assert database.schema() == states[names[-1]]
+        for name in names[names.index(earlier) + 1 :]:
+            back.pop(EMPTIED.get(name), None)
         _assert_survived(back, database.rows(apps))
 
 
