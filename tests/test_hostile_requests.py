@@ -333,7 +333,10 @@ TRIES = [try_paths, try_parameters, try_forms, try_json, try_headers, try_charse
 LONG_TRIES = [try_parameters_alone, try_forms_alone, try_headers_alone]
 
 
-@pytest.mark.parametrize("attempt", [*TRIES, *(pytest.param(each, marks=pytest.mark.long) for each in LONG_TRIES)])
+LONG = [pytest.mark.long, pytest.mark.timeout(900)]
+
+
+@pytest.mark.parametrize("attempt", [*TRIES, *(pytest.param(each, marks=LONG) for each in LONG_TRIES)])
 def test_nothing_fails(keys, attempt):
     attempts = Attempts()
     attempt(attempts, keys)
