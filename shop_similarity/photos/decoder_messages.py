@@ -57,12 +57,15 @@ def receive_json(connection: socket.socket, deadline: float | None = None) -> di
     """Receive what ``send_json`` sends.
 
     Raises:
-        ValueError: it is longer than anything that is said here, or no JSON.
+        ValueError: it is longer than anything that is said here, or no JSON object.
     """
     (length,) = struct.unpack("!I", receive(connection, 4, deadline))
     if length > _MOST_JSON_BYTES:
         raise ValueError("The message is too long.")
-    return json.loads(receive(connection, length, deadline))
+    message = json.loads(receive(connection, length, deadline))
+    if not isinstance(message, dict):
+        raise ValueError("The message is no object.")
+    return message
 
 
 def bands(width: int, height: int) -> Iterator[tuple[int, int]]:

@@ -93,6 +93,8 @@ class _Child:
                 raise ImageTooLarge(
                     _("The photo takes more memory to decode than a photo may; save it smaller and upload it again.")
                 )
+            # A decoder that was taken over may send a sentence that nobody can put together.
+            answer["message"] % answer["params"]
             raise _ERRORS[error](_(answer["message"]), **answer["params"])
         width, height = answer["size"]
         if min(width, height) < 1 or width * height > limits.max_pixels:
@@ -149,8 +151,6 @@ class DecoderPool:
                         raise _not_started(f"exit status {status}") from error
                 else:
                     return image
-                finally:
-                    self._busy.discard(child)
         finally:
             self._free.release()
 
@@ -185,6 +185,8 @@ class DecoderPool:
             # Nothing that a decoder does of itself: the photo may have taken it over.
             raise ImageUnreadable(_CRASHED) from error
         finally:
+            # Before it is given back, or it would be struck off while another thread has it.
+            self._busy.discard(child)
             if is_usable:
                 self._give_back(child)
             else:

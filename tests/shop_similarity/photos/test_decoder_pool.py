@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -208,6 +211,39 @@ def test_says_what_to_do_where_no_child_can_be_started(pool, monkeypatch):
         pool.decode(encoded(drawn(), "PNG"), DEFAULT_LIMITS)
     monkeypatch.undo()
     assert pool.decode(encoded(drawn(), "PNG"), DEFAULT_LIMITS)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [],
+        "text",
+        {},
+        {"size": [1]},
+        {"size": ["a", "b"]},
+        {"size": [0, 5]},
+        {"size": [60_000, 60_000]},
+        {"error": "SystemExit", "message": "", "params": {}},
+        {"error": "ImageUnreadable", "message": "%(secret)s", "params": {}},
+        {"error": "ImageUnreadable", "message": "%d", "params": {"a": "b"}},
+        {"error": "ImageUnreadable", "message": 5, "params": []},
+    ],
+)
+def test_a_child_that_was_taken_over_is_not_believed(pool, answer):
+    text = json.dumps(answer).encode()
+    reply = repr(b"+" + struct.pack("!I", len(text)) + text)
+    code = f"import socket, sys; s = socket.socket(fileno=int(sys.argv[1])); s.sendall({reply}); s.recv(1); input()"
+    child = object.__new__(decoder_pool._Child)
+    child.socket, theirs = socket.socketpair()
+    child.process = subprocess.Popen(
+        [sys.executable, "-c", code, str(theirs.fileno())], pass_fds=(theirs.fileno(),), stdin=subprocess.PIPE
+    )
+    theirs.close()
+    pool._idle.append(child)
+    with child.process.stdin, pytest.raises(ImageUnreadable, match="crash"):
+        pool.decode(encoded(drawn(), "PNG"), DEFAULT_LIMITS)
+    assert not is_running(child.process.pid)
+    assert pool.decode(encoded(drawn(), "PNG"), DEFAULT_LIMITS).size == drawn().size
 
 
 def test_a_server_that_embeds_python_finds_an_interpreter(monkeypatch):
