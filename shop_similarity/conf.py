@@ -140,6 +140,12 @@ class Settings:
         "Photos of a product that are compared with the catalogue; the first ones by the image model's ordering.",
         (1, 64),
     )
+    other_photos_weight: float = _setting(
+        0.8,
+        "How much the likeness to a product's photos behind its first one counts, which may show it in other colours; "
+        "1 counts all alike.",
+        (0, 1),
+    )
     candidates: int = _setting(200, "Candidates by code distance whose exact cosine is computed.", (10, 10_000))
     exact_rows: int = _setting(
         250,

@@ -22,7 +22,7 @@ import threading
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,7 +217,7 @@ def has_aspects(version: ModelVersion) -> bool:
 
 
 def explain(
-    version: ModelVersion, query_vectors: np.ndarray, vectors: np.ndarray
+    version: ModelVersion, query_vectors: np.ndarray, vectors: np.ndarray, weights: Sequence[float] | None = None
 ) -> list[Explanation] | list[Explanation | None]:
     """What each aspect adds to the similarity of each vector and the query vector that is most similar to it.
 
@@ -225,6 +225,7 @@ def explain(
         version: whose embeddings they are.
         query_vectors: ``(q, 4096)``, of the photos of what is asked with.
         vectors: ``(n, 4096)``, of what was found.
+        weights: of the query vectors' cosines, all alike by default.
 
     Returns:
         One explanation for each of ``vectors``; ``None`` for each where the version can't explain.
@@ -240,7 +241,7 @@ def explain(
         return [None] * len(right)
     left, right = _unit(left), _unit(right)
     cosines = left @ right.T
-    best = cosines.argmax(axis=0)
+    best = (cosines if weights is None else cosines * np.array(weights)[:, None]).argmax(axis=0)
     contributions = basis.contributions(left[best], right)
     levels = (contributions - basis.typical[:, None]) / (basis.own - basis.typical)[:, None]
     return [

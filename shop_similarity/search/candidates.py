@@ -35,7 +35,8 @@ class Match:
 
     Attributes:
         product_id: its primary key.
-        similarity: cosine of the two most similar photos, -1 to 1; to several products the mean of those.
+        similarity: cosine of the two most similar photos, -1 to 1, times ``OTHER_PHOTOS_WEIGHT`` if it is not the
+            first photo of what was asked with; to several products the mean of those.
         image_id: key of the row that holds its most similar photo.
     """
 
@@ -244,11 +245,12 @@ class _Statement:
         return Sql.of(
             """
         WITH query AS MATERIALIZED (
-            SELECT row_number() OVER () AS n, part, vector, code FROM ({query}) given
+            SELECT row_number() OVER () AS n, part, weight, vector, code FROM ({query}) given
         ),
         nearest AS MATERIALIZED ({nearest}),
         compared AS (
-            SELECT q.part, e.product_id, e.image_id, 1 - (e.vector <=> q.vector) AS similarity FROM {source}
+            SELECT q.part, e.product_id, e.image_id, (1 - (e.vector <=> q.vector)) * q.weight AS similarity
+            FROM {source}
         ),
         parts AS (
             SELECT product_id, part, max(similarity) AS similarity,

@@ -22,10 +22,10 @@ _BASKET_IMAGES = 16
 
 @dataclass(frozen=True)
 class Query:
-    """SQL that yields rows (part, vector, code).
+    """SQL that yields rows (part, weight, vector, code).
 
-    Rows of one part stand for one thing, whose most similar photo counts; the similarity to several parts is the mean
-    over them.
+    Rows of one part stand for one thing, whose most similar photo counts, each cosine times the row's weight; the
+    similarity to several parts is the mean over them.
 
     Attributes:
         sql: the statement.
@@ -64,24 +64,27 @@ class Query:
         return cls.of_vectors(array[None] / np.linalg.norm(array), [0])
 
     @classmethod
-    def of_vectors(cls, vectors: np.ndarray, parts: Sequence[int]) -> Query:
-        """Of (q, 4096) vectors and the part that each belongs to."""
-        rows = ", ".join(f"(%s::int, %s::halfvec({EMBEDDING_DIM}))" for _ in parts)
+    def of_vectors(cls, vectors: np.ndarray, parts: Sequence[int], weights: Sequence[float] | None = None) -> Query:
+        """Of (q, 4096) vectors, the part that each belongs to, and their weights, 1 by default."""
+        rows = ", ".join(f"(%s::int, %s::float8, %s::halfvec({EMBEDDING_DIM}))" for _ in parts)
         values = [
-            value for part, vector in zip(parts, vectors, strict=True) for value in (part, HalfVector(vector).to_text())
+            value
+            for part, weight, vector in zip(parts, weights or [1.0] * len(parts), vectors, strict=True)
+            for value in (part, weight, HalfVector(vector).to_text())
         ]
         sql = Sql(
-            f"SELECT v.part, v.vector, binary_quantize(v.vector)::bit({EMBEDDING_DIM}) AS code "
-            f"FROM (VALUES {rows}) v(part, vector)",
+            f"SELECT v.part, v.weight, v.vector, binary_quantize(v.vector)::bit({EMBEDDING_DIM}) AS code "
+            f"FROM (VALUES {rows}) v(part, weight, vector)",
             tuple(values),
         )
         return cls(sql, several=len(set(parts)) > 1)
 
-    def fetch(self) -> tuple[np.ndarray, list[int]]:
-        """The vectors, (q, 4096) float32, and the part of each."""
-        sql = Sql.of("SELECT part, halfvec_send(vector) AS vector FROM ({query}) given ORDER BY part", query=self.sql)
-        rows = sql.rows()
-        return vectors_from([row.vector for row in rows]), [row.part for row in rows]
+    def fetch(self) -> tuple[np.ndarray, list[int], list[float]]:
+        """The vectors, (q, 4096) float32, and the part and the weight of each."""
+        rows = Sql.of(
+            "SELECT part, weight, halfvec_send(vector) AS vector FROM ({query}) given ORDER BY part", query=self.sql
+        ).rows()
+        return vectors_from([row.vector for row in rows]), [row.part for row in rows], [row.weight for row in rows]
 
 
 def vectors_from(sent: Sequence[bytes]) -> np.ndarray:
@@ -94,19 +97,30 @@ def vectors_from(sent: Sequence[bytes]) -> np.ndarray:
 
 def _photos_of(version: ModelVersion, product: models.Model, part: int, count: int) -> Sql:
     catalogue = get_catalogue()
-    sql = Sql.of(
-        "SELECT {part} AS part, vector, code FROM {table} WHERE version_id = {version} AND product_id = {key}",
-        part=Sql.number(part),
-        table=Sql(Embedding._meta.db_table),
-        version=Sql.number(version.pk),
-        key=prepared_keys([product.pk])[0],
-    )
+    pieces = {
+        "part": Sql.number(part),
+        "table": Sql(Embedding._meta.db_table),
+        "version": Sql.number(version.pk),
+        "key": prepared_keys([product.pk])[0],
+    }
     if catalogue.accessor is None:
-        return sql
-    # The shop's own order decides which photos of a product with very many speak for it.
+        return Sql.of(
+            "SELECT {part} AS part, 1::float8 AS weight, vector, code FROM {table} "
+            "WHERE version_id = {version} AND product_id = {key}",
+            **pieces,
+        )
+    # The shop's own order decides which photos of a product with very many speak for it, and which stands in front.
     first = (
         catalogue.image_model._default_manager.filter(**{catalogue.product_field: product.pk})
         .exclude(**{catalogue.file_field: ""})
         .values("pk")[:count]
     )
-    return Sql.of("{photos} AND image_id IN ({first})", photos=sql, first=Sql.of_queryset(first))
+    return Sql.of(
+        "SELECT {part} AS part, vector, code, "
+        "CASE WHEN row_number() OVER (ORDER BY f.place) = 1 THEN 1 ELSE {others} END::float8 AS weight FROM {table} "
+        "JOIN (SELECT id, row_number() OVER () AS place FROM ({first}) photos(id)) f ON f.id = image_id "
+        "WHERE version_id = {version} AND product_id = {key}",
+        others=get_settings().other_photos_weight,
+        first=Sql.of_queryset(first),
+        **pieces,
+    )

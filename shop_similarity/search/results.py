@@ -63,7 +63,8 @@ def similar_products(
     Returns:
         Product instances with their photos prefetched, each with
 
-        * ``similarity``: cosine of the two most similar photos, -1 to 1, whatever the ranking added to it; with
+        * ``similarity``: cosine of the two most similar photos, -1 to 1, whatever the ranking added to it; if the
+          product's is not its first one, times the ``OTHER_PHOTOS_WEIGHT`` setting; with
           ``options.lean`` the cosine with the leaned query; None for a pinned product that has no embedding;
         * ``similar_image_id``: key of the photo that is most similar, or None;
         * ``pinned``: whether a merchandising rule has put it into its place;
@@ -207,15 +208,15 @@ def _places(
     exclude = {*exclude, *keys, *rules.hidden_products}
     searched = query
     if options.lean is not None and get_settings().lean_strength and aspects.has_aspects(version):
-        vectors, parts = (front or query).fetch()
+        vectors, parts, weights = (front or query).fetch()
         if front is not None and len(vectors):
             query = front
         elif front is not None:
             # The first photo is not embedded yet.
-            vectors, parts = query.fetch()
+            vectors, parts, weights = query.fetch()
         if len(vectors):
             leaned = aspects.lean_vectors(version, vectors, options.lean, get_settings().lean_strength)
-            searched = Query.of_vectors(leaned, parts)
+            searched = Query.of_vectors(leaned, parts, weights)
     hidden = rules.hidden()
     scope = Scope(
         version,
@@ -255,8 +256,8 @@ def _explained(version: ModelVersion, query: Query, places: list[Place]) -> list
     if not keys or not aspects.has_aspects(version):
         return places
     vectors = Sql.of(
-        "SELECT true AS of_query, NULL AS image_id, halfvec_send(vector) AS vector FROM ({query}) given UNION ALL "
-        "SELECT false, image_id, halfvec_send(vector) FROM {table} "
+        "SELECT weight, NULL AS image_id, halfvec_send(vector) AS vector FROM ({query}) given UNION ALL "
+        "SELECT NULL, image_id, halfvec_send(vector) FROM {table} "
         "WHERE version_id = {version} AND image_id = ANY({keys})",
         query=query.sql,
         table=Sql(Embedding._meta.db_table),
@@ -264,11 +265,13 @@ def _explained(version: ModelVersion, query: Query, places: list[Place]) -> list
         keys=[field.get_db_prep_value(key, connection) for key in keys],
     )
     rows = vectors.rows()
-    photos = [row for row in rows if not row.of_query]
+    asked = [row for row in rows if row.weight is not None]
+    photos = [row for row in rows if row.weight is None]
     explanations = aspects.explain(
         version,
-        vectors_from([row.vector for row in rows if row.of_query]),
+        vectors_from([row.vector for row in asked]),
         vectors_from([row.vector for row in photos]),
+        [row.weight for row in asked],
     )
     by_photo = {field.to_python(row.image_id): value for row, value in zip(photos, explanations, strict=True)}
     return [replace(place, explanation=by_photo.get(place.image_id)) for place in places]

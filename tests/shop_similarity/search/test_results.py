@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from catalog.models import Product
 from shop_similarity import search
 from shop_similarity.embedding.index import build_index, drop_index, index_state
+from shop_similarity.models import Embedding
 from shop_similarity.search import Path, paths, search_by_vector, similar_products
 from tests.shop_similarity.factories import (
     make_category,
@@ -72,12 +73,34 @@ def test_finds_what_brute_force_finds(path, no_preference):
 def test_best_pair_of_photos_counts_and_the_product_itself_is_left_out(no_preference):
     made, photos, vectors, _version = _catalogue(40, per_product=3)
     own = [i for i, photo in enumerate(photos) if photo.product_id == made[0].pk]
-    expected = _brute_force(vectors[own], photos, vectors, {p.pk for p in made[1:]}, 5)
+    weights = np.array([1, 0.8, 0.8])[:, None]
+    expected = _brute_force(weights * vectors[own], photos, vectors, {p.pk for p in made[1:]}, 5)
     found = similar_products(made[0], 5)
     assert [product.pk for product in found] == [pk for pk, _ in expected]
     assert found[0].similarity == pytest.approx(expected[0][1], abs=2e-3)
     by_photo = {photo.pk: photo for photo in photos}
     assert all(by_photo[product.similar_image_id].product_id == product.pk for product in found)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("weight", [0.8, 0.0, 1.0])
+@pytest.mark.parametrize("path", list(Path))
+def test_first_photo_says_more_than_the_others(no_preference, settings, path, weight):
+    rows = {Path.EXACT: {}, Path.CODES: {"EXACT_ROWS": 0}, Path.INDEX: {"EXACT_ROWS": 0, "INDEX_ROWS": 0}}[path]
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, **rows, "OTHER_PHOTOS_WEIGHT": weight}
+    settings.SHOP_SIMILARITY["DUPLICATE_SIMILARITY"] = 2.0
+    blue_and_red, blue, red = [make_product(name) for name in ("Blue, red too", "Blue", "Red")]
+    photos = make_photos_without_files([blue_and_red], 2) + make_photos_without_files([blue, red])
+    # The blue ones are a little less alike than the red ones.
+    axes = np.eye(4096, dtype=np.float32)[:4]
+    store_vectors(make_version(), photos, np.stack([axes[0], axes[1], 3 * axes[0] + axes[2], 4 * axes[1] + axes[3]]))
+    found = similar_products(blue_and_red, 2)
+    assert [product.pk for product in found] == [p.pk for p in ((red, blue) if weight == 1 else (blue, red))]
+    assert found[weight == 1].similarity == pytest.approx(3 / 10**0.5, abs=2e-3)
+    assert found[weight != 1].similarity == pytest.approx(weight * 4 / 17**0.5, abs=2e-3)
+    # While the one in front waits for its vector, the next one stands for it.
+    Embedding.objects.filter(image_id=photos[0].pk).delete()
+    assert similar_products(blue_and_red, 1)[0].similarity == pytest.approx(4 / 17**0.5, abs=2e-3)
 
 
 @pytest.mark.django_db
