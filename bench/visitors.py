@@ -98,6 +98,9 @@ def search(user) -> None:
 
 def search_by_photo(user) -> None:
     form = multipart({"limit": "8"}, "image", random.choice(PHOTOS))
+    # Who has saved in the admin is signed in, and the API takes that for a browser's page.
+    tokens = [cookie.value for cookie in user.client.cookiejar if cookie.name == "csrftoken"]
+    form["headers"] |= {"X-CSRFToken": tokens[0], "Referer": user.host} if tokens else {}
     user.client.post("/api/similarity/v1/search/image/", name="photo", **form)
 
 

@@ -11,17 +11,15 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from django.db import InterfaceError, OperationalError
+from django.db import Error as DatabaseError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
+from . import database
 from .request_text import CHECKS_ITSELF, UnusableText, check_request
 
 logger = logging.getLogger(__name__)
-
-DATABASE_AWAY = (OperationalError, InterfaceError)
-"""What Django raises where the database does not answer, is overloaded, or ended the connection."""
 
 AWAY_SENTENCE = _("The shop's database does not answer at the moment; please try again in a few seconds.")
 AWAY_SECONDS = 10
@@ -40,7 +38,9 @@ def guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
             return view(request, *args, **kwargs)
         except UnusableText as error:
             return HttpResponse(str(error), status=400, content_type="text/plain; charset=utf-8")
-        except DATABASE_AWAY as error:
+        except DatabaseError as error:
+            if not database.is_away(error):
+                raise
             log_database_away(error)
             return _unavailable(request)
 

@@ -18,7 +18,8 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
-from ..guards import AWAY_SECONDS, AWAY_SENTENCE, DATABASE_AWAY, log_database_away
+from ..database import is_away
+from ..guards import AWAY_SECONDS, AWAY_SENTENCE, log_database_away
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "urn:problem-type:shop-similarity:"
@@ -164,7 +165,7 @@ def _as_api_exception(error: Exception) -> Exception:
         return exceptions.PermissionDenied(*error.args)
     if isinstance(error, RequestDataTooBig):
         return TooLarge()
-    if isinstance(error, DATABASE_AWAY):
+    if is_away(error):
         log_database_away(error)
         return DatabaseAway()
     if isinstance(error, BadRequest | SuspiciousOperation):

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import template
 from django.core.exceptions import ImproperlyConfigured
+from django.db import Error as DatabaseError
 from django.db import models
 from django.http import QueryDict
 from django.templatetags.static import static
@@ -14,7 +15,7 @@ from django.utils.safestring import SafeString
 
 from .. import database
 from ..conf import get_settings
-from ..guards import DATABASE_AWAY, log_database_away
+from ..guards import log_database_away
 from ..photos.thumbnails import WIDTHS, sources
 from ..storefront.context import Address, fragment_url, frame, widget_context
 from ..storefront.experiment_arms import version_for
@@ -101,9 +102,9 @@ def similar_products(
         address = Address.of_page(request) if request else None
         values = widget_context(product, chosen, choices, request=request, address=address, among=among)
         return "" if values is None else _render(context, template_name, values)
-    except DATABASE_AWAY as error:
+    except DatabaseError as error:
         # A transaction of the page's is lost with its connection, and the page would fail later and say less.
-        if database.in_transaction(database.read_alias()):
+        if not database.is_away(error) or database.in_transaction(database.read_alias()):
             raise
         log_database_away(error)
         return ""
