@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
-from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import BadRequest
@@ -34,22 +32,6 @@ class UnusableText(BadRequest):
 def is_usable(text: str, most: float = MOST_CHARACTERS) -> bool:
     """Whether a database, a cache and a header can hold it: no NUL, no half of a surrogate pair, not over-long."""
     return len(text) <= most and _UNUSABLE.search(text) is None
-
-
-def unusable_places(value: Any) -> Iterator[str]:
-    """Where in a parsed JSON document text is unusable, with dots (``"events.0.kind"``); over-long text may be."""
-    waiting = [("", value)]
-    while waiting:
-        place, value = waiting.pop()
-        if isinstance(value, str) and _UNUSABLE.search(value):
-            yield place
-        elif isinstance(value, dict):
-            names = [key for key in value if not _UNUSABLE.search(key)]
-            if len(names) < len(value):
-                yield place
-            waiting += [(f"{place}.{name}".strip("."), value[name]) for name in names]
-        elif isinstance(value, list):
-            waiting += [(f"{place}.{number}".strip("."), inner) for number, inner in enumerate(value)]
 
 
 def check_charset(request: HttpRequest) -> None:

@@ -16,7 +16,7 @@ from ..models import Event
 from . import documentation
 from .base import SimilarityAPIView
 from .documentation import EVENTS_TAG, operation, problems
-from .fields import TextField, choice_schema
+from .fields import BodySerializer, TextField, choice_schema
 from .parsers import JSONParser
 from .problems import TokenUnusable, Unprocessable
 from .serializers import component
@@ -31,7 +31,7 @@ class KindField(serializers.ChoiceField):
 
 
 @component("SimilarityEvent")
-class EventSerializer(serializers.Serializer):
+class EventSerializer(BodySerializer):
     """One thing that a shopper did with a list."""
 
     kind = KindField(choices=Event.Kind.values)
@@ -42,7 +42,7 @@ class EventSerializer(serializers.Serializer):
 
 
 @component("SimilarityEvents")
-class EventsSerializer(serializers.Serializer):
+class EventsSerializer(BodySerializer):
     """What shoppers did with one list."""
 
     token = TextField(max_length=8_192, help_text=_("The `token` that came with the list."))

@@ -6,14 +6,17 @@ other program expects.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+
+from ..request_text import is_usable
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}(\.0+)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,30}(\.\d{1,330})?([eE][+-]?\d{1,3})?", re.ASCII)
@@ -26,6 +29,19 @@ def choice_schema(values: Sequence[str]) -> dict[str, Any]:
     Otherwise it would be named after the field, and the shop may have other fields with the name ``state``.
     """
     return {"type": "string", "enum": list(values)}
+
+
+class BodySerializer(serializers.Serializer):
+    """A JSON object, or one within it. What it does not name is ignored, whatever it is."""
+
+    default_error_messages = {"unusable": _("The value has characters that no text has.")}
+
+    def to_internal_value(self, data: Any) -> dict[str, Any]:
+        values = data if isinstance(data, Mapping) else {}
+        sent = {name: values[name] for name in self.fields if isinstance(values.get(name), str)}
+        if wrong := [name for name, text in sent.items() if not is_usable(text, most=math.inf)]:
+            raise serializers.ValidationError({name: [self.error_messages["unusable"]] for name in wrong})
+        return super().to_internal_value(data)
 
 
 class IntegerField(serializers.IntegerField):

@@ -9,7 +9,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy as _lazy
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -22,7 +21,7 @@ from ..search.aspects import has_aspects
 from . import documentation
 from .base import StaffAPIView, permission
 from .documentation import OPERATIONS_TAG, operation, problems
-from .fields import IntegerField, JSONBooleanField, TextField
+from .fields import BodySerializer, IntegerField, JSONBooleanField, TextField
 from .pages import page_links
 from .parameters import MAX_LIMIT, MAX_OFFSET, Parameters
 from .parsers import JSONParser
@@ -95,7 +94,7 @@ class VersionView(StaffAPIView):
 
 
 @component("SimilarityActivation")
-class ActivationSerializer(serializers.Serializer):
+class ActivationSerializer(BodySerializer):
     """How a version is to be activated."""
 
     note = TextField(default="", max_length=500, help_text=_lazy("Who wants it and why; kept with the version."))

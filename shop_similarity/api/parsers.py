@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from typing import IO, Any
 
 from django.utils.translation import gettext as _
-from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.exceptions import ParseError
 from rest_framework.parsers import BaseParser, MultiPartParser
 
 from ..conf import get_settings
-from ..request_text import unusable_places
 from ..visual_search.uploads import limit_upload, most_bytes_of_body
 from .problems import TooLarge
 
@@ -30,13 +29,9 @@ class JSONParser(BaseParser):
         if len(body) > MAX_JSON_BYTES:
             raise _too_large(MAX_JSON_BYTES)
         try:
-            parsed = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+            return json.loads(body.decode("utf-8"), parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
             raise ParseError(_("The body is not valid JSON: %(error)s") % {"error": error}) from error
-        if wrong := list(unusable_places(parsed)):
-            sentence = _("The value has characters that no text has.")
-            raise ValidationError({place: [sentence] for place in wrong})
-        return parsed
 
 
 class PhotoParser(MultiPartParser):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from django.core.exceptions import BadRequest
 from django.http import Http404
 from django.test import RequestFactory, override_settings
 
-from shop_similarity.request_text import MOST_CHARACTERS, check_request, is_usable, unusable_places
+from shop_similarity.request_text import MOST_CHARACTERS, check_request, is_usable
 from tests.shop_similarity.factories import make_product, make_version
 
 MIDDLEWARE = "shop_similarity.middleware.UsableTextMiddleware"
@@ -31,18 +29,6 @@ NUL_COOKIE = '"' + "\\000" * 9 + '"'
 )
 def test_texts(text, usable):
     assert is_usable(text) == usable
-
-
-def test_places_in_a_document():
-    document = json.loads(r'{"a": ["x", {"b": "\ud800"}], "\ud800": "\ud800", "c": {"\u0000": 1}, "d": "\ud83e\udde5"}')
-    assert sorted(unusable_places(document)) == ["", "a.1.b", "c"]
-
-
-def test_a_deep_document_is_no_matter():
-    deep: list = []
-    for _ in range(100_000):
-        deep = [deep]
-    assert list(unusable_places(deep)) == []
 
 
 @pytest.mark.parametrize(

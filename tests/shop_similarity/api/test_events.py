@@ -122,12 +122,18 @@ def test_bodies_that_are_no_json(client, body):
     [
         ('{"token": "x", "events": [{"kind": "TEXT"}]}', "events.0.kind"),
         ('{"token": "x", "events": [{"kind": "click", "product": "TEXT"}]}', "events.0.product"),
-        ('{"token": "x", "TEXT": []}', ""),
     ],
 )
 def test_lone_surrogates_anywhere(client, body, name, text):
     found = problem(send(client, body.replace("TEXT", text)), 400, "invalid-values")
     assert [error["name"] for error in found["errors"]] == [name]
+
+
+@pytest.mark.parametrize("text", ["\\ud800", "\\u0000", "x"])
+def test_members_that_have_no_name_here_are_ignored(client, text):
+    more = f'"{text}": ["{text}"], "more": "{text}"'
+    body = f'{{{more}, "token": "x", "events": [{{"kind": "click", "product": "1", {more}}}]}}'
+    assert problem(send(client, body), 422, "token-unusable")["errors"][0]["name"] == "token"
 
 
 def test_lone_surrogates(client):
