@@ -72,8 +72,13 @@ def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str,
         "failed": counts.failed,
         "coverage": round(counts.share(images), 4),
         "index": asdict(counts.index),
-        "metrics": version.metrics,
+        "metrics": _for_people(version.metrics),
     }
+
+
+def _for_people(metrics: Any) -> Any:
+    """Without what only a later training reads: samples of hashes."""
+    return {name: value for name, value in metrics.items() if name != "seen"} if isinstance(metrics, dict) else metrics
 
 
 def failures(version_id: int, limit: int = 20) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from shop_similarity.training.learning.options import (
 )
 from shop_similarity.training.photos.augmentation import Augmentation
 from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_DAYS, MIN_SHARE
+from shop_similarity.training.triplets.sides import LARGEST_SHARE, VALIDATION_SHARE
 from shop_similarity.training.versions.storing import free_name
 
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -54,7 +55,7 @@ def add_arguments(parser: CommandParser) -> None:
         "--validation",
         type=Path,
         metavar="CSV",
-        help="Triplets to choose the best epoch by (default: a tenth of the triplets, of products of their own).",
+        help="Triplets to choose the best epoch by (default: those of products that their keys set aside).",
     )
     first.add_argument(
         "--retrieval",
@@ -110,6 +111,14 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def _add_data_and_model(data: Any, model: Any) -> None:
+    data.add_argument(
+        "--validation-share",
+        type=float,
+        default=VALIDATION_SHARE,
+        metavar="X",
+        help="Share of the products that are set aside where no validation set is given; the same ones in every run "
+        "(default: %(default)s).",
+    )
     data.add_argument(
         "--min-clicks",
         type=int,
@@ -251,6 +260,10 @@ def check_usage(options: Mapping[str, Any]) -> None:
         raise CommandError(
             _("%(figure)s can only be watched with a retrieval set: name one with --retrieval.")
             % {"figure": options["monitor"]}
+        )
+    if not 0 < options["validation_share"] <= LARGEST_SHARE:
+        raise CommandError(
+            _("--validation-share must be above 0 and at most %(most)g.") % {"most": LARGEST_SHARE}, returncode=2
         )
     # Before hours of training, not after them.
     choose_baselines(options["baselines"], options["weights_cache"])

@@ -15,12 +15,14 @@ from shop_similarity.conf import get_settings
 from shop_similarity.embedding.vectors import are_nearly_the_same
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
+from shop_similarity.training.commands.leaks import leak_of_version
 from shop_similarity.training.evaluation.baselines import Baseline, baselines
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.tables import tables
 from shop_similarity.training.evaluation.validation import Evaluation, Validation
 from shop_similarity.training.files import replacement
 from shop_similarity.training.versions.embedding_files import embed_with_version, image_limits
+from shop_similarity.training.versions.lineage import LEAK
 from shop_similarity.training.versions.storing import store_evaluation
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
@@ -101,8 +103,7 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
     from shop_similarity.training.learning.folder import EMBEDDINGS, EVALUATION, write_json
 
     validation = Validation(run.data.retrieval, run.data.validation)
-    number = {path: place for place, path in enumerate(run.data.paths)}
-    places = np.array([number[path] for path in validation.paths])
+    places = np.array([run.data.places[path] for path in validation.paths])
     comparison = Comparison(validation)
     vectors = {}
     for name, load in ((_("trained"), run.load_best), (_("start"), run.load_start)):
@@ -128,11 +129,15 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
 
 
 def measure_active(active: ModelVersion, data: TrainingData, console: Console) -> None:
-    """Measure the active version on the run's photos as well, or the two can't be compared."""
+    """Measure the active version on the run's photos as well, or the two can't be compared; say where that leaks."""
     validation = Validation(data.retrieval, data.validation)
-    if active.metrics.get("evaluation", {}).get("set") == validation.sha256:
+    leak = leak_of_version(data, active)
+    if leak:
+        console.warn(leak.about(active.name))
+    known = active.metrics.get("evaluation", {})
+    if known.get("set") == validation.sha256 and known.get(LEAK) == (leak.to_dict() if leak else None):
         return
     with console.bars:
         progress = console.counted_to(_("Measuring the active version"), len(validation.paths))
         vectors = embed_with_version(active, validation.paths, progress)
-    store_evaluation(active, validation.evaluate(vectors, candidate_numbers()))
+    store_evaluation(active, validation.evaluate(vectors, candidate_numbers()), leak)

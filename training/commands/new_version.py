@@ -13,6 +13,8 @@ from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.rollout import RolloutError, request_activation
 from shop_similarity.training.commands.console import Console
+from shop_similarity.training.learning.folder import read_run
+from shop_similarity.training.versions.lineage import LEAK, SEEN
 from shop_similarity.training.versions.storing import free_name, store_version
 
 if TYPE_CHECKING:
@@ -36,7 +38,12 @@ def store(
     source = setup.weights_source
     if options["fine_tune"]:
         source = _("%(name)s (%(source)s)") % {"name": options["fine_tune"], "source": source}
-    metrics = {"training": _recipe(run, result, options["fine_tune"]), "evaluation": evaluation.to_dict()}
+    record = read_run(run.folder)
+    metrics = {"training": _recipe(run, result, options["fine_tune"])}
+    metrics["evaluation"] = evaluation.to_dict() | ({LEAK: record[LEAK]} if record.get(LEAK) else {})
+    # A run of an earlier version recorded nothing.
+    if SEEN in record:
+        metrics[SEEN] = record[SEEN]
     if run.calibration:
         metrics["calibration"] = run.calibration
     version = store_version(
@@ -122,6 +129,8 @@ def _recipe(run: TrainingRun, result: TrainingResult, fine_tuned_from: str | Non
         "validation_triplets": len(data.validation),
         "photos": len(data.paths),
         "data_sha256": data.sha256(),
+        "sides": data.sides and data.sides.to_dict(),
+        "shared": [each.to_dict() for each in data.shared],
         "fine_tuned_from": fine_tuned_from,
         "recipe": {
             "loss": setup["training"],

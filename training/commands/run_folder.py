@@ -17,6 +17,7 @@ from shop_similarity.training.files import private_folder
 from shop_similarity.training.learning.folder import RUN_FILE, VALIDATION, write_json
 from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from shop_similarity.training.triplets.checks import count_triplets
+from shop_similarity.training.triplets.sides import VALIDATION_SHARE
 from shop_similarity.training.triplets.table import Triplets, write_triplets
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
@@ -71,19 +72,22 @@ def new_folder(options: Mapping[str, Any]) -> Path:
     return folder
 
 
-def make_folder(run: TrainingRun, clicks: Triplets | None, options: Mapping[str, Any]) -> None:
+def make_folder(
+    run: TrainingRun, clicks: Triplets | None, leaks: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
     """Make the folder of a new run, with all that it takes to go on with it later.
 
     Args:
         run: whose folder it is.
         clicks: triplets that clicks gave, which the shop could not make the same again.
+        leaks: what :func:`shop_similarity.training.commands.leaks.look_for_leaks` gave.
         options: of the command.
     """
     private_folder(run.folder)
     write_triplets(run.data.validation, run.folder / VALIDATION)
     if clicks is not None:
         write_triplets(clicks, run.folder / CLICKS)
-    write_json(run.folder / RUN_FILE, _record(run.setup, run.data, options))
+    write_json(run.folder / RUN_FILE, {**_record(run.setup, run.data, options), **leaks})
 
 
 def resumed_options(options: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,6 +111,7 @@ def resumed_options(options: Mapping[str, Any], record: Mapping[str, Any]) -> di
         )
     # Earlier versions kept no defaults.
     defaults = {each.name: each.default for each in (*fields(TrainingOptions), *fields(SamplingOptions))}
+    defaults["validation_share"] = VALIDATION_SHARE
     before = {
         name: Path(value) if name in _PATHS and value else defaults.get(name) if value is None else value
         for name, value in given.items()
@@ -127,7 +132,12 @@ def _record(setup: Setup, data: TrainingData, options: Mapping[str, Any]) -> dic
         "loss": setup.training.loss,
         "validation_root": str(data.validation.root.resolve()),
         "data": {name: count_triplets(triplets).to_dict() for name, triplets in sets.items()}
-        | {"photos": len(data.paths), "sha256": data.sha256()},
+        | {
+            "photos": len(data.paths),
+            "sha256": data.sha256(),
+            "sides": data.sides and data.sides.to_dict(),
+            "shared": [each.to_dict() for each in data.shared],
+        },
         "setup": setup.to_dict(),
         "given": {name: _plain(options[name]) for name in sorted(options) if name not in _NOT_OF_THE_RUN},
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__},

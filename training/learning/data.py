@@ -1,9 +1,13 @@
-"""All that a run trains and validates on, over one list of photos."""
+"""All that a run trains and validates on, over one list of photos.
+
+Photos of equal bytes are one photo, under whatever names and in whatever folders they lie: else a copy could be a
+negative of what its original is a positive of.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +15,12 @@ import numpy as np
 
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.learning.options import SamplingOptions
-from shop_similarity.training.learning.relations import Relations
+from shop_similarity.training.learning.relations import Belonging, Relations
 from shop_similarity.training.learning.sampling import InstanceSampler, Sampler, TripletSampler, Views, categories_of
 from shop_similarity.training.learning.validation import Validation
 from shop_similarity.training.photos.feature_cache import content_digests
+from shop_similarity.training.triplets.leakage import Overlap
+from shop_similarity.training.triplets.sides import Sides
 from shop_similarity.training.triplets.table import Progress, TripletError, Triplets, components
 
 
@@ -23,17 +29,22 @@ class TrainingData:
     """Photos, each once, and what is known of them.
 
     Attributes:
-        paths: of the photos.
-        digests: sha256 of each file.
+        paths: of the photos; one of them where several files have the same bytes.
+        digests: sha256 of each photo, all different.
+        places: by the resolved path of every file, its photo's place in ``paths``.
         train: triplets to train on.
         train_rows: ``(n, 3)`` the same as places in ``paths``; likewise
         validation, validation_rows: to choose the best epoch by;
         old, old_rows: triplets that are mixed in, or None and ``(0, 3)``;
         retrieval, retrieval_places: a retrieval set and the ``(n,)`` places of its photos, or None.
+        sides: the rule by which the validation triplets were set aside; None where they were given.
+        by_query: whether queries alone were set aside, among products that training knows.
+        shared: what each of :meth:`trained_sets` shares with the validation triplets, where somebody has looked.
     """
 
     paths: list[Path]
     digests: list[str]
+    places: Mapping[Path, int]
     train: Triplets
     train_rows: np.ndarray
     validation: Triplets
@@ -42,6 +53,9 @@ class TrainingData:
     old_rows: np.ndarray
     retrieval: RetrievalSet | None
     retrieval_places: np.ndarray | None
+    sides: Sides | None = None
+    by_query: bool = False
+    shared: tuple[Overlap, ...] = ()
 
     def training_photos(self) -> np.ndarray:
         """Places of all photos that some training triplet names, ascending."""
@@ -55,7 +69,23 @@ class TrainingData:
 
     def relations(self, options: SamplingOptions) -> Relations:
         """Of the photos that are trained on."""
-        return self._relations(self._all_rows(), options.negatives, options.twins)
+        return self._relations(self._trained(), options.negatives, options.twins)
+
+    def measured_photos(self) -> set[str]:
+        """sha256 of all photos that training must not show: of validation, and of the retrieval set."""
+        places = [self.validation_rows[:, :1] if self.by_query else self.validation_rows]
+        places += [] if self.retrieval_places is None else [self.retrieval_places]
+        return {
+            self.digests[place] for place in np.unique(np.concatenate([each.reshape(-1) for each in places])).tolist()
+        }
+
+    def measured_groups(self) -> set[str]:
+        """Names of the groups that training must not show."""
+        return set(self.validation.query_group.tolist()) - {""} if self.by_query else self.validation.group_names()
+
+    def trained_sets(self) -> list[Triplets]:
+        """The sets of triplets that are trained on."""
+        return [triplets for triplets, _rows in self._trained()]
 
     def sampler(self, options: SamplingOptions, seed: int) -> Sampler:
         """Batches to train on.
@@ -79,7 +109,7 @@ class TrainingData:
 
     def to_validate(self, options: SamplingOptions) -> Validation:
         """What every epoch is measured on."""
-        relations = self._relations(self.validation_rows, options.negatives)
+        relations = self._relations([(self.validation, self.validation_rows)], options.negatives)
         validation = Validation(self.validation_rows, relations, options.batch_size)
         if self.retrieval is None:
             return validation
@@ -103,20 +133,37 @@ class TrainingData:
         digest.update(b"bystanders")
         return digest.hexdigest()
 
+    def _trained(self) -> list[tuple[Triplets, np.ndarray]]:
+        """What is trained on, old triplets last, each set with its rows over ``paths``."""
+        return [(self.train, self.train_rows), *([(self.old, self.old_rows)] if self.old else [])]
+
     def _all_rows(self) -> np.ndarray:
         """``(n, 3)`` triplets that are trained on, old ones last."""
-        return np.concatenate([self.train_rows, self.old_rows])
+        return np.concatenate([rows for _triplets, rows in self._trained()])
 
-    def _relations(self, rows: np.ndarray, negatives: str, twins: bool = False) -> Relations:
+    def _relations(self, sets: Sequence[tuple[Triplets, np.ndarray]], negatives: str, twins: bool = False) -> Relations:
+        rows = np.concatenate([rows for _triplets, rows in sets])
         return Relations(
             len(self.paths),
             rows[:, :2],
             rows[:, [0, 2]],
             components(len(self.paths), rows[:, :2]),
-            np.unique(np.array(self.digests), return_inverse=True)[1].reshape(-1),
+            self._belonging(sets),
             negatives,
             twins,
         )
+
+    def _belonging(self, sets: Sequence[tuple[Triplets, np.ndarray]]) -> Belonging:
+        views, groups, names = [], [], 0
+        for triplets, rows in sets:
+            views.append(rows[triplets.positive_type == "instance_view"][:, :2])
+            memberships, known = triplets.memberships
+            place = np.zeros(len(triplets.images), dtype=np.int64)
+            place[triplets.rows] = rows
+            # Two sources may mean different things by one name.
+            groups.append(np.stack([place[memberships[:, 0]], memberships[:, 1] + names], axis=1))
+            names += len(known)
+        return Belonging(components(len(self.paths), np.concatenate(views)), np.concatenate(groups))
 
 
 def join(
@@ -142,16 +189,32 @@ def join(
     for triplets, what in ((train, "train on"), (validation, "validate with")):
         if not len(triplets):
             raise TripletError(f"There is no triplet to {what}.")
-    numbers: dict[Path, int] = {}
+    files: dict[Path, int] = {}
 
-    def places(paths: Sequence[Path]) -> np.ndarray:
-        return np.array([numbers.setdefault(path.resolve(), len(numbers)) for path in paths], dtype=np.int64)
+    def number(paths: Sequence[Path]) -> np.ndarray:
+        return np.array([files.setdefault(path.resolve(), len(files)) for path in paths], dtype=np.int64)
 
-    train_rows, validation_rows = (places(triplets.paths())[triplets.rows] for triplets in (train, validation))
-    old_rows = np.zeros((0, 3), dtype=np.int64) if old is None else places(old.paths())[old.rows]
-    retrieval_places = None if retrieval is None else places(retrieval.paths)
-    paths = list(numbers)
-    digests = content_digests(paths, progress)
+    sets = [triplets for triplets in (train, validation, old) if triplets is not None]
+    named = [number(triplets.paths()) for triplets in sets]
+    retrieved = None if retrieval is None else number(retrieval.paths)
+    photos: dict[str, int] = {}
+    place = np.array(
+        [photos.setdefault(digest, len(photos)) for digest in content_digests(list(files), progress)], dtype=np.int64
+    )
+    rows = [place[numbers][triplets.rows] for numbers, triplets in zip(named, sets, strict=True)]
+    paths: dict[int, Path] = {}
+    for path, file in files.items():
+        paths.setdefault(int(place[file]), path)
     return TrainingData(
-        paths, digests, train, train_rows, validation, validation_rows, old, old_rows, retrieval, retrieval_places
+        list(paths.values()),
+        list(photos),
+        {path: int(place[file]) for path, file in files.items()},
+        train,
+        rows[0],
+        validation,
+        rows[1],
+        old,
+        np.zeros((0, 3), dtype=np.int64) if old is None else rows[2],
+        retrieval,
+        None if retrieved is None else place[retrieved],
     )

@@ -15,7 +15,7 @@ _FAR = 1e9
 
 
 def semi_hard(embeddings: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
-    """For each (anchor, positive) of the batch the nearest negative that is farther than the positive.
+    """For each (anchor, positive) of the batch the nearest negative of both that is farther than the positive.
 
     Where all are nearer, the farthest of them (Schroff et al., FaceNet, arXiv 1503.03832, section 3.2).
 
@@ -26,12 +26,14 @@ def semi_hard(embeddings: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -
 
     Returns:
         ``(M, 3)`` ``int32`` places of anchor, positive and negative; M is the number of positive pairs (each in both
-        directions) whose anchor has a negative.
+        directions) that have a negative in common.
     """
     squares = _squared_distances(embeddings)
-    pairs = tf.where(positive & tf.reduce_any(negative, axis=1)[:, None])
+    pairs = tf.where(positive)
+    allowed = tf.gather(negative, pairs[:, 0]) & tf.gather(negative, pairs[:, 1])
+    some = tf.reduce_any(allowed, axis=1)
+    pairs, allowed = tf.boolean_mask(pairs, some), tf.boolean_mask(allowed, some)
     anchors, positives = pairs[:, 0], pairs[:, 1]
-    allowed = tf.gather(negative, anchors)
     distances = tf.gather(squares, anchors)
     near = tf.gather_nd(squares, pairs)[:, None]
     outside = allowed & (distances > near)
@@ -42,7 +44,7 @@ def semi_hard(embeddings: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -
 
 
 def hard(embeddings: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.Tensor:
-    """For each photo of the batch its farthest positive and its nearest negative.
+    """For each photo of the batch its farthest positive and the nearest negative of both.
 
     "Batch hard" of Hermans, Beyer and Leibe, "In defense of the triplet loss", arXiv 1703.07737, eq. 5.
 
@@ -52,12 +54,13 @@ def hard(embeddings: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tf.
         negative: ``(N, N)`` bool, pairs that may be pushed apart.
 
     Returns:
-        ``(M, 3)`` ``int32`` places of anchor, positive and negative; M is the number of photos that have both.
+        ``(M, 3)`` ``int32`` places of anchor, positive and negative; M is the number of photos that have such.
     """
     squares = _squared_distances(embeddings)
     farthest = tf.argmax(tf.where(positive, squares, -_FAR), axis=1)
-    nearest = tf.argmin(tf.where(negative, squares, _FAR), axis=1)
-    anchors = tf.where(tf.reduce_any(positive, axis=1) & tf.reduce_any(negative, axis=1))[:, 0]
+    allowed = negative & tf.gather(negative, farthest)
+    nearest = tf.argmin(tf.where(allowed, squares, _FAR), axis=1)
+    anchors = tf.where(tf.reduce_any(positive, axis=1) & tf.reduce_any(allowed, axis=1))[:, 0]
     return tf.cast(tf.stack([anchors, tf.gather(farthest, anchors), tf.gather(nearest, anchors)], axis=1), tf.int32)
 
 

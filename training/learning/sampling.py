@@ -145,7 +145,8 @@ class InstanceSampler:
     photos that belong to it: K - 1 of them are drawn, or all if there are fewer. Groups with more than K photos come
     several times an epoch, so that each of their photos does about once.
 
-    The triplets of a batch are its positive pairs, each with a random one of the photos that may be pushed apart.
+    The triplets of a batch are its positive pairs, each with a random one of the photos that may be pushed apart from
+    both.
 
     Args:
         relations: of the data set.
@@ -216,9 +217,11 @@ class InstanceSampler:
     def _batch(self, instances: Sequence[np.ndarray], generator: np.random.Generator) -> Batch:
         photos = np.unique(np.concatenate(instances))
         positive, negative = self._relations.masks(photos)
-        pairs = np.argwhere(positive & negative.any(axis=1)[:, None])
+        pairs = np.argwhere(positive)
+        allowed = negative[pairs[:, 0]] & negative[pairs[:, 1]]
+        pairs, allowed = pairs[allowed.any(axis=1)], allowed[allowed.any(axis=1)]
         # One random negative each: the largest of random numbers among those that are allowed.
-        chances = np.where(negative[pairs[:, 0]], generator.random((len(pairs), len(photos))), -1.0)
+        chances = np.where(allowed, generator.random((len(pairs), len(photos))), -1.0)
         rows = np.column_stack([pairs, chances.argmax(axis=1)]) if len(pairs) else np.zeros((0, 3), dtype=np.int32)
         return self._views.complete(photos, rows, generator)
 

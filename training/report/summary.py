@@ -15,7 +15,13 @@ def summary(report: Report) -> list[tuple[str, list[str]]]:
     Returns:
         Sentences, each with the items that it announces, if any.
     """
-    sentences = [_trained(report), *_data(report.run.get("data")), _epochs(report)]
+    leaks = report.run.get("leaks")
+    sentences = [
+        _trained(report),
+        *_data(report.run.get("data")),
+        *(leaks if isinstance(leaks, list) else ()),
+        _epochs(report),
+    ]
     judgement = verdicts(report.evaluations, report.differences)
     if not judgement:
         judgement = [("It was not evaluated, so nothing is known of how it compares with other models.", [])]

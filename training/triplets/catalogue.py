@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.files import private_folder, write_atomically
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.building import MIN_PRODUCTS, ProductPhoto, build_triplets
+from shop_similarity.training.triplets.photo_hashes import Picture, picture_of
+from shop_similarity.training.triplets.product_groups import group_names, keys_of_the_shop, product_name
 from shop_similarity.training.triplets.scorers import SIDE, describe
+from shop_similarity.training.triplets.sides import VALIDATION_SHARE
 from shop_similarity.training.triplets.table import TripletError, Triplets
 
 MAX_PHOTOS = 20_000
@@ -45,17 +48,22 @@ class CatalogueTriplets:
     """What the catalogue gave.
 
     Attributes:
-        triplets: their root is the folder that the photos were fetched to.
+        triplets: their root is the folder that the photos were fetched to. None of them shows products of both sides
+            of the split into training and validation.
+        share: of the products that are on the side of validation.
         products: with a usable photo.
         photos: usable ones.
         without_category: products without one; they have no in-class negatives.
+        of_both_sides: photos that were left out because products of both sides show them.
         skipped: (file name, why) of photos that can't be used.
     """
 
     triplets: Triplets
+    share: float
     products: int
     photos: int
     without_category: int
+    of_both_sides: int
     skipped: tuple[tuple[str, str], ...]
 
 
@@ -64,6 +72,7 @@ def catalogue_triplets(
     count: int = MAX_TRIPLETS,
     seed: int = 0,
     *,
+    share: float = VALIDATION_SHARE,
     max_photos: int = MAX_PHOTOS,
     min_products: int = MIN_PRODUCTS,
     progress: Progress | None = None,
@@ -75,6 +84,8 @@ def catalogue_triplets(
             again unless the shop replaced it. A run that was broken off goes on where it stopped.
         count: triplets at most.
         seed: of the sample and of the triplets.
+        share: of the products (of the groups of variants, where the shop has them) that are set aside for validation;
+            0 for none, see :func:`shop_similarity.training.triplets.building.build_triplets`.
         max_photos: of a larger catalogue a sample is taken, from all categories alike and with all photos of a product
             (the first ``PHOTOS_PER_PRODUCT`` of them).
         min_products: with a usable photo; fewer are refused.
@@ -90,15 +101,25 @@ def catalogue_triplets(
             f"and no product has any. Add products with photos, or train on a CSV of triplets."
         )
     store = PhotoStore(folder, get_catalogue().storage)
+    groups = group_names()
     photos: list[ProductPhoto] = []
+    pictures: dict[str, Picture] = {}
     skipped: list[tuple[str, str]] = []
     what = _("Fetching the shop's photos")
     for done, (row, photo) in enumerate(store.fetch(rows), start=1):
         if isinstance(photo, str):
             skipped.append((row.file_name, photo))
         else:
-            name, vector = photo
-            photos.append(ProductPhoto(name, str(row.product_id), categories.get(row.product_id, ""), vector))
+            name, vector, pictures[photo[0]] = photo
+            photos.append(
+                ProductPhoto(
+                    name,
+                    product_name(row.product_id),
+                    categories.get(row.product_id, ""),
+                    vector,
+                    groups.get(row.product_id, ""),
+                )
+            )
         if progress:
             progress(what, done, len(rows))
     products = {photo.product: photo.category for photo in photos}
@@ -108,19 +129,23 @@ def catalogue_triplets(
             f"{skipped[0][1]}"
         )
     what = _("Choosing triplets")
-    triplets = build_triplets(
+    built = build_triplets(
         photos,
         folder,
         count,
         seed,
+        share=share,
         min_products=min_products,
         progress=progress and (lambda done, total: progress(what, done, total)),
     )
+    triplets = built.triplets
     return CatalogueTriplets(
-        triplets,
+        replace(triplets, pictures=tuple(pictures[name] for name in triplets.images), keys=keys_of_the_shop()),
+        built.share,
         products=len(products),
         photos=len(photos),
         without_category=sum(not category for category in products.values()),
+        of_both_sides=built.of_both_sides,
         skipped=tuple(skipped),
     )
 
@@ -194,13 +219,13 @@ class PhotoStore:
                 continue
         return known
 
-    def fetch(self, rows: Sequence[ImageRow]) -> Iterator[tuple[ImageRow, tuple[str, np.ndarray] | str]]:
+    def fetch(self, rows: Sequence[ImageRow]) -> Iterator[tuple[ImageRow, tuple[str, np.ndarray, Picture] | str]]:
         """Make sure that the photos are here.
 
         Yields:
             In the order of ``rows``: the row, and either the copy's path below the folder with its vector
-            (:func:`shop_similarity.training.triplets.scorers.describe`), or a sentence that says why the photo can't be
-            used.
+            (:func:`shop_similarity.training.triplets.scorers.describe`) and its picture, or a sentence that says why
+            the photo can't be used.
 
         Raises:
             TripletError: the storage fails again and again.
@@ -221,15 +246,15 @@ class PhotoStore:
                     yield row, result
                 else:
                     failures = 0
-                    name, mark, vector = result
+                    name, mark, vector, picture = result
                     if self.known.get(row.file_name) != (mark, name):
                         self.known[row.file_name] = (mark, name)
                         index.write(json.dumps({"name": row.file_name, "mark": mark, "copy": name}) + "\n")
                         index.flush()
-                    yield row, (name, vector)
+                    yield row, (name, vector, picture)
 
-    def _one(self, row: ImageRow) -> tuple[str, str, np.ndarray] | str | Exception:
-        """Copy, mark and vector of a photo; or why it can't be used, as a sentence; or the storage's exception."""
+    def _one(self, row: ImageRow) -> tuple[str, str, np.ndarray, Picture] | str | Exception:
+        """Copy, mark, vector and picture of a photo; or why it can't be used, in a sentence; or an exception."""
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(0.2 * 4**attempt)
@@ -242,7 +267,8 @@ class PhotoStore:
                     with self.storage.open(row.file_name, "rb") as file:
                         data = read_bytes(file, self.limits.max_bytes)
                 image = open_image(data, self.limits, target_size=SIDE)
-                return name or self._keep(data), mark, describe(image)
+                name = name or self._keep(data)
+                return name, mark, describe(image), picture_of(Path(name).name, image)
             except ImageError as error:
                 return str(error)
             except FileNotFoundError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from shop_similarity.photos.decoding import (
     read_bytes,
 )
 from shop_similarity.training.threads import ordered_map
+from shop_similarity.training.triplets.photo_hashes import Picture, picture_of
 from shop_similarity.training.triplets.table import (
     Problem,
     Progress,
@@ -149,6 +150,7 @@ class ImageReport:
 @dataclass(frozen=True, slots=True)
 class _Opened:
     sha256: str = ""
+    picture: Picture | None = None
     size: tuple[int, int] = (0, 0)
     file_bytes: int = 0
     kind: str = ""
@@ -187,6 +189,9 @@ def load_triplets(
     Raises:
         TripletError: rows or photos are missing or can't be used: one report with counts, examples, and how many
             triplets bad photos take with them.
+
+    Returns:
+        The triplets with their pictures, and what was found.
     """
     parsed = parse_triplets(path, root)
     triplets = parsed.triplets
@@ -196,7 +201,8 @@ def load_triplets(
     if problems := [*parsed.problems, *photos]:
         headings = [*([parsed.heading] if parsed.problems else []), *([_heading(triplets, opened)] if photos else [])]
         raise TripletError(report("\n".join(headings), problems), problems)
-    return triplets, _image_report(triplets, opened)
+    pictures = tuple(photo.picture for photo in opened if photo.picture)
+    return replace(triplets, pictures=pictures), _image_report(triplets, opened)
 
 
 def _heading(triplets: Triplets, opened: Sequence[_Opened]) -> str:
@@ -234,8 +240,9 @@ def _image_report(triplets: Triplets, opened: Sequence[_Opened]) -> ImageReport:
 
 def _open(path: Path, limits: ImageLimits) -> _Opened:
     try:
-        data, size, _image = decoded(path, limits, _TARGET_SIZE)
-        return _Opened(content_sha256(data), size, len(data))
+        data, size, image = decoded(path, limits, _TARGET_SIZE)
+        digest = content_sha256(data)
+        return _Opened(digest, picture_of(digest, image), size, len(data))
     except ImageMissing:
         return _Opened(kind="missing")
     except ImageTypeNotAllowed as error:

@@ -18,6 +18,8 @@ from django.utils.translation import gettext as _
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.feedback.preferences import preferences
 from shop_similarity.training.triplets.catalogue import PhotoStore, Progress
+from shop_similarity.training.triplets.photo_hashes import Picture
+from shop_similarity.training.triplets.product_groups import group_names, keys_of_the_shop, product_name
 from shop_similarity.training.triplets.table import TripletError, Triplets
 
 MIN_CLICKS = 3
@@ -37,7 +39,8 @@ class ClickTriplets:
     """What the recorded clicks gave.
 
     Attributes:
-        triplets: their root is the folder that the photos were fetched to; groups are keys of products.
+        triplets: their root is the folder that the photos were fetched to; groups are products, or
+            groups of variants where the shop has them.
         choices: how many clients clicked a product that stood below a skipped one, for each skipped one.
         preferences: different (product, clicked, skipped).
         products: in the triplets.
@@ -92,7 +95,7 @@ def shop_click_triplets(
             "pages load the widget's script, and behind a proxy that PROXIES is set, or train on the catalogue "
             "(--from-catalog)."
         )
-    names, unusable = _photos({key for row in certain for key in row}, folder, progress)
+    names, pictures, unusable = _photos({key for row in certain for key in row}, folder, progress)
     # Products with the very same photo can't be told apart by it.
     rows = {
         tuple(names[key] for key in row): row
@@ -112,14 +115,21 @@ def shop_click_triplets(
     ordered = sorted(rows)
     images = list(dict.fromkeys(name for row in ordered for name in row))
     places = {name: place for place, name in enumerate(images)}
+    groups = group_names()
+    query_group, positive_group, negative_group = (
+        [groups.get(rows[row][column], product_name(rows[row][column])) for row in ordered] for column in range(3)
+    )
     triplets = Triplets(
         tuple(images),
         np.array([[places[name] for name in row] for row in ordered], dtype=np.int32),
         positive_type=["clicked"] * len(rows),
         negative_type=["skipped"] * len(rows),
         root=Path(folder),
-        query_group=[str(rows[row][0]) for row in ordered],
-        negative_group=[str(rows[row][2]) for row in ordered],
+        query_group=query_group,
+        positive_group=positive_group,
+        negative_group=negative_group,
+        pictures=tuple(pictures[name] for name in images),
+        keys=keys_of_the_shop(),
     )
     return ClickTriplets(triplets, choices, len(counts), len({key for row in rows.values() for key in row}), unusable)
 
@@ -141,19 +151,22 @@ def certain_preferences(counts: Mapping[Preference, int], min_clicks: int, min_s
     ]
 
 
-def _photos(keys: set, folder: Path, progress: Progress | None) -> tuple[dict[Any, str], tuple[tuple[str, str], ...]]:
-    """The local copy of each product's first photo, and the photos that can't be used."""
+def _photos(
+    keys: set, folder: Path, progress: Progress | None
+) -> tuple[dict[Any, str], dict[str, Picture], tuple[tuple[str, str], ...]]:
+    """The local copy of each product's first photo, the pictures of the copies, and the photos that can't be used."""
     rows = list(_first_photos(keys))
     names: dict[Any, str] = {}
+    pictures: dict[str, Picture] = {}
     unusable: list[tuple[str, str]] = []
     for done, (row, photo) in enumerate(PhotoStore(folder, get_catalogue().storage).fetch(rows), start=1):
         if isinstance(photo, str):
             unusable.append((row.file_name, photo))
         else:
-            names[row.product_id] = photo[0]
+            names[row.product_id], _vector, pictures[photo[0]] = photo
         if progress:
             progress(_("Fetching the shop's photos"), done, len(rows))
-    return names, tuple(unusable)
+    return names, pictures, tuple(unusable)
 
 
 def _first_photos(keys: set) -> Iterator[ImageRow]:

@@ -18,10 +18,9 @@ import numpy as np
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, content_sha256
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.checks import TripletCounts, count_triplets, decoded
-from shop_similarity.training.triplets.photo_hashes import colour_fields, difference_hash, near_pairs
+from shop_similarity.training.triplets.photo_hashes import DECODED_AT, Picture, picture_of, same_pictures
 from shop_similarity.training.triplets.table import Problem, TripletError, Triplets, parse_triplets
 
-_HASHED_AT = 64
 _SMALL = 224
 """Photos with a shorter side below this are enlarged by most models."""
 
@@ -34,18 +33,15 @@ class Photo:
     """One photo of a data set.
 
     Attributes:
-        sha256: of its bytes; "" if it can't be read.
+        picture: what it shows; None if it can't be read.
         size: width and height in pixels as stored.
         file_bytes: of the file.
-        hash, colours: see :mod:`shop_similarity.training.triplets.photo_hashes`; None if it can't be read.
         trouble: why it can't be read, or "".
     """
 
-    sha256: str = ""
+    picture: Picture | None = None
     size: tuple[int, int] = (0, 0)
     file_bytes: int = 0
-    hash: np.ndarray | None = None
-    colours: np.ndarray | None = None
     trouble: str = ""
 
 
@@ -245,13 +241,13 @@ def explore(
             problem = Problem("photo that can't be used", "Replace these files, or take their rows out.")
             unreadable.setdefault("photo", problem).add(f"“{image}” ({photo.trouble.rstrip('.')})")
     products = products or Products({}, {})
-    readable = np.array([place for place, photo in enumerate(photos) if not photo.trouble], dtype=np.intp)
     by_bytes: dict[str, list[int]] = {}
-    for place in readable.tolist():
-        by_bytes.setdefault(photos[place].sha256, []).append(place)
+    for place, photo in enumerate(photos):
+        if photo.picture:
+            by_bytes.setdefault(photo.picture.sha256, []).append(place)
     # Copies would be told again as near duplicates of each other and of everything that is near to one of them.
     first = np.array(sorted(places[0] for places in by_bytes.values()), dtype=np.intp)
-    near = first[near_pairs(*hashes(photos, first))].reshape(-1, 2)
+    near = first[same_pictures([photos[place].picture for place in first.tolist()])].reshape(-1, 2)
     category = products.category.get
     return Exploration(
         name=name,
@@ -282,20 +278,12 @@ def _look_at(paths: Sequence[Path], name: str, progress: ExploreProgress | None,
 
 def _look(path: Path, limits: ImageLimits) -> Photo:
     try:
-        data, size, small = decoded(path, limits, _HASHED_AT)
+        data, size, small = decoded(path, limits, DECODED_AT)
     except ImageError as error:
         return Photo(trouble=str(error))
     except (OSError, ValueError) as error:
         return Photo(trouble=getattr(error, "strerror", None) or str(error))
-    return Photo(content_sha256(data), size, len(data), difference_hash(small), colour_fields(small))
-
-
-def hashes(photos: Sequence[Photo], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``(n, 512)`` hashes and ``(n, 192)`` colours of the photos at some places, for :func:`.near_pairs`."""
-    chosen = [photos[place] for place in places.tolist()]
-    if not chosen:
-        return np.zeros((0, 512), dtype=bool), np.zeros((0, 192), dtype=np.uint8)
-    return np.array([photo.hash for photo in chosen]), np.array([photo.colours for photo in chosen])
+    return Photo(picture_of(content_sha256(data), small), size, len(data))
 
 
 def _groups(triplets: Triplets, products: Products) -> list[str]:

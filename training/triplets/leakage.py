@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from shop_similarity.training.triplets.exploration import Exploration, Photo, Products, hashes
-from shop_similarity.training.triplets.photo_hashes import near_pairs
+from shop_similarity.training.triplets.exploration import Exploration, Products
+from shop_similarity.training.triplets.photo_hashes import same_pictures
 from shop_similarity.training.triplets.table import EXAMPLES, Triplets
 
 
@@ -85,12 +85,11 @@ def check_leakage(
         else:
             continue
         leaked[place] = True
-    groups = (set(train.query_group) | set(train.negative_group)) & (
-        set(validation.query_group) | set(validation.negative_group)
-    )
-    same_group = tuple(sorted(str(name) for name in groups - {""}))
+    memberships, names = validation.memberships
+    same_group = tuple(sorted(set(train.group_names()) & set(validation.group_names())))
+    shared = np.isin(names, same_group)
+    leaked[memberships[shared[memberships[:, 1]], 0]] = True
     in_rows = leaked[validation.rows].any(axis=1)
-    in_rows |= np.isin(validation.query_group, same_group) | np.isin(validation.negative_group, same_group)
     return Leakage(tuple(same_file), tuple(same_bytes), same_group, int(in_rows.sum()), len(validation))
 
 
@@ -123,7 +122,7 @@ class Overlap:
 
     def lines(self) -> list[str]:
         """What leaks, in sentences."""
-        sentences = str(self.leakage).splitlines()
+        sentences = str(self.leakage).splitlines() if self.leakage or not self else []
         if self.near:
             shown = ", ".join(f"“{one}” ~ “{other}”" for one, other in self.near[:EXAMPLES])
             more = ", ..." if len(self.near) > EXAMPLES else ""
@@ -138,28 +137,36 @@ class Overlap:
         return sentences
 
 
-def overlap(train: Exploration, validation: Exploration, products: Products | None = None) -> Overlap:
-    """What two sets share: files, bytes, pictures, groups."""
-    (left, left_photos), (right, right_photos) = _usable(train), _usable(validation)
-    digests, right_digests = ([photo.sha256 for photo in photos] for photos in (left_photos, right_photos))
-    leakage = check_leakage(left, right, digests, right_digests)
+def overlap(train: Triplets, validation: Triplets, products: Products | None = None) -> Overlap:
+    """What two sets share: files, bytes, pictures, groups.
+
+    Args:
+        train, validation: with their pictures.
+        products: groups of the photos, where another file than the triplets' tells them.
+    """
+    digests, others = ([picture.sha256 for picture in side.pictures] for side in (train, validation))
+    leakage = check_leakage(train, validation, digests, others)
     known = set(digests)
-    new = np.array([place for place, digest in enumerate(right_digests) if digest not in known], dtype=np.intp)
-    pairs = near_pairs(*hashes(left_photos, np.arange(len(left_photos))), *hashes(right_photos, new))
+    new = np.array([place for place, digest in enumerate(others) if digest not in known], dtype=np.intp)
+    pairs = same_pictures(train.pictures, [validation.pictures[place] for place in new.tolist()])
     pairs[:, 1] = new[pairs[:, 1]]
-    near = tuple((left.images[one], right.images[other]) for one, other in pairs.tolist())
-    leaked = np.zeros(len(right_photos), dtype=bool)
+    near = tuple((train.images[one], validation.images[other]) for one, other in pairs.tolist())
+    leaked = np.zeros(len(validation.images), dtype=bool)
     leaked[pairs[:, 1]] = True
     groups: tuple[str, ...] = ()
     if products and products.group:
-        sides = [{products.group.get(image) for image in side.triplets.images} for side in (train, validation)]
+        sides = [{products.group.get(image) for image in side.images} for side in (train, validation)]
         groups = tuple(sorted(name for name in sides[0] & sides[1] if name))
-    return Overlap(leakage, near, groups, int(leaked[right.rows].any(axis=1).sum()))
+    return Overlap(leakage, near, groups, int(leaked[validation.rows].any(axis=1).sum()))
 
 
-def _usable(exploration: Exploration) -> tuple[Triplets, list[Photo]]:
-    """The triplets whose three photos can be read, and these photos."""
+def usable(exploration: Exploration) -> Triplets:
+    """The triplets whose three photos can be read, with their pictures."""
     readable = exploration.readable()
     triplets = exploration.triplets.select(readable[exploration.triplets.rows].all(axis=1))
-    photos = dict(zip(exploration.triplets.images, exploration.photos, strict=True))
-    return triplets, [photos[image] for image in triplets.images]
+    pictures = {
+        image: photo.picture
+        for image, photo in zip(exploration.triplets.images, exploration.photos, strict=True)
+        if photo.picture
+    }
+    return replace(triplets, pictures=tuple(pictures[image] for image in triplets.images))

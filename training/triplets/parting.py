@@ -1,17 +1,22 @@
 """Making two sets of triplets out of one.
 
 :func:`split` takes a validation set from triplets that came without one, so that no product stands on both sides;
-:func:`split_by_query` does so where products are compared with each other all over, as clicks do.
+:func:`split_by_query` does so where products are compared with each other all over, as clicks do. On which side a
+product stands follows from its own name alone (:mod:`shop_similarity.training.triplets.sides`), so it is the same in
+every run, whatever else there is.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from shop_similarity.training.triplets.sides import VALIDATION, VALIDATION_SHARE, shares, side_of
 from shop_similarity.training.triplets.table import TripletError, Triplets, components
+
+_BOTH = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,156 +26,207 @@ class SplitTriplets:
     Attributes:
         train: most of the triplets.
         validation: the others.
+        share: of the products that were set aside.
         redrawn: triplets whose negative fell on the other side and was replaced by another of its kind.
         dropped: triplets whose photos fell on different sides and could not be kept.
     """
 
     train: Triplets
     validation: Triplets
+    share: float
     redrawn: int
     dropped: int
 
+    def set_aside(self) -> set[str]:
+        """sha256 of all photos that must not be trained on."""
+        return {picture.sha256 for picture in self.validation.pictures}
+
     def __str__(self) -> str:
         return (
-            f"{len(self.train):,} triplets to train on, {len(self.validation):,} to validate with, no photo in both: "
-            f"{self.redrawn:,} got another negative of the same kind, {self.dropped:,} fell between the two."
+            f"{len(self.train):,} triplets to train on, {len(self.validation):,} of the {self.share:.0%} of products "
+            f"that are set aside by their keys to validate with, no photo in both: {self.redrawn:,} got another "
+            f"negative of the same kind, {self.dropped:,} fell between the two."
         )
 
 
-def split(triplets: Triplets, share: float = 0.1, seed: int = 0) -> SplitTriplets:
+def split(triplets: Triplets, share: float = VALIDATION_SHARE, seed: int = 0) -> SplitTriplets:
     """Split by product, so that validation measures what the model makes of products it has never seen.
 
-    What must stay together: photos of one group where the file names groups, photos linked by an instance positive
-    (``positive_type`` beginning with ``instance``), and where a file says neither, photos linked by any positive. Each
-    category, as far as in-class negatives tell categories apart, gives the same share of its triplets; positives that
-    are only similar are followed from product to product, so that few of them are cut.
+    A photo stands where the name of its group does; one of groups on both sides stands on neither. Where the file does
+    not name a photo's group, it stands where those do that it is linked to: by an instance positive (``positive_type``
+    beginning with ``instance``), and where a file names neither groups nor instances, by any positive. Of linked photos
+    without a name, the smallest sha256 is the name: it changes where a smaller one joins them, so name the groups.
 
     A triplet whose query and positive lie on one side and whose negative does not gets a new negative from its own
     side: for an in-class negative a photo of the query's category that is no known positive, for an out-of-class one a
     photo of another category. Where the file does not say which is which, guessing might call a look-alike a negative:
-    such a triplet is dropped.
+    such a triplet is dropped. So is one whose query and positive stand on different sides.
 
     Args:
-        triplets: at least a few products of them.
-        share: of the triplets that should go to validation, between 0 and 1.
-        seed: the same gives the same split.
+        triplets: at least a few products of them; with their pictures, or else a photo's path stands for its sha256.
+        share: of the products that go to validation, above 0 and below 1. Where that leaves one side without a
+            triplet, it is doubled, up to a half.
+        seed: of new negatives; the sides do not depend on it.
 
     Raises:
-        ValueError: ``share`` is not between 0 and 1.
+        ValueError: another share.
         TripletError: the triplets can't be split in two.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"The share for validation must be between 0 and 1, not {share!r}.")
-    count = len(triplets.images)
     units = _units(triplets)
     categories = _categories(triplets, units)
-    chosen = _choose(triplets, units, categories, share, np.random.default_rng((seed, 1)))
-    in_validation = chosen[units]
-    sides = in_validation[triplets.rows]
-    together = sides[:, 0] == sides[:, 1]
+    for step in shares(share):
+        parts = _split(triplets, units, categories, step, seed)
+        if len(parts.train) and len(parts.validation):
+            return parts
+    raise TripletError(
+        f"These {len(triplets):,} triplets can't be split into training and validation: they show only "
+        f"{units.max() + 1 if len(units) else 0:,} groups of photos that must stay together. Add triplets of other "
+        f"products, or give a validation file of its own."
+    )
+
+
+def _split(
+    triplets: Triplets, units: np.ndarray, categories: np.ndarray | None, share: float, seed: int
+) -> SplitTriplets:
+    photo_sides = _photo_sides(triplets, share, units)
+    sides = photo_sides[triplets.rows]
+    together = (sides[:, 0] == sides[:, 1]) & (sides[:, 0] != _BOTH)
     whole = together & (sides[:, 0] == sides[:, 2])
-    rows, labels, redrawn = _redraw(triplets, units, categories, in_validation, together & ~whole, seed)
-    groups = _group_names(triplets, count)
+    rows, labels, redrawn = _redraw(triplets, units, categories, photo_sides, together & ~whole, seed)
     origins = np.concatenate([np.flatnonzero(whole), redrawn])
     order = np.argsort(origins, kind="stable")
+    unchanged = ("positive_type", "query_group", "positive_group")
     result = replace(
         triplets,
         rows=np.concatenate([triplets.rows[whole], rows])[order],
-        positive_type=triplets.positive_type[origins[order]],
-        query_group=triplets.query_group[origins[order]],
         negative_type=np.concatenate([triplets.negative_type[whole], labels])[order],
         # The group of a photo that was drawn is not written in its row.
-        negative_group=np.concatenate([triplets.negative_group[whole], groups[rows[:, 2]]])[order],
+        negative_group=np.concatenate([triplets.negative_group[whole], _first_group(triplets)[rows[:, 2]]])[order],
+        **{name: getattr(triplets, name)[origins[order]] for name in unchanged},
     )
-    validation = in_validation[result.rows[:, 0]]
-    parts = SplitTriplets(result.select(~validation), result.select(validation), len(rows), len(triplets) - len(result))
-    if not len(parts.train) or not len(parts.validation):
-        raise TripletError(
-            f"These {len(triplets):,} triplets can't be split into training and validation: they show only "
-            f"{units.max() + 1 if count else 0:,} groups of photos that must stay together. Add triplets of other "
-            f"products, or give a validation file of its own."
-        )
-    return parts
+    validation = photo_sides[result.rows[:, 0]] == 1
+    return SplitTriplets(
+        result.select(~validation), result.select(validation), share, len(rows), len(triplets) - len(result)
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class QuerySplit:
-    """Two sets of triplets that share no query and no pair of query and positive.
+    """Two sets of triplets of different queries.
 
     Attributes:
-        train: most of the triplets.
-        validation: the others.
-        dropped: triplets whose query and positive stand the other way round in validation.
+        train: most of the triplets. No product that is validated on stands in them, in whatever place.
+        validation: triplets whose query is of a product that was set aside.
+        share: of the products that were set aside.
+        dropped: triplets that show such a product beside another query.
     """
 
     train: Triplets
     validation: Triplets
+    share: float
     dropped: int
+
+    def set_aside(self) -> set[str]:
+        """sha256 of all photos that must not be trained on, those of the queries."""
+        return {self.validation.pictures[place].sha256 for place in np.unique(self.validation.rows[:, 0]).tolist()}
 
     def __str__(self) -> str:
         return (
-            f"{len(self.train):,} triplets to train on, {len(self.validation):,} to validate with, of other queries: "
-            f"{self.dropped:,} were left out because validation asks for the same pair."
+            f"{len(self.train):,} triplets to train on, {len(self.validation):,} to validate with, whose queries are "
+            f"of the {self.share:.0%} of products that are set aside by their keys: {self.dropped:,} were left out "
+            f"because they show one of these beside another query."
         )
 
 
-def split_by_query(triplets: Triplets, share: float = 0.1, seed: int = 0) -> QuerySplit:
+def split_by_query(triplets: Triplets, share: float = VALIDATION_SHARE) -> QuerySplit:
     """Split preferences among products that are compared with each other again and again, such as clicks tell.
 
     There :func:`split` finds no two sets of products with nothing between them, and a skipped product can't be replaced
     by another one, which nobody has skipped. So, as is usual where rankings are learned, it is queries that are set
-    aside: validation measures what the model makes of queries that it was not trained on, among products it may know.
+    aside: validation measures what the model makes of queries that it has never seen, among products that it may know.
+    What is set aside is trained on in no place of a triplet, so that it is new to the model in later runs as well.
+
+    Args:
+        triplets: with the groups of their photos, or else each photo is a product.
+        share: as for :func:`split`.
 
     Raises:
-        ValueError: ``share`` is not between 0 and 1.
+        ValueError: another share.
         TripletError: the triplets can't be split in two.
     """
-    if not 0 < share < 1:
-        raise ValueError(f"The share for validation must be between 0 and 1, not {share!r}.")
-    queries = np.unique(triplets.rows[:, 0])
-    shuffled = np.random.default_rng((seed, 1)).permutation(queries)
-    counts = np.bincount(triplets.rows[:, 0], minlength=len(triplets.images))
-    # So many queries that their triplets come nearest to the share, but neither none nor all.
-    sums = np.cumsum(counts[shuffled])
-    number = int(np.clip(np.abs(sums - share * len(triplets)).argmin() + 1 if len(sums) else 0, 0, len(queries) - 1))
-    validation = np.isin(triplets.rows[:, 0], shuffled[:number])
-    pairs = np.sort(triplets.rows[:, :2], axis=1).astype(np.int64)
-    keys = pairs[:, 0] * len(triplets.images) + pairs[:, 1]
-    dropped = ~validation & np.isin(keys, keys[validation])
-    result = QuerySplit(
-        triplets.select(~validation & ~dropped), triplets.select(validation), int(np.count_nonzero(dropped))
+    for step in shares(share):
+        sides = _photo_sides(triplets, step, np.arange(len(triplets.images)))[triplets.rows]
+        train, validation = (sides == 0).all(axis=1), sides[:, 0] == 1
+        if train.any() and validation.any():
+            dropped = int(np.count_nonzero(~train & ~validation))
+            return QuerySplit(triplets.select(train), triplets.select(validation), step, dropped)
+    raise TripletError(
+        f"These {len(triplets):,} triplets of {len(np.unique(triplets.rows[:, 0])):,} queries can't be split into "
+        f"training and validation. Add triplets of other queries, or give a validation file of its own."
     )
-    if not len(result.train) or not len(result.validation):
-        raise TripletError(
-            f"These {len(triplets):,} triplets of {len(queries):,} queries can't be split into training and "
-            f"validation. Add triplets of other queries, or give a validation file of its own."
-        )
-    return result
 
 
-def _group_names(triplets: Triplets, count: int) -> np.ndarray:
-    names = np.full(count, "", dtype=np.object_)
-    names[triplets.rows[:, 2]] = triplets.negative_group
-    names[triplets.rows[:, 0]] = np.where(triplets.query_group != "", triplets.query_group, names[triplets.rows[:, 0]])
+def without_validated(triplets: Triplets, photos: Collection[str], share: float) -> Triplets:
+    """Old triplets that are mixed in, without those that show what is validated on.
+
+    Args:
+        triplets: with their pictures.
+        photos: sha256 of those that are validated on.
+        share: by which they were set aside. Groups of the old triplets that the same rule sets aside are left out too:
+            they are trained on by no run with it.
+    """
+    leaks = np.array([picture.sha256 in photos for picture in triplets.pictures], dtype=bool)
+    memberships, names = triplets.memberships
+    aside = np.array([bool(name) and side_of(name, share) == VALIDATION for name in names], dtype=bool)
+    leaks[memberships[aside[memberships[:, 1]], 0]] = True
+    return triplets.select(~leaks[triplets.rows].any(axis=1))
+
+
+def _photo_sides(triplets: Triplets, share: float, units: np.ndarray) -> np.ndarray:
+    """``(images,)``: 1 for photos to validate with, 0 for those to train on, ``_BOTH`` for those that are of both."""
+    memberships, names = triplets.memberships
+    in_validation = np.array([side_of(name, share) == VALIDATION for name in names], dtype=bool)[memberships[:, 1]]
+    known = np.zeros((2, len(triplets.images)), dtype=bool)
+    known[in_validation.astype(np.intp), memberships[:, 0]] = True
+    # What has no name stands where the names of its unit do.
+    of_unit = np.zeros((2, int(units.max()) + 1 if len(units) else 0), dtype=bool)
+    for side in (0, 1):
+        of_unit[side, units[known[side]]] = True
+    known = np.where(known.any(axis=0), known, of_unit[:, units])
+    nameless = np.flatnonzero(~known.any(axis=0))
+    keys = [picture.sha256 for picture in triplets.pictures] or list(triplets.images)
+    smallest: dict[int, str] = {}
+    for place in nameless.tolist():
+        unit = int(units[place])
+        smallest[unit] = min(keys[place], smallest.get(unit, keys[place]))
+    by_key = {unit: side_of(key, share) == VALIDATION for unit, key in smallest.items()}
+    sides = np.where(known.all(axis=0), _BOTH, known[1].astype(np.int8))
+    sides[nameless] = [by_key[unit] for unit in units[nameless].tolist()]
+    return sides
+
+
+def _first_group(triplets: Triplets) -> np.ndarray:
+    """``(images,)``: a group of each photo, "" where none is known."""
+    names = np.full(len(triplets.images), "", dtype=np.object_)
+    memberships, known = triplets.memberships
+    for place, number in memberships[::-1].tolist():
+        names[place] = known[number]
     return names.astype(np.str_)
 
 
 def _units(triplets: Triplets) -> np.ndarray:
-    """``(images,)``: photos that must not be parted have the same number."""
+    """``(images,)``: photos that are linked have the same number."""
     count = len(triplets.images)
-    names = _group_names(triplets, count)
-    links = []
-    known: dict[str, int] = {}
-    for place, name in enumerate(names.tolist()):
-        if name:
-            links.append((known.setdefault(name, place), place))
+    memberships, names = triplets.memberships
     instance = np.char.startswith(triplets.positive_type, "instance")
-    links = np.array(links, dtype=np.int64).reshape(-1, 2)
-    if known or instance.any():
+    if len(memberships) or instance.any():
         # Positives of unknown origin are taken for instances: they may be.
         instance |= triplets.positive_type == ""
-        return components(count, np.concatenate([links, triplets.rows[instance][:, :2]]))
-    return components(count, triplets.rows[:, :2])
+    else:
+        instance[:] = True
+    links = np.concatenate([memberships + np.array([0, count]), triplets.rows[instance][:, :2]])
+    # Names stand behind all photos, so those are numbered without a gap.
+    return components(count + len(names), links)[:count]
 
 
 def _categories(triplets: Triplets, units: np.ndarray) -> np.ndarray | None:
@@ -192,53 +248,11 @@ def _categories(triplets: Triplets, units: np.ndarray) -> np.ndarray | None:
     return categories if tied < 0.01 else None
 
 
-def _choose(
-    triplets: Triplets,
-    units: np.ndarray,
-    categories: np.ndarray | None,
-    share: float,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """``(units,)`` bool: which go to validation."""
-    count = int(units.max()) + 1 if len(units) else 0
-    weights = np.bincount(units[triplets.rows[:, 0]], minlength=count)
-    category = np.zeros(count, dtype=np.int64)
-    if categories is not None:
-        category[units] = categories
-    neighbours: list[list[int]] = [[] for _ in range(count)]
-    for one, other in np.unique(units[triplets.rows[:, :2]], axis=0).tolist():
-        if one != other:
-            neighbours[one].append(other)
-            neighbours[other].append(one)
-    chosen = np.zeros(count, dtype=bool)
-    # What small categories are short of, later ones give, so that the share holds over all.
-    owed = 0.0
-    for number in generator.permutation(np.unique(category)).tolist():
-        members = np.flatnonzero(category == number)
-        total = int(weights[members].sum())
-        owed += share * total
-        given = 0
-        queue: deque[int] = deque()
-        seeds = iter(generator.permutation(members).tolist())
-        while owed > 0 and given < total / 2:
-            unit = queue.popleft() if queue else next(seeds, None)
-            if unit is None:
-                break
-            # A unit much larger than what is owed would turn the split over.
-            if chosen[unit] or weights[unit] > max(2 * owed, 1) or given + weights[unit] > total / 2:
-                continue
-            chosen[unit] = True
-            given += int(weights[unit])
-            owed -= float(weights[unit])
-            queue.extend(generator.permutation(neighbours[unit]).astype(int).tolist())
-    return chosen
-
-
 def _redraw(
     triplets: Triplets,
     units: np.ndarray,
     categories: np.ndarray | None,
-    in_validation: np.ndarray,
+    photo_sides: np.ndarray,
     parted: np.ndarray,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -256,7 +270,7 @@ def _redraw(
         positives.setdefault(one, set()).add(other)
         positives.setdefault(other, set()).add(one)
     taken = {tuple(row) for row in triplets.rows.tolist()}
-    everyone = {side: np.flatnonzero(in_validation == side) for side in (False, True)}
+    everyone = {side: np.flatnonzero(photo_sides == side) for side in (0, 1)}
     inside = {
         (side, int(category)): places[categories[places] == category]
         for side, places in everyone.items()
@@ -265,7 +279,7 @@ def _redraw(
     rows, labels, which = [], [], []
     for number in np.flatnonzero(known).tolist():
         query, positive, _ = triplets.rows[number].tolist()
-        side = bool(in_validation[query])
+        side = int(photo_sides[query])
         same_category = bool(triplets.negative_type[number].startswith("in_class"))
         pool = inside[side, int(categories[query])] if same_category else everyone[side]
         # A few tries find one wherever there are many; a category of three products may have none.

@@ -2,7 +2,7 @@
 
 The form on disk is MILDNet's: a CSV of ``query,positive,negative``, paths of photos below one root folder. Without a
 header these are all columns. With a header further columns may say where a triplet comes from: ``positive_type``,
-``negative_type``, ``query_group`` and ``negative_group``; what else stands there is ignored.
+``negative_type``, ``query_group``, ``positive_group`` and ``negative_group``; what else stands there is ignored.
 
 A data set is read as a whole or not at all: whatever is wrong anywhere in the file is counted, and told in one report.
 """
@@ -14,14 +14,17 @@ import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.triplets.photo_hashes import Picture
+from shop_similarity.training.triplets.sides import TABLE
 
 COLUMNS = ("query", "positive", "negative")
-LABELS = ("positive_type", "negative_type", "query_group", "negative_group")
+LABELS = ("positive_type", "negative_type", "query_group", "positive_group", "negative_group")
 EXAMPLES = 5
 """How many examples of one kind of problem a report shows."""
 
@@ -85,8 +88,11 @@ class Triplets:
         negative_type: ``(n,)`` strings, such as ``in_class``, ``in_class_hard``, ``out_of_class``; "" where not known.
         root: the folder.
         query_group: ``(n,)`` strings, the product or style that the query shows; "" where not known.
-        negative_group: ``(n,)`` strings, the same of the negative.
+        positive_group: ``(n,)`` strings, the same of the positive; likewise
+        negative_group: of the negative.
         notices: what the reader found and put right, as sentences.
+        pictures: of the photos, in the order of ``images``; empty where nobody has opened them.
+        keys: what groups are named by, see :class:`shop_similarity.training.triplets.sides.Sides`.
     """
 
     images: tuple[str, ...]
@@ -95,8 +101,11 @@ class Triplets:
     negative_type: np.ndarray
     root: Path
     query_group: np.ndarray | None = None
+    positive_group: np.ndarray | None = None
     negative_group: np.ndarray | None = None
     notices: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    keys: str = TABLE
 
     def __post_init__(self) -> None:
         count = len(self.rows)
@@ -109,6 +118,8 @@ class Triplets:
             object.__setattr__(self, name, labels)
         if count and not (self.rows.min() >= 0 and self.rows.max() < len(self.images)):
             raise ValueError(f"rows must hold places in images (0 to {len(self.images) - 1}).")
+        if self.pictures and len(self.pictures) != len(self.images):
+            raise ValueError(f"There must be one picture for each of the {len(self.images)} photos.")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -139,6 +150,33 @@ class Triplets:
         """
         return components(len(self.images), self.positive_pairs())
 
+    def of_one_product(self) -> np.ndarray:
+        """Which photos are known to show one product.
+
+        Returns:
+            ``(len(images),)`` ``int32``: as :meth:`groups`, but linked by positives of the type ``instance_view`` only.
+        """
+        return components(len(self.images), self.rows[self.positive_type == "instance_view"][:, :2])
+
+    @cached_property
+    def memberships(self) -> tuple[np.ndarray, list[str]]:
+        """Which photo is of which group, as far as the columns of groups say.
+
+        ``(m, 2)`` ``int64``, each pair once: a place in ``images`` and one in the second list, the groups' names. A
+        photo may be of several groups. The positive of an instance is of its query's group where the file does not name
+        its own.
+        """
+        own = np.char.startswith(self.positive_type, "instance") & (self.positive_group == "")
+        names = [self.query_group, np.where(own, self.query_group, self.positive_group), self.negative_group]
+        unique, numbers = np.unique(np.concatenate(names), return_inverse=True)
+        pairs = np.stack([self.rows.T.reshape(-1), numbers.reshape(-1)], axis=1).astype(np.int64)
+        pairs = np.unique(pairs[unique[pairs[:, 1]] != ""], axis=0) if len(unique) else pairs
+        return pairs, unique.tolist()
+
+    def group_names(self) -> set[str]:
+        """All groups that the file names."""
+        return set(self.memberships[1]) - {""}
+
     def select(self, keep: np.ndarray) -> Triplets:
         """Some of the triplets, over those photos only that they name.
 
@@ -153,8 +191,40 @@ class Triplets:
             self,
             images=tuple(self.images[index] for index in used),
             rows=place[rows],
+            pictures=tuple(self.pictures[index] for index in used) if self.pictures else (),
             **{name: getattr(self, name)[keep] for name in LABELS},
         )
+
+
+def without_copies(triplets: Triplets) -> Triplets:
+    """The same with one name for all photos of equal bytes, the first of them.
+
+    Under two names a photo could be a positive and a negative of one query, or stand on both sides of a split. A
+    triplet in which a photo stands twice then is left out, as is one that says what another says; so is one whose
+    negative shows the very product that its query or its positive does
+    (:meth:`Triplets.of_one_product`).
+
+    Args:
+        triplets: with their pictures.
+    """
+    first: dict[str, int] = {}
+    place = np.array(
+        [first.setdefault(picture.sha256, number) for number, picture in enumerate(triplets.pictures)], dtype=np.int32
+    )
+    merged = replace(triplets, rows=place[triplets.rows])
+    once = np.zeros(len(merged), dtype=bool)
+    once[np.unique(merged.rows, axis=0, return_index=True)[1]] = True
+    query, positive, negative = merged.rows.T
+    different = (query != positive) & (query != negative) & (positive != negative)
+    product = merged.of_one_product()
+    apart = (product[query] != product[negative]) & (product[positive] != product[negative])
+    notices = list(triplets.notices)
+    if count := int((different & ~apart).sum()):
+        notices.append(
+            f"{count:,} {'triplet was' if count == 1 else 'triplets were'} left out: the negative is a photo of the "
+            f"product that the query or the positive shows."
+        )
+    return replace(merged.select(once & different & apart), notices=tuple(notices))
 
 
 def components(count: int, pairs: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from shop_similarity import database
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import file_sha256
+from shop_similarity.training.versions.lineage import LEAK, Leak
 
 if TYPE_CHECKING:
     import keras
@@ -86,11 +87,18 @@ def store_version(
     return version
 
 
-def store_evaluation(version: ModelVersion, evaluation: Evaluation) -> None:
-    """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before."""
+def store_evaluation(version: ModelVersion, evaluation: Evaluation, leak: Leak | None = None) -> None:
+    """Keep an evaluation in the version's ``metrics["evaluation"]``, in place of the one before.
+
+    Args:
+        version: that was measured.
+        evaluation: of it.
+        leak: what spoils its figures, as far as somebody has looked.
+    """
+    figures = evaluation.to_dict() | ({LEAK: leak.to_dict()} if leak else {})
     with database.atomic():
         row = ModelVersion.objects.select_for_update().get(pk=version.pk)
-        row.metrics = {**row.metrics, "evaluation": evaluation.to_dict()}
+        row.metrics = {**row.metrics, "evaluation": figures}
         row.save(update_fields=["metrics"])
 
 

@@ -28,7 +28,9 @@ def _settings(settings):
 @pytest.fixture
 def versions():
     photos = make_photos_without_files([make_product() for _ in range(3)])
-    active = make_version("one", metrics={"evaluation": {"recall": 0.5}}, weights_source="a secret place")
+    active = make_version(
+        "one", metrics={"evaluation": {"recall": 0.5}, "seen": {"photos": "hashes"}}, weights_source="a secret place"
+    )
     candidate = make_version("two", ModelVersion.State.CANDIDATE)
     store_vectors(active, photos, random_vectors(3))
     store_vectors(candidate, photos[:2], random_vectors(2))

@@ -1,5 +1,6 @@
 """train_mildnet from a CSV to a stored version, with a small network, drawn photos and a real Postgres."""
 
+import hashlib
 import io
 import json
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from django.core.management.base import CommandError
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.versions.lineage import seen_by
 from shop_similarity.training.versions.loading import load_version
 from tests.shop_similarity.drawn_photos import product_photo
 from tests.shop_similarity.factories import add_photo, make_product, make_version
@@ -127,6 +130,10 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(t
     assert training["triplets"] == 120
     assert training["recipe"]["loss"]["loss"] == "supcon"
     assert len(training["data_sha256"]) == 64
+    # The validation set was given, and shows other photos.
+    assert training["sides"] is None and [sum(each.values()) for each in training["shared"]] == [0]
+    assert "leak" not in version.metrics["evaluation"] and not seen_by(version).unknown
+    assert seen_by(version).photos.found(training_photos(folder))[0] == len(training_photos(folder)) > 20
     assert version.metrics["calibration"]["photos"] > 10
     assert version.metrics["evaluation"]["triplets"]["accuracy"] > 0.5
     assert OutboxEntry.objects.filter(version=version).count() == 2
@@ -149,6 +156,17 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(t
     assert np.abs(again - embeddings).max() < 2e-3
 
     _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, tmp_path / "stopped", history)
+
+
+def training_photos(folder):
+    """sha256 of the photos that a run was trained on."""
+    given = json.loads((folder / "run.json").read_text())["given"]
+    rows = Path(given["triplets"]).read_text().split()
+    return {
+        hashlib.sha256((Path(given["images"]) / name).read_bytes()).hexdigest()
+        for row in rows
+        for name in row.split(",")
+    }
 
 
 def _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, folder, whole):
@@ -192,7 +210,7 @@ def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatc
 
 
 @pytest.mark.long
-def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(train, drawn, tmp_path):
+def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(train, drawn, tmp_path, capsys):
     first = train("--epochs", "2", "--name", "first")
     folder = train(
         "--fine-tune",
@@ -217,6 +235,10 @@ def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(t
     version = ModelVersion.objects.get(name="second")
     assert version.config["frozen_through"] == "block4_pool"
     assert version.metrics["training"]["fine_tuned_from"] == "first"
+    # What is mixed in is validated on as well.
+    assert version.metrics["evaluation"]["leak"]["is_certain"]
+    assert "not independent of the training set" in (folder / "report.html").read_text()
+    assert "not independent of the training set" in capsys.readouterr().err
     with pytest.raises(CommandError, match="no model version third"):
         train("--fine-tune", "third", folder=tmp_path / "third")
 

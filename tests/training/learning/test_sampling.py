@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shop_similarity.training.learning.relations import NEGATIVES, Relations
+from shop_similarity.training.learning.relations import NEGATIVES, Belonging, Relations
 from shop_similarity.training.learning.sampling import InstanceSampler, TripletSampler, Views, categories_of
 
 ROWS = np.random.default_rng(0).permuted(np.tile(np.arange(30), (50, 1)), axis=1)[:, :3]
@@ -21,13 +21,13 @@ def triplets_of(batches):
 
 
 def relations(**options):
-    """0-1-2 are a chain of positives, 3-4 a pair, 5 is alone and named as unlike 2; 0 and 6 are one file."""
+    """0-1-2 are a chain of positives, 3-4 a pair, 5 is alone and named as unlike 2; 0 and 6 show one product."""
     return Relations(
         7,
         np.array([[0, 1], [1, 2], [4, 3]]),
         np.array([[5, 2], [0, 2]]),
         components=np.array([0, 0, 0, 1, 1, 2, 3]),
-        identities=np.array([0, 1, 2, 3, 4, 5, 0]),
+        belonging=Belonging(np.array([0, 1, 2, 3, 4, 5, 0]), np.zeros((0, 2), dtype=int)),
         **options,
     )
 
@@ -124,7 +124,7 @@ def test_masks_are_symmetric_and_apart():
             assert np.array_equal(mask, mask.T)
             assert not mask.diagonal().any()
         assert not (positive & negative).any()
-        # The same file under two names.
+        # They show the same product, whatever no triplet says.
         assert not negative[0, 6]
 
 
@@ -148,6 +148,20 @@ def test_what_may_be_pushed_apart():
     named = Relations(5, chain, np.array([[3, 1]]), components=components)
     assert pairs(named.masks(np.arange(4))[1]) == {(0, 3), (1, 3)}
     assert pairs(relations(negatives="explicit").masks(photos)[1]) == {(2, 5), (0, 2)}
+
+
+def test_photos_of_a_group_are_pushed_apart_only_where_that_is_said():
+    """0 to 5 are photos of one style, 0 and 1 of one product; 6 and 7 are others, 7 of a group that 5 is of as well."""
+    groups = np.array([[photo, 0] for photo in range(6)] + [[5, 1], [7, 1]])
+    belonging = Belonging(np.array([0, 0, 1, 2, 3, 4, 5, 6]), groups)
+    named = np.array([[2, 3], [0, 1]])
+    for negatives in NEGATIVES:
+        found = Relations(8, np.array([[0, 2]]), named, np.arange(8), belonging, negatives)
+        positive, negative = found.masks(np.arange(8))
+        assert pairs(positive) == {(0, 2)}
+        # 0 and 1 are one product, though a triplet says otherwise.
+        free = {(place, 6) for place in range(6)} | {(place, 7) for place in range(5)} | {(6, 7)}
+        assert pairs(negative) == ({(2, 3)} if negatives == "explicit" else free | {(2, 3)})
 
 
 def test_masks_follow_the_photos_of_the_batch():

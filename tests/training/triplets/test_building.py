@@ -11,11 +11,16 @@ import pytest
 from PIL import Image
 
 from shop_similarity.training.triplets import building
-from shop_similarity.training.triplets.building import ProductPhoto, build_triplets
+from shop_similarity.training.triplets.building import ProductPhoto
 from shop_similarity.training.triplets.parting import split
 from shop_similarity.training.triplets.scorers import describe
+from shop_similarity.training.triplets.sides import side_of
 from shop_similarity.training.triplets.table import TripletError
 from tests.shop_similarity.drawn_photos import products
+
+
+def build_triplets(*arguments, **options):
+    return building.build_triplets(*arguments, **options).triplets
 
 
 def photos(sizes, views=2, styles=6, seed=0):
@@ -161,6 +166,79 @@ def test_seed_and_groups():
         assert group == f"{row[0][0]}-{row[0][1]}" and negative == f"{row[2][0]}-{row[2][1]}"
     result = split(one, 0.2, 0)
     assert len(result.validation) and result.validation.in_class().any()
+
+
+def sides_of(made, triplets, share):
+    """(rows, 3): whether a photo's product is set aside."""
+    groups = {photo.name: photo.group_name for photo in made}
+    return np.array(
+        [[side_of(groups[triplets.images[place]], share) == "validation" for place in row] for row in triplets.rows]
+    )
+
+
+def test_no_triplet_shows_products_of_both_sides_and_none_is_lost_when_they_are_split():
+    made = photos([80, 60], views=2)
+    built = building.build_triplets(made, Path("/x"), 1_000, share=0.2)
+    aside = sides_of(made, built.triplets, 0.2)
+    assert built.share == 0.2 and built.of_both_sides == 0
+    assert (aside == aside[:, :1]).all()
+    share = np.mean([side_of(photo.product, 0.2) == "validation" for photo in made])
+    assert abs(aside[:, 0].mean() - share) < 0.02
+    for side in (False, True):
+        one = built.triplets.select(aside[:, 0] == side)
+        # Both kinds of positives and of negatives are there on both sides.
+        assert set(one.positive_type) == {"instance_view", "similar"}
+        assert set(one.negative_type) == {"in_class", "in_class_hard", "out_of_class"}
+        found = parts(one)
+        similar = found[one.positive_type == "similar"]
+        assert (similar[:, 0, 1] % 6 == similar[:, 1, 1] % 6).mean() > 0.95
+    parted = split(built.triplets, 0.2)
+    assert parted.dropped == parted.redrawn == 0 and len(parted.validation) == aside[:, 0].sum()
+
+
+def test_what_is_trained_on_does_not_change_with_the_number_of_those_set_aside():
+    made = photos([60, 60])
+    one = building.build_triplets(made, Path("/x"), 600, share=0.1).triplets
+    single = photos([60, 60], views=1)
+    assert building.build_triplets(single, Path("/x"), 600, share=0.1).share == 0.1
+    again = building.build_triplets(made, Path("/x"), 600, share=0.1).triplets
+    assert one.images == again.images and np.array_equal(one.rows, again.rows)
+
+
+def test_a_photo_of_products_on_both_sides_is_left_out():
+    made = photos([60])
+    trained, validated = (
+        next(photo for photo in made if side_of(photo.product, 0.2) == side) for side in ("training", "validation")
+    )
+    made.append(ProductPhoto(trained.name, validated.product, "0", trained.vector))
+    built = building.build_triplets(made, Path("/x"), 600, share=0.2)
+    assert built.of_both_sides == 1 and trained.name not in built.triplets.images
+    assert {trained.product, validated.product} <= built.triplets.group_names()
+
+
+def test_variants_are_of_one_side_and_never_each_other_s_negatives():
+    made = [
+        ProductPhoto(photo.name, photo.product, photo.category, photo.vector, f"group {int(photo.product[2:]) // 3}")
+        for photo in photos([60])
+    ]
+    built = building.build_triplets(made, Path("/x"), 600, share=0.2)
+    aside = sides_of(made, built.triplets, 0.2)
+    assert (aside == aside[:, :1]).all() and aside.any() and not aside.all()
+    assert built.triplets.group_names() == {f"group {number}" for number in range(20)}
+    groups = parts(built.triplets)[:, :, 1] // 3
+    assert (groups[:, 2] != groups[:, 0]).all() and (groups[:, 2] != groups[:, 1]).all()
+
+
+def test_a_small_shop_sets_more_aside_before_it_has_nothing_to_validate_with():
+    names = [f"p{number}" for number in range(2_000)]
+    wanted = [name for name in names if side_of(name, 0.1) == "training"]
+    wanted = [name for name in wanted if side_of(name, 0.2) == "validation"][:4] + [
+        name for name in wanted if side_of(name, 0.2) == "training"
+    ][:41]
+    made = [
+        ProductPhoto(photo.name, wanted[int(photo.product[2:])], photo.category, photo.vector) for photo in photos([45])
+    ]
+    assert building.build_triplets(made, Path("/x"), 300, share=0.1).share == 0.2
 
 
 def test_chunks_give_what_one_piece_gives(monkeypatch):

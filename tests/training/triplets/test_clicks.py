@@ -36,7 +36,8 @@ def shop(storages_in_tmp):  # noqa: F811
     """Thirty products, the photo of each one drawn."""
     made = []
     for number, each in enumerate(products(30)):
-        product = make_product(name=each.name)
+        # Keys decide what is set aside.
+        product = make_product(name=each.name, id=9_000 + number)
         # The first by the shop's order is not the first that was added.
         add_photo(product, products(31)[30].photo((32, 32), number), f"{number}-back.jpg", position=2)
         add_photo(product, each.photo((32, 32)), f"{number}.jpg", position=1)
@@ -172,8 +173,10 @@ def test_what_shoppers_chose_is_trained_on(train, shop, tmp_path, monkeypatch): 
     call_command("train_mildnet", "--resume", str(folder), verbosity=0)
     assert len(history_of(folder)) == 3
     trained = ModelVersion.objects.get(name="chosen").metrics["training"]
-    # Nobody chose the other way round, so all are used: three queries to validate with.
-    assert (trained["triplets"], trained["validation_triplets"]) == (54, 6)
+    # Three products are set aside: two triplets ask for each, and twelve show one of them beside another query.
+    assert (trained["triplets"], trained["validation_triplets"]) == (42, 6)
+    assert trained["sides"] == {**trained["sides"], "share": 0.1, "keys": "catalog.Product"}
+    assert "leak" not in ModelVersion.objects.get(name="chosen").metrics["evaluation"]
     counts = json.loads((folder / "run.json").read_text())["data"]["train"]
     assert set(counts["positive_types"]) == {"clicked"} and set(counts["negative_types"]) == {"skipped"}
     assert len(read_triplets(folder / "clicks.csv", tmp_path / "c" / "photos")) == 60

@@ -13,7 +13,7 @@ from PIL import Image
 
 from shop_similarity.training.report.exploration_page import write_exploration
 from shop_similarity.training.triplets.exploration import Products, explore
-from shop_similarity.training.triplets.leakage import overlap
+from shop_similarity.training.triplets.leakage import overlap, usable
 from shop_similarity.training.triplets.table import TripletError
 from tests.shop_similarity.drawn_photos import products
 from tests.training.report_runs import HOSTILE
@@ -95,14 +95,15 @@ def test_without_faults_and_without_products(folder):
 def test_what_leaks_from_training_into_validation(folder):
     known = Products.read(folder / "products.csv")
     train, validation = (explore(folder / f"{name}.csv", products=known, name=name) for name in ("train", "validation"))
-    shared = overlap(train, validation, known)
+    shared = overlap(usable(train), usable(validation), known)
     assert shared.leakage.same_file == (("0-1.jpg", "0-1.jpg"),)
     assert shared.leakage.same_group == ("g0",)
     assert shared.near == (("1-0.jpg", "resized.jpg"),) and shared.near_triplets == 1
     assert shared.product_groups == ("p0",), "products 0 and 7 are of one group"
     assert shared.to_dict()["near_duplicates"] == 1 and shared
     assert "“1-0.jpg” ~ “resized.jpg”" in "\n".join(shared.lines())
-    clean = overlap(train, explore(write_csv(folder / "v.csv", [("4-0.jpg", "4-1.jpg", "5-0.jpg", *[""] * 4)])))
+    other = explore(write_csv(folder / "v.csv", [("4-0.jpg", "4-1.jpg", "5-0.jpg", *[""] * 4)]))
+    clean = overlap(usable(train), usable(other))
     assert not clean and clean.lines() == ["No photo stands in both the training and the validation set."]
 
 
@@ -112,7 +113,7 @@ def test_a_file_of_which_nothing_can_be_used(folder):
         explore(path)
     found = explore(write_csv(folder / "none.csv", [("a.jpg", "b.jpg", "c.jpg")], ("query", "positive", "negative")))
     assert found.to_dict()["unreadable_photos"] == 3, "all missing is told, not raised"
-    assert not overlap(found, found).near
+    assert not overlap(usable(found), usable(found)).near
     assert "3 x photo that can't be used" in "\n".join(found.lines())
 
 
@@ -178,6 +179,6 @@ def test_real_photos():
     train = explore(SHARED / "triplets_train.csv", products=Products.read(SHARED / "products.csv"))
     validation = explore(SHARED / "triplets_val.csv")
     assert (train.counts.triplets, validation.counts.triplets) == (16450, 1638)
-    assert train.problems == () and not overlap(train, validation)
+    assert train.problems == () and not overlap(usable(train), usable(validation))
     assert 0 < len(train.near) < 30
     assert np.all(train.sizes().max(axis=1) <= 320)

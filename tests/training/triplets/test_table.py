@@ -1,7 +1,17 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from shop_similarity.training.triplets.table import TripletError, Triplets, components, read_triplets, write_triplets
+from shop_similarity.training.triplets.photo_hashes import Picture
+from shop_similarity.training.triplets.table import (
+    TripletError,
+    Triplets,
+    components,
+    read_triplets,
+    without_copies,
+    write_triplets,
+)
 
 NAMES = ("a.jpg", "b.jpg", "c.jpg", "d.jpg", "shoes/e é.jpg", "shoes/f, g.jpg")
 
@@ -208,3 +218,56 @@ def test_impossible_triplets_are_refused():
         Triplets(("a",), np.array([[0, 1, 2]]), None, None, None)
     with pytest.raises(ValueError, match="negative_type"):
         made([(0, 1, 2)], negative_type=["in_class", "in_class"])
+
+
+def of_bytes(contents, rows, **columns):
+    """Triplets of photos, each with its bytes."""
+    names = tuple(f"{place}.jpg" for place in range(len(contents)))
+    return Triplets(
+        names,
+        np.array(rows),
+        columns.pop("positive_type", None),
+        None,
+        Path("/photos"),
+        pictures=tuple(Picture(content, b"", b"") for content in contents),
+        **columns,
+    )
+
+
+def test_photos_of_equal_bytes_are_one_photo():
+    # 1 and 4 are copies, as are 2 and 5.
+    rows = [[0, 1, 2], [0, 4, 5], [0, 3, 4], [1, 4, 3], [3, 1, 4]]
+    found = without_copies(of_bytes("abcdbc", rows, query_group=["g"] * 5))
+    assert found.images == ("0.jpg", "1.jpg", "2.jpg", "3.jpg")
+    # The second says what the first says; in the last two a photo stands twice.
+    assert named(found) == [("0.jpg", "1.jpg", "2.jpg"), ("0.jpg", "3.jpg", "1.jpg")]
+    assert [picture.sha256 for picture in found.pictures] == list("abcd") and found.notices == ()
+    assert found.query_group.tolist() == ["g", "g"]
+
+
+def test_a_photo_of_the_very_product_is_no_negative():
+    rows = [[0, 1, 4], [1, 2, 4], [0, 3, 2], [3, 0, 1], [3, 4, 2]]
+    kinds = ["instance_view", "instance_view", "similar", "instance_colour", "similar"]
+    found = without_copies(of_bytes("abcde", rows, positive_type=kinds))
+    # 0, 1 and 2 are one product by two rows: it is no negative of 0, nor beside 0 as a positive.
+    assert named(found) == [("0.jpg", "1.jpg", "4.jpg"), ("1.jpg", "2.jpg", "4.jpg"), ("3.jpg", "4.jpg", "2.jpg")]
+    assert found.notices == (
+        "2 triplets were left out: the negative is a photo of the product that the query or the positive shows.",
+    )
+
+
+def test_a_photo_is_of_the_groups_that_its_rows_name():
+    triplets = of_bytes(
+        "abcdef",
+        [[0, 1, 2], [0, 3, 4], [4, 5, 0]],
+        positive_type=["instance_view", "similar", "instance_colour"],
+        query_group=["g", "g", "h"],
+        positive_group=["", "k", "m"],
+        negative_group=["k", "", "g"],
+    )
+    memberships, names = triplets.memberships
+    found = {(triplets.images[photo][0], names[group]) for photo, group in memberships.tolist()}
+    assert found == {("0", "g"), ("1", "g"), ("2", "k"), ("3", "k"), ("4", "h"), ("5", "m")}
+    assert triplets.group_names() == {"g", "h", "k", "m"}
+    assert len(of_bytes("abc", [[0, 1, 2]]).memberships[0]) == 0
+    assert len(triplets.select([]).memberships[0]) == 0

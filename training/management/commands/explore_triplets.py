@@ -13,7 +13,7 @@ from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.extras import require
 from shop_similarity.training.triplets.exploration import Exploration, Products, explore
-from shop_similarity.training.triplets.leakage import Overlap, overlap
+from shop_similarity.training.triplets.leakage import Overlap, overlap, usable
 
 
 class Command(BaseCommand):
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             sets = [self._explore(name, path, products, options) for name, path in files.items() if path is not None]
         except TrainingError as error:
             raise CommandError(str(error)) from error
-        shared = overlap(*sets, products) if len(sets) == 2 else None
+        shared = overlap(*map(usable, sets), products) if len(sets) == 2 else None
         if options["verbosity"] > 0:
             self._tell(sets, shared)
         if options["html"]:

@@ -15,6 +15,7 @@ from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.data import gather_data
 from shop_similarity.training.commands.extra_command import ExtraCommand
 from shop_similarity.training.commands.fit import choose_devices, fit, open_run
+from shop_similarity.training.commands.leaks import look_for_leaks
 from shop_similarity.training.commands.measurement import measure_active, measure_run
 from shop_similarity.training.commands.new_version import activate, explain, queue, store
 from shop_similarity.training.commands.run_folder import make_folder, new_folder, resumed_options
@@ -73,9 +74,10 @@ class Command(ExtraCommand):
                     _("The photos or triplets of %(folder)s have changed since it began. Put them back or start anew.")
                     % {"folder": folder}
                 )
+            leaks = {} if record else look_for_leaks(data, options, console)
             run = open_run(folder, setup, data, distribution, options, console)
             if record is None and distribution.chief:
-                make_folder(run, clicks, options)
+                make_folder(run, clicks, leaks, options)
                 self.folder = folder
                 console.say(_("Run: %(folder)s") % {"folder": folder})
             result = fit(run, weights, resume=record is not None, console=console)

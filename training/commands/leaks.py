@@ -1,0 +1,63 @@
+"""Whether the figures of a run can be trusted: what a model has seen of that by which it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from django.utils.translation import gettext as _
+
+from shop_similarity.models import ModelVersion
+from shop_similarity.training.commands.console import Console
+from shop_similarity.training.versions.lineage import LEAK, SEEN, Leak, Seen, leak_of, seen_by
+
+if TYPE_CHECKING:
+    from shop_similarity.training.learning.data import TrainingData
+
+SAID = "leaks"
+"""Key in ``run.json``: what was said of leaks, in sentences."""
+
+
+def look_for_leaks(data: TrainingData, options: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Say what spoils the figures of a run, before anything is computed.
+
+    Returns:
+        What ``run.json`` keeps of it: what the trained model will have seen, and what spoils its figures. The version
+        that it starts from may be gone when the run goes on.
+    """
+    base = ModelVersion.objects.filter(name=options["fine_tune"]).first() if options["fine_tune"] else None
+    before = seen_by(base) if base else Seen()
+    leak = leak_of_run(data, before)
+    lines = [line for shared in data.shared if shared for line in shared.lines()]
+    if start := _leak(data, before):
+        lines.append(start.about(options["fine_tune"]))
+    elif leak and not lines:
+        lines.append(leak.about(_("the model of this run")))
+    for line in lines:
+        console.warn(line)
+    seen = before | Seen.in_training(data.trained_sets(), data.sides)
+    return {SEEN: seen.to_dict(), LEAK: leak.to_dict() if leak else None, SAID: lines}
+
+
+def leak_of_run(data: TrainingData, before: Seen) -> Leak:
+    """What spoils the figures of the trained model: what its start has seen, and what it is trained on itself."""
+    leak = _leak(data, before)
+    measured = data.measured_photos()
+    trained = {data.digests[place] for place in data.training_photos().tolist()}
+    # Of its own photos all are known, not a sample.
+    if both := len(measured & trained):
+        leak = replace(leak, photos=(both, len(measured)))
+    if both := {name for shared in data.shared for name in shared.leakage.same_group}:
+        leak = replace(leak, groups=(len(both), len(data.measured_groups())))
+    return leak
+
+
+def leak_of_version(data: TrainingData, version: ModelVersion) -> Leak:
+    """What spoils the figures of a stored version on what a run is measured on."""
+    return _leak(data, seen_by(version))
+
+
+def _leak(data: TrainingData, seen: Seen) -> Leak:
+    groups = data.measured_groups()
+    return leak_of(seen, data.measured_photos(), data.validation.keys, groups, data.sides)
