@@ -139,6 +139,14 @@ class Triplets:
         """
         return components(len(self.images), self.positive_pairs())
 
+    def as_written(self) -> Triplets:
+        """The same as :func:`read_triplets` gives it after :func:`write_triplets`: photos in the order of the rows."""
+        used, first = np.unique(self.rows, return_index=True)
+        order = used[np.argsort(first)]
+        place = np.zeros(len(self.images), dtype=np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        return replace(self, images=tuple(self.images[index] for index in order), rows=place[self.rows])
+
     def select(self, keep: np.ndarray) -> Triplets:
         """Some of the triplets, over those photos only that they name.
 
