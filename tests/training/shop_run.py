@@ -15,8 +15,6 @@ import django
 from django.conf import settings
 from django.core.management import call_command
 
-from tests.training.small_network import use_small_network
-
 if __name__ == "__main__":
     settings.STORAGES = settings.STORAGES | {
         alias: {
@@ -26,6 +24,8 @@ if __name__ == "__main__":
         for alias, folder in (("default", "media"), ("shop_similarity", "weights"))
     }
     django.setup()
+    from tests.training.small_network import use_small_network
+
     use_small_network(setattr, dict.__setitem__)
     from shop_similarity.training.learning.watcher import ProgressWatcher
 
