@@ -95,18 +95,6 @@ class UnusableVectors(Exception):
         self.places = tuple(places)
 
 
-def _share_gpu_memory() -> None:
-    """Have TensorFlow take GPU memory as it needs it, not all at once, so that other processes find some."""
-    import tensorflow as tf
-
-    for gpu in tf.config.list_physical_devices("GPU"):
-        try:
-            tf.config.experimental.set_memory_growth(gpu, True)
-        except RuntimeError:
-            # TensorFlow has been used in this process before and has its settings.
-            logger.debug("GPU memory growth is settled already.")
-
-
 class Embedder:
     """One model version, ready to embed.
 
@@ -127,6 +115,7 @@ class Embedder:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         import tensorflow as tf
 
+        from shop_similarity.training.networks.devices import share_gpus
         from shop_similarity.training.networks.precision import dtype_policy
         from shop_similarity.training.networks.runner import inference
         from shop_similarity.training.versions.loading import fast_policy_of, load_version
@@ -135,7 +124,7 @@ class Embedder:
         self.version_id = version.pk
         self.preprocessing = Preprocessing.from_dict(version.preprocessing)
         self.batch_size = batch_size or get_settings().batch_size
-        _share_gpu_memory()
+        share_gpus()
         self.dtype_policy = fast_policy_of(version)
         with dtype_policy(self.dtype_policy):
             model = load_version(version, cache_dir=get_settings().weights_cache)

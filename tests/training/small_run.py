@@ -125,11 +125,18 @@ def history_of(folder: Path) -> list[dict]:
 
 
 class Announcer(Watcher):
-    """Says each step, and stops or kills the process at one of them."""
+    """Says each step, and stops or kills the process at one of them, or kills it before it writes a checkpoint."""
 
-    def __init__(self, kill_at: int = 0, stop_at: int = 0, say: bool = False) -> None:
-        self.kill_at, self.stop_at, self.say = kill_at, stop_at, say
+    def __init__(self, kill_at: int = 0, stop_at: int = 0, kill_saving: int = 0, say: bool = False) -> None:
+        self.kill_at, self.stop_at, self.kill_saving, self.say = kill_at, stop_at, kill_saving, say
         self.steps: list[int] = []
+        self.saved = 0
+
+    def saving(self) -> None:
+        self.saved += 1
+        if self.saved == self.kill_saving:
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
 
     def step(self, epoch: int, number: int, result, learning_rate: float) -> None:
         self.steps.append(number)
@@ -146,6 +153,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     tf.config.experimental.enable_op_determinism()
     given = json.loads(sys.argv[2])
-    announcer = Announcer(given.pop("kill_at", 0), given.pop("stop_at", 0), say=True)
+    announcer = Announcer(*(given.pop(name, 0) for name in ("kill_at", "stop_at", "kill_saving")), say=True)
     made = make_trainer(Path(sys.argv[1]), watcher=announcer, **given).fit(resume=True)
     print("best", made.best_epoch, flush=True)

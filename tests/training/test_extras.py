@@ -33,6 +33,7 @@ def test_names_what_is_missing_and_the_extra_that_brings_it(monkeypatch):
         (["calibrate_mildnet"], "tensorflow"),
         (["fit_aspects"], "tensorflow"),
         (["evaluate_mildnet"], "tensorflow"),
+        (["store_epoch", "run", "1"], "tensorflow"),
         (["train_mildnet", "--from-catalog"], "tensorflow"),
         (["train_mildnet", "--from-catalog"], "tensorboard"),
         (["explore_triplets", "--triplets", "missing.csv", "--html", "page.html"], "matplotlib"),

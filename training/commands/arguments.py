@@ -142,6 +142,15 @@ def _add_data_and_model(data: Any, model: Any) -> None:
     data.add_argument(
         "--mix-images", type=Path, metavar="FOLDER", help="The folder of their photos (default: that of --images)."
     )
+    data.add_argument(
+        "--test",
+        type=Path,
+        metavar="CSV",
+        help="Triplets to measure the model on once, at the end; nothing is chosen by them (default: none).",
+    )
+    data.add_argument(
+        "--test-retrieval", type=Path, metavar="FOLDER", help="A retrieval set for the same (default: none)."
+    )
     model.add_argument(
         "--architecture",
         metavar="NAME",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.run_folder import CLICKS, cache_folder
+from shop_similarity.training.commands.run_folder import cache_folder
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+from shop_similarity.training.evaluation.validation import Validation
+from shop_similarity.training.learning.folder import OLD, TRAIN, VALIDATION, read_run
+from shop_similarity.training.photos.feature_cache import content_digests
 from shop_similarity.training.triplets.catalogue import catalogue_triplets
 from shop_similarity.training.triplets.checks import load_triplets
 from shop_similarity.training.triplets.clicks import shop_click_triplets
@@ -34,42 +37,59 @@ if TYPE_CHECKING:
     from shop_similarity.training.learning.data import TrainingData
 
 
-def gather_data(
-    options: Mapping[str, Any], console: Console, resumed: Path | None
-) -> tuple[TrainingData, Triplets | None]:
+@dataclass(frozen=True, eq=False)
+class GatheredData:
+    """What a run is made with.
+
+    Attributes:
+        data: to train and validate on.
+        from_shop: whether the triplets are the shop's, which it would not make the same again: the run keeps them.
+        test: what the model is measured on once, at the end; no choice depends on it.
+    """
+
+    data: TrainingData
+    from_shop: bool
+    test: Validation | None
+
+
+def gather_data(options: Mapping[str, Any], console: Console, resumed: Path | None) -> GatheredData:
     """Read and check everything, with all that is wrong in one report, before anything is computed.
 
     Args:
         options: of the command.
         console: of the command.
-        resumed: the folder of the run that goes on. It goes on with the clicks that it began with.
-
-    Returns:
-        The data, and the triplets that clicks gave now, which the run has to keep.
+        resumed: the folder of the run that goes on. It goes on with the shop's triplets that it began with, whatever
+            the shop sells by now.
 
     Raises:
-        CommandError, TripletError, RetrievalSetError, CacheError: something can't be read, or is too little.
+        CommandError, TrainingError: something can't be read, or is too little.
     """
     from shop_similarity.training.learning.data import join
 
     retrieval = RetrievalSet.read(options["retrieval"], options["images"]) if options["retrieval"] else None
-    clicks, share = None, options["validation_share"]
-    if options["from_catalog"]:
+    share = options["validation_share"]
+    from_shop = bool(options["from_catalog"] or options["from_clicks"])
+    validation, sides, by_query = None, None, False
+    if from_shop and resumed is not None:
+        photos, record = cache_folder(options, "photos"), read_run(resumed)["data"]
+        train = replace(_from_file(resumed / TRAIN, photos, console), keys=keys_of_the_shop())
+        if not options["validation"]:
+            validation = replace(_from_file(resumed / VALIDATION, photos, console), keys=keys_of_the_shop())
+            sides, by_query = Sides.from_dict(record["sides"]), record["by_query"]
+    elif options["from_catalog"]:
         train, share = _from_catalogue(options, console)
-    elif options["from_clicks"] and resumed is not None:
-        train = _from_file(resumed / CLICKS, cache_folder(options, "photos"), console)
-        train = replace(train, keys=keys_of_the_shop())
     elif options["from_clicks"]:
-        train = clicks = _from_clicks(options, console)
+        train = _from_clicks(options, console)
     else:
         train = _from_file(options["triplets"], options["images"], console)
     old = None
     if options["mix"]:
-        old = _from_file(options["mix"], options["mix_images"] or options["images"], console)
-    sides, by_query = None, False
+        # Those of products that are set aside were left out when the run began.
+        kept = from_shop and resumed is not None and not options["validation"]
+        old = _from_file(resumed / OLD if kept else options["mix"], options["mix_images"] or options["images"], console)
     if options["validation"]:
         validation = _from_file(options["validation"], options["images"], console)
-    else:
+    elif validation is None:
         # In a file that export_clicks wrote, too, products are compared with each other all over.
         by_query = bool((train.positive_type == "clicked").all())
         parts = split_by_query(train, share) if by_query else split(train, share, options["seed"])
@@ -77,10 +97,35 @@ def gather_data(
         sides = Sides(parts.share, train.keys)
         train, validation = parts.train, parts.validation
         old = old and _of_other_products(old, parts, console)
+    if from_shop:
+        # Batches follow the order of the photos, which must be the same when they are read back.
+        train, validation, old = train.as_written(), validation.as_written(), old and old.as_written()
     data = join(train, validation, old, retrieval, console.counted(_("Reading")))
     # Among products that training knows, queries are all that it must not know, and the split has seen to that.
     shared = () if by_query else tuple(overlap(each, validation) for each in data.trained_sets())
-    return replace(data, sides=sides, by_query=by_query, shared=shared), clicks
+    data = replace(data, sides=sides, by_query=by_query, shared=shared)
+    return GatheredData(data, from_shop, _test(data, options, console))
+
+
+def _test(data: TrainingData, options: Mapping[str, Any], console: Console) -> Validation | None:
+    triplets = _from_file(options["test"], options["images"], console) if options["test"] else None
+    retrieval = None
+    if options["test_retrieval"]:
+        retrieval = RetrievalSet.read(options["test_retrieval"], options["images"])
+    if triplets is None and retrieval is None:
+        return None
+    test = Validation(retrieval, triplets)
+    seen = set(data.digests)
+    if leaked := sum(digest in seen for digest in content_digests(test.paths)):
+        console.bars.close()
+        console.warn(
+            _(
+                "%(leaked)d of the %(count)d photos of the test set are among those that the run trains on or chooses "
+                "by: its figures will be too good. Take them out of the test set."
+            )
+            % {"leaked": leaked, "count": len(test.paths)}
+        )
+    return test
 
 
 def _tell_split(parts: SplitTriplets | QuerySplit, options: Mapping[str, Any], console: Console) -> None:

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from django.utils.translation import gettext as _
 
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
+from shop_similarity.training.evaluation.validation import Validation
+from shop_similarity.training.photos.feature_cache import content_digests
+from shop_similarity.training.triplets.sides import TABLE, Sides
 from shop_similarity.training.versions.lineage import LEAK, SEEN, Leak, Seen, leak_of, seen_by
 
 if TYPE_CHECKING:
@@ -56,6 +60,27 @@ def leak_of_run(data: TrainingData, before: Seen) -> Leak:
 def leak_of_version(data: TrainingData, version: ModelVersion) -> Leak:
     """What spoils the figures of a stored version on what a run is measured on."""
     return _leak(data, seen_by(version))
+
+
+def leak_on_run(record: Mapping[str, Any], validation: Validation, version: ModelVersion) -> Leak:
+    """What spoils the figures of a stored version on what a run was measured on.
+
+    Args:
+        record: ``run.json`` of the run.
+        validation: what the run was measured on.
+        version: another version.
+    """
+    sides, by_query = record["data"].get("sides"), record["data"].get("by_query", False)
+    triplets, paths = validation.triplets, list(validation.retrieval.paths if validation.retrieval else ())
+    keys, groups = TABLE, set()
+    if triplets is not None:
+        keys = sides["keys"] if sides else triplets.keys
+        groups = set(triplets.query_group.tolist()) - {""} if by_query else triplets.group_names()
+        photos = triplets.paths()
+        paths += [photos[place] for place in np.unique(triplets.rows[:, :1] if by_query else triplets.rows)]
+    return leak_of(
+        seen_by(version), set(content_digests(paths)), keys, groups, Sides.from_dict(sides) if sides else None
+    )
 
 
 def _leak(data: TrainingData, seen: Seen) -> Leak:

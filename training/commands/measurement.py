@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +15,19 @@ from shop_similarity.conf import get_settings
 from shop_similarity.embedding.vectors import are_nearly_the_same
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.leaks import leak_of_version
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.baselines import Baseline, baselines
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.tables import tables
 from shop_similarity.training.evaluation.validation import Evaluation, Validation
 from shop_similarity.training.files import replacement
-from shop_similarity.training.versions.embedding_files import embed_with_version, image_limits
-from shop_similarity.training.versions.lineage import LEAK
+from shop_similarity.training.learning.folder import EMBEDDINGS, EVALUATION, TEST, write_json
+from shop_similarity.training.versions.embedding_files import embed_files, embed_with_version, image_limits
+from shop_similarity.training.versions.lineage import LEAK, Leak
 from shop_similarity.training.versions.storing import store_evaluation
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
-    from shop_similarity.training.learning.data import TrainingData
     from shop_similarity.training.learning.run import TrainingRun
 
 
@@ -100,20 +100,9 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
         CommandError: there is no such baseline, or the trained model tells no photo from another.
         EvaluationError, UnreadablePhotos: something can't be measured.
     """
-    from shop_similarity.training.learning.folder import EMBEDDINGS, EVALUATION, write_json
-
     validation = Validation(run.data.retrieval, run.data.validation)
     places = np.array([run.data.places[path] for path in validation.paths])
-    comparison = Comparison(validation)
-    vectors = {}
-    for name, load in ((_("trained"), run.load_best), (_("start"), run.load_start)):
-        load()
-        began = time.monotonic()
-        vectors[name] = run.embed(places, _("Measuring: %(name)s") % {"name": name})
-        comparison.add_model(name, validation.evaluate(vectors[name], candidate_numbers()), time.monotonic() - began)
-    run.load_best()
-    add_baselines(comparison, validation, options["baselines"], options["weights_cache"], console)
-    trained = vectors[_("trained")]
+    comparison, trained = _compare(run, validation, lambda what: run.embed(places, what), options, console)
     write_json(run.folder / EVALUATION, comparison.to_dict())
     with replacement(run.folder / EMBEDDINGS) as part:
         np.savez(part, embeddings=trained.astype(np.float16), paths=np.array([str(path) for path in validation.paths]))
@@ -128,10 +117,62 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
     return comparison.models[_("trained")]
 
 
-def measure_active(active: ModelVersion, data: TrainingData, console: Console) -> None:
-    """Measure the active version on the run's photos as well, or the two can't be compared; say where that leaks."""
-    validation = Validation(data.retrieval, data.validation)
-    leak = leak_of_version(data, active)
+def measure_test(
+    run: TrainingRun, test: Validation, options: Mapping[str, Any], console: Console
+) -> dict[str, Evaluation]:
+    """Measure the same on the test set, once and for all: nothing is chosen by it.
+
+    Returns:
+        The trained model's figures as ``test``. Nothing, and that is said, where they can't be had: what was trained is
+        not given up for a photo of the test set.
+    """
+
+    def embed(what: str) -> np.ndarray:
+        progress = console.counted_to(what, len(test.paths))
+        preprocessing, size = run.setup.preprocessing, get_settings().batch_size
+        return embed_files(run.model, test.paths, preprocessing, size, progress, image_limits())
+
+    try:
+        comparison, _vectors = _compare(run, test, embed, options, console)
+    except TrainingError as error:
+        console.bars.close()
+        console.warn(_("The test set can't be measured: %(reason)s") % {"reason": error})
+        run.load_best()
+        return {}
+    write_json(run.folder / TEST, comparison.to_dict())
+    console.say(_("On the test set:\n%(tables)s") % {"tables": tables(comparison)})
+    return {"test": comparison.models[_("trained")]}
+
+
+def _compare(
+    run: TrainingRun,
+    validation: Validation,
+    embed: Callable[[str], np.ndarray],
+    options: Mapping[str, Any],
+    console: Console,
+) -> tuple[Comparison, np.ndarray]:
+    """Figures of trained model, start and baselines, and the trained model's embeddings, as ``embed`` gives them."""
+    comparison = Comparison(validation)
+    vectors = {}
+    for name, load in ((_("trained"), run.load_best), (_("start"), run.load_start)):
+        load()
+        began = time.monotonic()
+        vectors[name] = embed(_("Measuring: %(name)s") % {"name": name})
+        comparison.add_model(name, validation.evaluate(vectors[name], candidate_numbers()), time.monotonic() - began)
+    run.load_best()
+    add_baselines(comparison, validation, options["baselines"], options["weights_cache"], console)
+    return comparison, vectors[_("trained")]
+
+
+def measure_active(active: ModelVersion, validation: Validation, leak: Leak, console: Console) -> None:
+    """Measure the active version on a candidate's validation set as well, or the two can't be compared.
+
+    Args:
+        active: the active version.
+        validation: what the candidate was measured on.
+        leak: what the active version has seen of it, which is said.
+        console: of the command.
+    """
     if leak:
         console.warn(leak.about(active.name))
     known = active.metrics.get("evaluation", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
@@ -13,7 +14,8 @@ from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.rollout import RolloutError, request_activation
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.learning.folder import read_run
+from shop_similarity.training.learning.checkpoints import newest_state
+from shop_similarity.training.learning.folder import CALIBRATION, CHECKPOINTS, read_json, read_run
 from shop_similarity.training.versions.lineage import LEAK, SEEN
 from shop_similarity.training.versions.storing import free_name, store_version
 
@@ -22,33 +24,48 @@ if TYPE_CHECKING:
     import numpy as np
 
     from shop_similarity.training.evaluation.validation import Evaluation
-    from shop_similarity.training.learning.loop import TrainingResult
-    from shop_similarity.training.learning.run import TrainingRun
+    from shop_similarity.training.learning.setup import Setup
 
 
 def store(
-    run: TrainingRun, result: TrainingResult, evaluation: Evaluation, options: Mapping[str, Any], console: Console
+    folder: Path,
+    setup: Setup,
+    model: keras.Model,
+    epoch: int,
+    measured: Mapping[str, Evaluation],
+    name: str | None,
+    console: Console,
 ) -> ModelVersion:
-    """Store the trained model as a candidate, with what it was trained on and how good it is.
+    """Store what a run has come to as a candidate, with what it was trained on and how good it is.
+
+    Args:
+        folder: of the run.
+        setup: of the run.
+        model: with the weights of the epoch.
+        epoch: one that the run has made.
+        measured: by its key in the version's metrics; ``evaluation`` is what versions are compared by.
+        name: of the version; a free one by default.
+        console: of the command.
 
     Raises:
         NameTaken: somebody took the name meanwhile.
+        TrainingError: the run's files can't be read.
     """
-    setup = run.setup
+    record, progress = read_run(folder), newest_state(folder / CHECKPOINTS)["progress"]
     source = setup.weights_source
-    if options["fine_tune"]:
-        source = _("%(name)s (%(source)s)") % {"name": options["fine_tune"], "source": source}
-    record = read_run(run.folder)
-    metrics = {"training": _recipe(run, result, options["fine_tune"])}
-    metrics["evaluation"] = evaluation.to_dict() | ({LEAK: record[LEAK]} if record.get(LEAK) else {})
+    if base := record["given"]["fine_tune"]:
+        source = _("%(name)s (%(source)s)") % {"name": base, "source": source}
+    metrics = {"training": _recipe(record, progress, epoch)}
+    metrics |= {key: evaluation.to_dict() for key, evaluation in measured.items()}
+    metrics["evaluation"] |= {LEAK: record[LEAK]} if record.get(LEAK) else {}
     # A run of an earlier version recorded nothing.
     if SEEN in record:
         metrics[SEEN] = record[SEEN]
-    if run.calibration:
-        metrics["calibration"] = run.calibration
+    if calibration := read_json(folder / CALIBRATION):
+        metrics["calibration"] = calibration
     version = store_version(
-        run.model,
-        name=free_name(options["name"], prefix=setup.architecture),
+        model,
+        name=free_name(name, prefix=setup.architecture),
         architecture=setup.architecture,
         config=setup.config,
         preprocessing=setup.preprocessing,
@@ -116,22 +133,30 @@ def explain(version: ModelVersion, model: keras.Model, features: np.ndarray, con
     )
 
 
-def _recipe(run: TrainingRun, result: TrainingResult, fine_tuned_from: str | None) -> dict[str, Any]:
-    """``metrics["training"]`` of the version."""
-    setup, data = run.setup.to_dict(), run.data
+def _recipe(record: Mapping[str, Any], progress: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+    """``metrics["training"]`` of the version.
+
+    Args:
+        record: ``run.json``.
+        progress: of the run's newest checkpoint.
+        epoch: whose weights the version has.
+    """
+    setup, data, history = record["setup"], record["data"], progress["history"]
+    figures = next(each for each in history if each["epoch"] == epoch)
     return {
-        "epochs": len(result.history) - 1,
-        "best_epoch": result.best_epoch,
-        "stopped_early": result.stopped_early,
-        "seconds": round(sum(record.get("seconds", 0) for record in result.history), 1),
-        "best": {key: value for key, value in result.best.items() if key not in ("seconds", "images_per_second")},
-        "triplets": len(data.train),
-        "validation_triplets": len(data.validation),
-        "photos": len(data.paths),
-        "data_sha256": data.sha256(),
-        "sides": data.sides and data.sides.to_dict(),
-        "shared": [each.to_dict() for each in data.shared],
-        "fine_tuned_from": fine_tuned_from,
+        "epochs": len(history) - 1,
+        "epoch": epoch,
+        "best_epoch": progress["best_epoch"],
+        "stopped_early": progress["stopped_early"],
+        "seconds": round(sum(each.get("seconds", 0) for each in history), 1),
+        "figures": {key: value for key, value in figures.items() if key not in ("seconds", "images_per_second")},
+        "triplets": data["train"]["triplets"],
+        "validation_triplets": data["validation"]["triplets"],
+        "photos": data["photos"],
+        "data_sha256": data["sha256"],
+        "sides": data.get("sides"),
+        "shared": data.get("shared", []),
+        "fine_tuned_from": record["given"]["fine_tune"],
         "recipe": {
             "loss": setup["training"],
             "sampling": setup["sampling"],

@@ -91,21 +91,51 @@ def latest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def states(folder: Path) -> list[dict[str, Any]]:
+    """The states of all checkpoints, the newest first, without their variables. Damaged ones are passed over."""
+    found = []
+    for path in _newest_first(folder):
+        try:
+            found.append(_state(path))
+        except CheckpointError:
+            continue
+    return found
+
+
+def newest_state(folder: Path) -> dict[str, Any]:
+    """The first of :func:`states`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = states(folder)
+    if not found:
+        raise CheckpointError(f"There is no checkpoint in {folder}: no epoch was finished. Go on with --resume.")
+    return found[0]
+
+
 def load(path: Path) -> Checkpoint:
     """Read one checkpoint.
 
     Raises:
         CheckpointError: if it is not whole, or holds numbers that are not finite.
     """
+    state = _state(path)
     try:
-        with (path / "state.json").open(encoding="utf-8") as file:
-            state = json.load(file)
         arrays = read_arrays(path / "arrays.npz")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"The checkpoint {path} can't be read: {error}.") from error
     if names := not_finite(arrays):
         raise CheckpointError(f"The checkpoint {path} can't be used: {names[0]} holds numbers that are not finite.")
     return Checkpoint(path, arrays, state)
+
+
+def _state(path: Path) -> dict[str, Any]:
+    try:
+        with (path / "state.json").open(encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"The checkpoint {path} can't be read: {error}.") from error
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> list[str]:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from shop_similarity.training.networks.devices import use_devices
+
 
 class Distribution:
     """One device, or a ``tf.distribute`` strategy behind the same few calls.
@@ -94,10 +96,11 @@ def choose_distribution(devices: Sequence[str] | None = None) -> Distribution:
         devices: names of the devices of this machine to train on, such as ``["GPU:0", "GPU:1"]``, instead.
 
     Raises:
+        DeviceError: there is no such device.
         ValueError: if ``TF_CONFIG`` can't be read.
     """
-    if devices:
-        return Distribution(tf.distribute.MirroredStrategy(list(devices)) if len(devices) > 1 else None)
+    if chosen := use_devices(devices or ()):
+        return Distribution(None if chosen in (["CPU:0"], ["GPU:0"]) else tf.distribute.MirroredStrategy(chosen))
     if text := os.environ.get("TF_CONFIG"):
         try:
             cluster = json.loads(text).get("cluster", {})

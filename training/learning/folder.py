@@ -1,8 +1,9 @@
 """The files of a run's folder.
 
-It holds everything that the run was started with (``run.json``, ``start.weights.h5``, ``validation.csv``), its curves
-(``history.jsonl``, ``tensorboard/``), the state it goes on from (``checkpoints/``) and what it has come to
-(``best.weights.h5``, ``evaluation.json``, ``embeddings.npz``, ``report.html``).
+It holds everything that the run was started with (``run.json``, ``start.weights.h5``, ``calibration.json``,
+``validation.csv``, ``train.csv`` where the triplets are the shop's), its curves (``history.jsonl``, ``tensorboard/``),
+the state it goes on from (``checkpoints/``, ``weights/``) and what it has come to (``best.weights.h5``,
+``evaluation.json``, ``test.json``, ``embeddings.npz``, ``report.html``).
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 
 RUN_FILE = "run.json"
 START_WEIGHTS = "start.weights.h5"
+CALIBRATION = "calibration.json"
+TRAIN = "train.csv"
+OLD = "old.csv"
 VALIDATION = "validation.csv"
 HISTORY = "history.jsonl"
 TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 BEST_WEIGHTS = "best.weights.h5"
 EVALUATION = "evaluation.json"
+TEST = "test.json"
 EMBEDDINGS = "embeddings.npz"
 REPORT = "report.html"
 
@@ -36,20 +41,32 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON file of a run; None where it was not written.
+
+    Raises:
+        TrainingError: it can't be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainingError(f"{path} can't be read: {error}. Start a new run.") from error
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """``run.json`` of a run.
 
     Raises:
-        TrainingError: if the folder holds no run.
+        TrainingError: if the folder holds no run, or a damaged one.
     """
-    try:
-        return json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    record = read_json(folder / RUN_FILE)
+    if record is None:
         raise TrainingError(
             f"There is no training run in {folder}: it has no {RUN_FILE}. Name the folder that train_mildnet made."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{folder / RUN_FILE} can't be read: {error}. Start a new run.") from error
+        )
+    return record
 
 
 def save_weights(model: keras.Model, path: Path) -> None:

@@ -24,10 +24,10 @@ import numpy as np
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import write_atomically
-from shop_similarity.training.learning import checkpoints
+from shop_similarity.training.learning import checkpoints, epoch_weights
 from shop_similarity.training.learning.distribution import Distribution
 from shop_similarity.training.learning.feature_sources import FeatureSource, ahead
-from shop_similarity.training.learning.folder import BEST_WEIGHTS, CHECKPOINTS, HISTORY, load_weights, save_weights
+from shop_similarity.training.learning.folder import CHECKPOINTS, HISTORY
 from shop_similarity.training.learning.options import NEEDS_RETRIEVAL, TrainingOptions
 from shop_similarity.training.learning.relations import Relations
 from shop_similarity.training.learning.sampling import Batch, Sampler
@@ -196,7 +196,7 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: Ctrl-C or SIGTERM; a checkpoint was written.
-            TrainingError: the loss or the weights are not finite, or the disk is full.
+            TrainingError: the loss or the weights are not finite, the disk is full, or weights are missing.
         """
         try:
             state = self._restore() if resume else None
@@ -212,10 +212,9 @@ class Trainer:
                     self._end_epoch(state, state.figures() | self._evaluate())
         except checkpoints.CheckpointError as error:
             raise TrainingError(str(error)) from error
-        if state.best_epoch or (self.folder / BEST_WEIGHTS).exists():
-            # The others read what the chief has written.
-            self._distribution.agree(0.0)
-            load_weights(self.model, self.folder / BEST_WEIGHTS)
+        # The others read what the chief has written.
+        self._distribution.agree(0.0)
+        epoch_weights.load(self.model, self.folder, state.best_epoch)
         return TrainingResult(state.history, state.best_epoch, state.stopped_early)
 
     def embed(self, photos: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
@@ -265,6 +264,12 @@ class Trainer:
             inputs.close()
 
     def _diverged(self, what: str, state: _State) -> TrainingError:
+        if not state.epoch:
+            return TrainingError(
+                f"{what} before any training: the weights that the run starts with are damaged or too large for its "
+                "precision, or the loss can't work with its --margin or --temperature. Start from another version "
+                "(--fine-tune) or other weights (--weights), or try --precision float32."
+            )
         return TrainingError(
             f"{what} any more in epoch {state.epoch}, step {state.step + 1}, so the training was stopped. Start a new "
             f"run with a lower --learning-rate or with --clip 1. The epochs before are kept in {self.folder}."
@@ -291,18 +296,18 @@ class Trainer:
         best = value is None or state.best is None or value > state.best
         if best:
             state.best, state.best_epoch, state.waited = value, epoch, 0
-            if self._distribution.chief:
-                with self._step.kept_weights():
-                    save_weights(self.model, self.folder / BEST_WEIGHTS)
         else:
             state.waited += 1
+        if self._distribution.chief and (best or self.options.keep_epochs):
+            with self._step.kept_weights():
+                epoch_weights.keep(self.model, self.folder, epoch)
         patience = self.options.patience
         state.stopped_early = bool(patience) and state.waited >= patience and epoch < self.options.epochs
         state.finished = state.stopped_early or epoch >= self.options.epochs
         state.begin_epoch(epoch + 1)
         self._watcher.epoch_ends(record, best)
         self._save(state)
-        self._write_history(state.history)
+        self._settle(state)
 
     def _value(self, record: Mapping[str, float]) -> list[float] | None:
         """What epochs are compared by, larger is better: the figure that is watched and, where it ties, the loss."""
@@ -317,8 +322,8 @@ class Trainer:
             return {}
         with self._step.kept_weights():
             embeddings = self.embed(self._validation.photos(), self._watcher.validating)
-        if not np.isfinite(embeddings).all():
-            # Half precision may overflow where the weights are finite.
+        if not np.isfinite(embeddings).all() or not embeddings.any():
+            # Half precision may overflow where the weights are finite; what is divided by an infinite length is 0.
             return {"val_loss": math.nan}
         return self._validation.measure(embeddings, self._step.evaluate)
 
@@ -340,14 +345,18 @@ class Trainer:
             state = _State(**checkpoint.state["progress"])
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{checkpoint.path} does not fit this run: {error}") from error
-        # A run that was killed between the two has one line too few or too many.
-        self._write_history(state.history)
+        self._settle(state)
         return state
 
-    def _write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
-        if self._distribution.chief:
-            text = "".join(json.dumps(record) + "\n" for record in history)
-            write_atomically(self.folder / HISTORY, text)
+    def _settle(self, state: _State) -> None:
+        """Bring what stands beside the checkpoints to what the newest says: a kill may have come between the two."""
+        if not self._distribution.chief:
+            return
+        write_atomically(self.folder / HISTORY, "".join(json.dumps(record) + "\n" for record in state.history))
+        epoch_weights.set_best(self.folder, state.best_epoch)
+        # An older checkpoint is gone on from where the newest is damaged.
+        known = {each["progress"]["best_epoch"] for each in checkpoints.states(self.folder / CHECKPOINTS)}
+        epoch_weights.prune(self.folder, state.epoch - 1, known | {state.best_epoch}, self.options.keep_epochs)
 
 
 @contextmanager

@@ -54,6 +54,12 @@ class Loss:
         Returns:
             Scalar ``float32``; 0 where there is nothing to average.
         """
+        return self.with_count(embeddings, rows, positive, negative)[0]
+
+    def with_count(
+        self, embeddings: tf.Tensor, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same, and how many terms it is the mean of: scalars ``float32``."""
         embeddings = tf.cast(embeddings, tf.float32)
         if self.kind == "triplet":
             query, near, far = (tf.gather(embeddings, rows[:, column]) for column in range(3))
@@ -227,11 +233,11 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def _mean(terms: tf.Tensor, counts: tf.Tensor) -> tf.Tensor:
-    weights = tf.cast(counts, terms.dtype)
+def _mean(terms: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    number = tf.reduce_sum(tf.cast(counts, terms.dtype))
     # Masked by choice and not by product: what does not count may be infinite.
     total = tf.reduce_sum(tf.where(counts, terms, 0.0))
-    return total / tf.maximum(tf.reduce_sum(weights), 1.0)
+    return total / tf.maximum(number, 1.0), number
 
 
 def _row_mean(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

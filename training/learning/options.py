@@ -144,6 +144,9 @@ class TrainingOptions(Options):
     )
     seed: int = _option(0, RUN, "Of everything that is drawn")
     checkpoint_seconds: float = _option(600.0, RUN, "Save the state so often within an epoch", _POSITIVE)
+    keep_epochs: int = _option(
+        0, RUN, "Weights of so many of the newest epochs are kept by name, besides the best one's", _NOT_NEGATIVE
+    )
     keep_checkpoints: int = _option(2, RUN, "So many of the newest; 0 keeps all", _NOT_NEGATIVE)
 
 

@@ -19,7 +19,15 @@ from shop_similarity.training.heads.recipe import RECIPES, SAMPLE, SEED
 from shop_similarity.training.learning.data import TrainingData
 from shop_similarity.training.learning.distribution import Distribution
 from shop_similarity.training.learning.feature_sources import CachedSource, FeatureSource, PhotoReader, PhotoSource
-from shop_similarity.training.learning.folder import BEST_WEIGHTS, START_WEIGHTS, load_weights, save_weights
+from shop_similarity.training.learning.folder import (
+    BEST_WEIGHTS,
+    CALIBRATION,
+    START_WEIGHTS,
+    load_weights,
+    read_json,
+    save_weights,
+    write_json,
+)
 from shop_similarity.training.learning.loop import Trainer, TrainingResult, Watcher
 from shop_similarity.training.learning.sampling import Sampler
 from shop_similarity.training.learning.setup import Setup
@@ -29,6 +37,7 @@ from shop_similarity.training.networks.backbones import BackboneWeights, get_bac
 from shop_similarity.training.networks.precision import dtype_policy
 from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split, split
+from shop_similarity.training.networks.weights_files import WeightsFileError, require_finite
 from shop_similarity.training.photos.feature_cache import FeatureCache, fingerprint, readable_size
 
 if TYPE_CHECKING:
@@ -104,6 +113,12 @@ class TrainingRun:
             TrainingError, CacheError, PhotoError: if photos can't be used, or the cache has no room.
         """
         weights.apply(self.model)
+        try:
+            require_finite(self.model)
+        except WeightsFileError as error:
+            raise TrainingError(
+                f"The run can't start from {weights.source}: {error}. Name other weights with --weights."
+            ) from error
         self._prepare_source()
         if self.setup.calibrated:
             self._calibrate()
@@ -144,6 +159,7 @@ class TrainingRun:
             TrainingError: if they are missing; and as :meth:`start_from_backbone`.
         """
         self.load_start()
+        self.calibration = read_json(self.folder / CALIBRATION)
         self._prepare_source()
 
     def fit(self, watcher: Watcher | None = None, resume: bool = False) -> TrainingResult:
@@ -254,6 +270,8 @@ class TrainingRun:
 
     def _keep_start(self) -> None:
         if self.distribution.chief:
+            if self.calibration:
+                write_json(self.folder / CALIBRATION, self.calibration)
             save_weights(self.model, self.folder / START_WEIGHTS)
 
     def _counted(self, what: str) -> Callable[[int, int], None] | None:

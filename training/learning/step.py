@@ -49,7 +49,7 @@ class StepResult:
     """The figures of a step.
 
     Attributes:
-        loss: mean over the batches of the step.
+        loss: mean over the terms of all batches of the step.
         correct: triplets with the negative farther than the positive.
         triplets: all of them.
         photos: that went through the network.
@@ -113,7 +113,10 @@ class TrainingStep:
         self._compile()
 
     def __call__(self, batches: Sequence[Inputs]) -> StepResult:
-        """Make one step on one batch, or on the mean of several.
+        """Make one step on one batch, or on several as if they were one.
+
+        Each batch counts by the terms that its loss is the mean of. So the step of a loss over triplets is that of one
+        batch with all of them; losses over batches and miners see each batch by itself.
 
         Returns:
             The figures before the step. Where the loss is not finite, training has gone wrong and the weights are
@@ -124,18 +127,21 @@ class TrainingStep:
         if len(batches) == 1 and not self._float16:
             loss, right = self._whole(*self._arguments(batches[0]))
             return StepResult(float(loss), int(right), triplets, photos)
-        total, losses, rights = None, [], 0
+        total, sums, rights = None, np.zeros(2), 0
         scale = tf.constant(self._scale if self._float16 else 1.0, tf.float32)
         for batch in batches:
-            loss, right, gradients = self._gradients(*self._arguments(batch), scale)
-            losses.append(float(loss))
+            loss, count, right, gradients = self._gradients(*self._arguments(batch), scale)
+            sums += float(loss) * float(count), float(count)
             rights += int(right)
-            total = gradients if total is None else [one + other for one, other in zip(total, gradients, strict=True)]
-        result = StepResult(float(np.mean(losses)), rights, triplets, photos)
-        gradients = [gradient / len(batches) for gradient in total]
+            shares = [gradient * count for gradient in gradients]
+            total = shares if total is None else [one + other for one, other in zip(total, shares, strict=True)]
+        gradients = [gradient / max(sums[1], 1.0) for gradient in total]
         finite = bool(self._finite(gradients))
         if finite:
             self._apply(gradients)
+        # Without a scale that could be smaller, a step that can't be made will never be.
+        stuck = not finite and (not self._float16 or self._scale <= 1)
+        result = StepResult(np.nan if stuck else float(sums[0] / max(sums[1], 1.0)), rights, triplets, photos)
         if self._float16:
             # A scale too large overflows: the step is left out and tried no more with it.
             self._good_steps = self._good_steps + 1 if finite else 0
@@ -252,24 +258,24 @@ class TrainingStep:
     def _whole_step(
         self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, right, gradients = self._gradients_of(features, rows, positive, negative, tf.constant(1.0))
+        loss, _, right, gradients = self._gradients_of(features, rows, positive, negative, tf.constant(1.0))
         self._update(gradients)
         return loss, right
 
     def _gradients_of(
         self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, scale: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         return self._distribution.run(self._replica_gradients, features, rows, positive, negative, scale)
 
     def _replica_gradients(
         self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, scale: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         replicas = self._distribution.replicas
         features = boundary(self.split, features, self._from_photos)
         with tf.GradientTape() as tape:
             embeddings = self._distribution.gather(self._model(features, training=True))
             triplets = self._miner(embeddings, positive, negative) if self._miner else rows
-            loss = self.loss(embeddings, triplets, positive, negative)
+            loss, count = self.loss.with_count(embeddings, triplets, positive, negative)
             # Every replica takes the whole loss; summed over them the gradient would be that many times too large.
             scaled = loss * scale / replicas
         gradients = tape.gradient(scaled, [v.value for v in self._variables])
@@ -279,7 +285,7 @@ class TrainingStep:
         ]
         gradients = [gradient / scale for gradient in self._distribution.sum(gradients)]
         right = tf.reduce_sum(tf.cast(correct(embeddings, rows), tf.int32))
-        return loss, right, gradients
+        return loss, count, right, gradients
 
     def _update(self, gradients: list[tf.Tensor]) -> None:
         if self.options.clip:

@@ -32,7 +32,7 @@ def fast_policy(backbone: str = "vgg16") -> str:
 
     from shop_similarity.training.networks.backbones.registry import get_backbone
 
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return "mixed_float16"
     if get_backbone(backbone).depthwise:
         return "float32"

@@ -31,6 +31,7 @@ class Report:
         differences: by name of what it is compared with, by metric: how much better the trained model is, as
             (value, low, high) paired over queries or triplets
             (:meth:`shop_similarity.training.evaluation.validation.Evaluation.difference`).
+        test_evaluations, test_differences: the same of a test set, which nothing was chosen by.
         best_epoch: the epoch whose weights were kept.
         triplets: validation triplets.
         triplet_embeddings: ``(len(triplets.images), d)``, the trained model's.
@@ -46,6 +47,8 @@ class Report:
     history: Sequence[Mapping[str, Any]] = ()
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    test_evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test_differences: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     best_epoch: int | None = None
     triplets: Triplets | None = None
     triplet_embeddings: np.ndarray | None = None
@@ -62,10 +65,11 @@ class Report:
 
     @classmethod
     def of_folder(cls, folder: Path, title: str | None = None, **parts: Any) -> Report:
-        """The report of a run's folder: its ``run.json``, ``history.jsonl`` and, if there is one, ``evaluation.json``.
+        """The report of a run's folder: its ``run.json``, ``history.jsonl``, ``evaluation.json`` and ``test.json``.
 
-        The latter is what :meth:`shop_similarity.training.evaluation.comparison.Comparison.to_dict` gives, or
-        evaluations by name.
+        The last two may be missing. They are what
+        :meth:`shop_similarity.training.evaluation.comparison.Comparison.to_dict` gives; the first of them may hold
+        evaluations by name instead.
 
         Args:
             folder: of the run.
@@ -85,6 +89,8 @@ class Report:
             known["evaluations"], known["differences"] = from_comparison(evaluation)
         else:
             known["evaluations"] = evaluation
+        if test := _json(folder / "test.json"):
+            known["test_evaluations"], known["test_differences"] = from_comparison(test)
         return cls(title or f"Training run {folder.name}", **known | parts)
 
 

@@ -15,11 +15,11 @@ from shop_similarity.training.files import write_atomically
 from shop_similarity.training.report.contents import Report
 from shop_similarity.training.report.metric_figures import METRICS, figure, measured
 from shop_similarity.training.report.plots import Plot, histogram, interval_plot, line_plot
-from shop_similarity.training.report.samples import ranking_rows, triplet_distances, triplet_rows
+from shop_similarity.training.report.samples import random_triplet_rows, ranking_rows, triplet_distances, triplet_rows
 from shop_similarity.training.report.summary import duration, summary
 
 _FOLDER = Path(__file__).parent
-_BEST, _WORST, _QUERIES = 6, 18, 12
+_BEST, _WORST, _RANDOM, _QUERIES = 6, 18, 5, 12
 _HISTORY = {
     "epoch": "Epoch",
     "loss": "Loss",
@@ -116,8 +116,14 @@ def _sections(report: Report) -> Sections:
     section(
         "Comparison",
         "Figures with their 95 % intervals. Models can be compared where they were measured on the same set.",
-        plots=_comparison_plots(report),
-        tables=_comparison_tables(report),
+        plots=_comparison_plots(report.evaluations),
+        tables=_comparison_tables(report.evaluations),
+    )
+    section(
+        "Test set",
+        "What no choice was made by, neither of weights nor of the best epoch: measured once, at the end.",
+        plots=_comparison_plots(report.test_evaluations),
+        tables=_comparison_tables(report.test_evaluations),
     )
     section("Curves", plots=_history_plots(report), folded=_history_table(report))
     if report.triplets is not None and report.triplet_embeddings is not None and len(report.triplets):
@@ -132,6 +138,12 @@ def _sections(report: Report) -> Sections:
             "The smallest margins, the distance to the negative less that to the positive, one of each query. Look "
             "at these first: wrong labels stand out here, too.",
             rows=triplet_rows(*arguments, _WORST, worst=True),
+            narrow=True,
+        )
+        section(
+            "Random triplets",
+            "Drawn at random: the best and the worst say little about most of them.",
+            rows=random_triplet_rows(*arguments, _RANDOM),
             narrow=True,
         )
         section("Best triplets", "The largest margins.", rows=triplet_rows(*arguments, _BEST, worst=False), narrow=True)
@@ -156,11 +168,11 @@ def shown_plots(plots: Iterable[Plot | None]) -> list[dict[str, str | SafeString
     ]
 
 
-def _comparison_plots(report: Report) -> list[dict[str, str | SafeString]]:
+def _comparison_plots(evaluations: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str | SafeString]]:
     plots = []
-    if len(report.evaluations) > 1:
-        for metric in measured(report.evaluations):
-            figures = {name: figure(evaluation, metric) for name, evaluation in report.evaluations.items()}
+    if len(evaluations) > 1:
+        for metric in measured(evaluations):
+            figures = {name: figure(evaluation, metric) for name, evaluation in evaluations.items()}
             own = next(iter(figures.values()))
             rows = {
                 name: (known.value, known.low, known.high)
@@ -172,8 +184,7 @@ def _comparison_plots(report: Report) -> list[dict[str, str | SafeString]]:
     return shown_plots(plots)
 
 
-def _comparison_tables(report: Report) -> list[Table]:
-    evaluations = report.evaluations
+def _comparison_tables(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     tables = []
     for part, caption in (("retrieval", "Retrieval"), ("triplets", "Triplets")):
         metrics = [metric for metric in measured(evaluations) if metric[0] == part]

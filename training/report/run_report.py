@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet, RetrievalSetError
+from shop_similarity.training.evaluation.validation import Validation
 from shop_similarity.training.files import read_arrays
-from shop_similarity.training.learning.checkpoints import CheckpointError, latest
+from shop_similarity.training.learning.checkpoints import states
 from shop_similarity.training.learning.folder import (
     CHECKPOINTS,
     EMBEDDINGS,
@@ -21,7 +23,7 @@ from shop_similarity.training.learning.folder import (
 )
 from shop_similarity.training.report import Report, write_report
 from shop_similarity.training.report.projector import write_projector
-from shop_similarity.training.triplets.table import TripletError, read_triplets
+from shop_similarity.training.triplets.table import TripletError, Triplets, read_triplets
 
 
 def write_run_report(folder: Path) -> Path:
@@ -35,33 +37,63 @@ def write_run_report(folder: Path) -> Path:
     """
     record = read_run(folder)
     parts: dict[str, Any] = {}
-    embeddings, places = _embeddings(folder / EMBEDDINGS)
+    embeddings, places = stored_embeddings(folder)
     try:
         if embeddings is not None:
             parts |= _triplets(folder, record, embeddings, places) | _retrieval(record, embeddings, places)
             write_projector(folder / TENSORBOARD, embeddings, list(places))
-        if (checkpoint := latest(folder / CHECKPOINTS)) is not None:
-            parts["best_epoch"] = checkpoint.state["progress"]["best_epoch"]
+        if newest := states(folder / CHECKPOINTS):
+            parts["best_epoch"] = newest[0]["progress"]["best_epoch"]
         return write_report(folder / REPORT, Report.of_folder(folder, **parts))
-    except (OSError, CheckpointError) as error:
+    except OSError as error:
         raise TrainingError(f"The report can't be written to {folder}: {error}.") from error
 
 
-def _embeddings(path: Path) -> tuple[np.ndarray | None, dict[Path, int]]:
+def stored_embeddings(folder: Path) -> tuple[np.ndarray | None, dict[Path, int]]:
+    """``(n, d)`` embeddings of a run's validation photos by its best epoch, and the row of each photo.
+
+    None where it was not evaluated.
+
+    Raises:
+        TrainingError: they can't be read.
+    """
+    path = folder / EMBEDDINGS
     try:
         stored = read_arrays(path)
         names = [Path(name) for name in stored["paths"].tolist()]
-        return stored["embeddings"].astype(np.float32), {name: place for place, name in enumerate(names)}
-    # A run that was not evaluated has none.
+        embeddings = stored["embeddings"].astype(np.float32)
+        if not np.isfinite(embeddings).all():
+            raise ValueError("it holds numbers that are not finite; --resume measures the run anew")
+        return embeddings, {name: place for place, name in enumerate(names)}
     except FileNotFoundError:
         return None, {}
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(f"{path} can't be read: {error}.") from error
 
 
-def _triplets(folder: Path, record: dict[str, Any], embeddings: np.ndarray, places: dict[Path, int]) -> dict[str, Any]:
+def validation_of(folder: Path, record: Mapping[str, Any]) -> Validation:
+    """What a run was validated on.
+
+    Raises:
+        TripletError, RetrievalSetError, EvaluationError: it is not where it was, or not what it was.
+    """
+    return Validation(_retrieval_set(record), _validation_triplets(folder, record))
+
+
+def _validation_triplets(folder: Path, record: Mapping[str, Any]) -> Triplets:
+    return read_triplets(folder / VALIDATION, Path(record["validation_root"]))
+
+
+def _retrieval_set(record: Mapping[str, Any]) -> RetrievalSet | None:
+    given = record["given"]
+    return RetrievalSet.read(given["retrieval"], given.get("images")) if given.get("retrieval") else None
+
+
+def _triplets(
+    folder: Path, record: Mapping[str, Any], embeddings: np.ndarray, places: dict[Path, int]
+) -> dict[str, Any]:
     try:
-        triplets = read_triplets(folder / VALIDATION, Path(record["validation_root"]))
+        triplets = _validation_triplets(folder, record)
         chosen = [places[path.resolve()] for path in triplets.paths()]
     # Photos that have been moved since are no reason to go without curves and figures.
     except (TripletError, KeyError):
@@ -69,12 +101,11 @@ def _triplets(folder: Path, record: dict[str, Any], embeddings: np.ndarray, plac
     return {"triplets": triplets, "triplet_embeddings": embeddings[chosen]}
 
 
-def _retrieval(record: dict[str, Any], embeddings: np.ndarray, places: dict[Path, int]) -> dict[str, Any]:
-    given = record["given"]
-    if not given.get("retrieval"):
-        return {}
+def _retrieval(record: Mapping[str, Any], embeddings: np.ndarray, places: dict[Path, int]) -> dict[str, Any]:
     try:
-        photos = RetrievalSet.read(given["retrieval"], given.get("images"))
+        photos = _retrieval_set(record)
+        if photos is None:
+            return {}
         chosen = [places[path.resolve()] for path in photos.paths]
     except (RetrievalSetError, KeyError):
         return {}

@@ -54,28 +54,28 @@ def triplet_distances(embeddings: np.ndarray, rows: np.ndarray) -> tuple[np.ndar
 
 def triplet_rows(triplets: Triplets, embeddings: np.ndarray, count: int, worst: bool) -> list[Row]:
     """The triplets of the largest or smallest margin D(query, negative) - D(query, positive), one of each query."""
-    positive, negative = triplet_distances(embeddings, triplets.rows)
-    margin = negative - positive
+    distances = triplet_distances(embeddings, triplets.rows)
+    margin = distances[1] - distances[0]
     order = np.argsort(margin if worst else -margin, kind="stable")
-    shown: list[Row] = []
-    seen: set[int] = set()
-    paths = triplets.paths()
-    for place in order.tolist():
-        query, near, far = triplets.rows[place].tolist()
-        if query in seen:
-            continue
-        seen.add(query)
-        row = triplet_row(paths[query], paths[near], paths[far], positive[place], negative[place])
-        kinds = ", ".join(filter(None, (str(triplets.positive_type[place]), str(triplets.negative_type[place]))))
-        caption = f"margin {margin[place]:+.3f}" + (f" ({kinds})" if kinds else "")
-        alt = (
-            f"Query {triplets.images[query]}; positive {triplets.images[near]} at distance {positive[place]:.3f}; "
-            f"negative {triplets.images[far]} at distance {negative[place]:.3f}."
-        )
-        shown.append(Row(data_uri(sheet([row], thumbnail=_TRIPLET_SIDE)), caption, alt))
-        if len(shown) == count:
-            break
-    return shown
+    first = np.sort(np.unique(triplets.rows[order, 0], return_index=True)[1])
+    return [_triplet_row(triplets, place, *distances) for place in order[first[:count]].tolist()]
+
+
+def random_triplet_rows(triplets: Triplets, embeddings: np.ndarray, count: int, seed: int = 0) -> list[Row]:
+    """Triplets drawn at random, which say how most of them are; the same for the same seed."""
+    distances = triplet_distances(embeddings, triplets.rows)
+    drawn = np.random.default_rng(seed).permutation(len(triplets))[:count]
+    return [_triplet_row(triplets, place, *distances) for place in drawn.tolist()]
+
+
+def _triplet_row(triplets: Triplets, place: int, positive: np.ndarray, negative: np.ndarray) -> Row:
+    names = [triplets.images[photo] for photo in triplets.rows[place]]
+    near, far = float(positive[place]), float(negative[place])
+    kinds = ", ".join(filter(None, (str(triplets.positive_type[place]), str(triplets.negative_type[place]))))
+    caption = f"margin {far - near:+.3f}" + (f" ({kinds})" if kinds else "")
+    alt = f"Query {names[0]}; positive {names[1]} at distance {near:.3f}; negative {names[2]} at distance {far:.3f}."
+    row = triplet_row(*(triplets.root / name for name in names), near, far)
+    return Row(data_uri(sheet([row], thumbnail=_TRIPLET_SIDE)), caption, alt)
 
 
 def ranking_rows(photos: RetrievalSet, embeddings: np.ndarray, count: int) -> list[Row]:

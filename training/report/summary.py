@@ -25,6 +25,8 @@ def summary(report: Report) -> list[tuple[str, list[str]]]:
     judgement = verdicts(report.evaluations, report.differences)
     if not judgement:
         judgement = [("It was not evaluated, so nothing is known of how it compares with other models.", [])]
+    tested = verdicts(report.test_evaluations, report.test_differences)
+    judgement += [(f"On the test set: {sentence}", clauses) for sentence, clauses in tested]
     return [*((sentence, []) for sentence in sentences if sentence), *judgement]
 
 
@@ -50,7 +52,7 @@ def _data(data: Any) -> list[str]:
     if not isinstance(data, Mapping):
         return []
     sentences = []
-    for split, word in (("train", "Trained on"), ("validation", "Validated on")):
+    for split, word in (("train", "Trained on"), ("validation", "Validated on"), ("test", "Tested on")):
         counts = data.get(split)
         if not isinstance(counts, Mapping) or not isinstance(counts.get("triplets"), int):
             continue

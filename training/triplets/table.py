@@ -177,6 +177,17 @@ class Triplets:
         """All groups that the file names."""
         return set(self.memberships[1]) - {""}
 
+    def as_written(self) -> Triplets:
+        """The same as :func:`read_triplets` gives it after :func:`write_triplets`: photos in the order of the rows."""
+        used, first = np.unique(self.rows, return_index=True)
+        order = used[np.argsort(first)]
+        place = np.zeros(len(self.images), dtype=np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        images, pictures = (
+            tuple(each[index] for index in order) for each in (self.images, self.pictures or self.images)
+        )
+        return replace(self, images=images, pictures=pictures if self.pictures else (), rows=place[self.rows])
+
     def select(self, keep: np.ndarray) -> Triplets:
         """Some of the triplets, over those photos only that they name.
 

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from catalog.models import ProductPhoto
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -24,24 +26,14 @@ from shop_similarity.training.versions.loading import load_version
 from tests.shop_similarity.drawn_photos import product_photo
 from tests.shop_similarity.factories import add_photo, make_product, make_version
 from tests.training.drawn_triplets import write_photos, write_triplets
+from tests.training.small_network import SMALL, use_small_network
 from tests.training.small_run import figures, history_of
 from tests.training.versions.test_first_version import SmallBackbone, storages_in_tmp  # noqa: F401
-
-SMALL = ("width=0.125", "embedding_dim=4096")
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """A backbone of 32 pixels and an eighth of the filters, with seeded weights."""
-    from shop_similarity.training.heads import recipe
-    from shop_similarity.training.networks.backbones import weights
-
-    monkeypatch.setattr(weights, "find_weights", lambda *args, **kwargs: SmallBackbone())
-    chosen = recipe.RECIPES["mildnet"]
-    small = recipe.Recipe(chosen.architecture, chosen.config, chosen.tap_trust, Preprocessing(size=32))
-    monkeypatch.setitem(recipe.RECIPES, "mildnet", small)
-    # Validation shows other things than training here, and is to profit all the same.
-    monkeypatch.setattr(recipe, "GUARD", 0)
+    use_small_network(monkeypatch.setattr, monkeypatch.setitem)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +43,9 @@ def drawn(tmp_path_factory):
     unseen = {name: names.pop(name) for name in sorted(names)[:2]}
     write_triplets(folder / "train.csv", names, 120)
     write_triplets(folder / "validation.csv", unseen, 40)
+    new = write_photos(folder / "photos" / "new", colours=8, kinds=4, seeds=1)
+    new = {name: [f"new/{photo}" for photo in new[name]] for name in sorted(new)[-2:]}
+    write_triplets(folder / "test.csv", new, 30)
     return folder
 
 
@@ -61,7 +56,7 @@ def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
             "train_mildnet",
             *(["--triplets", str(csv), "--images", str(images)] if csv else []),
             *(["--validation", str(drawn / "validation.csv")] if csv and options.pop("validate", True) else []),
-            *[part for pair in SMALL for part in ("--config", pair)],
+            *SMALL,
             *(["--run", str(folder)] if folder else []),
             *(
                 "--batch-size",
@@ -118,11 +113,12 @@ def test_all_losses_and_miners_are_told_in_the_help():
     assert about["miner"]["choices"] == tuple(MINERS)
 
 
-def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(train, monkeypatch, tmp_path):
+def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(train, drawn, monkeypatch, tmp_path):
     for colour in ("red", "green"):
         add_photo(make_product(), product_photo("mug", colour))
     out = io.StringIO()
-    folder = train("--epochs", "3", "--name", "autumn", verbosity=1, stdout=out)
+    test = ("--test", str(drawn / "test.csv"))
+    folder = train("--epochs", "3", "--name", "autumn", "--keep-epochs", "3", *test, verbosity=1, stdout=out)
     version = ModelVersion.objects.get(name="autumn")
     assert version.state == ModelVersion.State.CANDIDATE
     assert version.weights_source == SmallBackbone.source
@@ -155,7 +151,16 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(t
     again = embed_files(model, list(paths), Preprocessing.from_dict(version.preprocessing))
     assert np.abs(again - embeddings).max() < 2e-3
 
-    _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, tmp_path / "stopped", history)
+    # Measured at the end, beside what versions are compared by.
+    assert version.metrics["test"]["triplets"]["triplets"] == 30
+    assert version.metrics["test"]["set"] != version.metrics["evaluation"]["set"]
+    assert set(json.loads((folder / "test.json").read_text())["models"]) == {"trained", "start"}
+    assert not any("test" in key for record in history for key in record)
+    report = (folder / "report.html").read_text()
+    assert "On the test set: Triplet accuracy" in report and "Random triplets" in report
+
+    _an_epoch_of_it_is_measured_and_stored(folder, history, version)
+    _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, tmp_path / "stopped", history, version)
 
 
 def training_photos(folder):
@@ -169,7 +174,36 @@ def training_photos(folder):
     }
 
 
-def _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, folder, whole):
+def _an_epoch_of_it_is_measured_and_stored(folder, history, version):
+    best = version.metrics["training"]["best_epoch"]
+    epoch = 1 if best != 1 else 2
+    out = io.StringIO()
+    call_command("store_epoch", str(folder), str(epoch), "--name", "early", "--no-aspects", stdout=out)
+    early = ModelVersion.objects.get(name="early")
+    training = early.metrics["training"]
+    assert (training["epoch"], training["best_epoch"], training["epochs"]) == (epoch, best, 3)
+    assert training["figures"]["val_loss"] == history[epoch]["val_loss"]
+    assert early.metrics["calibration"] == version.metrics["calibration"]
+    # On the same photos, so that the two can be compared.
+    assert early.metrics["evaluation"]["set"] == version.metrics["evaluation"]["set"]
+    assert early.metrics["evaluation"]["triplets"]["accuracy"] == pytest.approx(
+        history[epoch]["val_accuracy"], abs=1e-4
+    )
+    assert f"epoch {best}, the best" in out.getvalue() and "a candidate" in out.getvalue()
+    assert OutboxEntry.objects.filter(version=early).count() == 2
+    for arguments, message in (
+        (("4",), "has not made epoch 4, but 0 to 3"),
+        (("1", "--name", "early"), "early already"),
+        (("1", "--device", "GPU:7"), "no device GPU:7"),
+    ):
+        with pytest.raises(CommandError, match=message):
+            call_command("store_epoch", str(folder), *arguments, verbosity=0)
+    (folder / "weights" / "epoch-001.weights.h5").unlink()
+    with pytest.raises(CommandError, match=r"not hold the weights of epoch 1, but of .*--keep-epochs"):
+        call_command("store_epoch", str(folder), "1", verbosity=0)
+
+
+def _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, folder, whole, version):
     from shop_similarity.training.learning.watcher import ProgressWatcher
 
     told = ProgressWatcher.step
@@ -185,9 +219,12 @@ def _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, folder, 
     assert stopped.value.returncode == 130
     monkeypatch.setattr(ProgressWatcher, "step", told)
     assert not ModelVersion.objects.filter(name="went-on").exists()
-    call_command("train_mildnet", "--resume", str(folder), verbosity=0)
+    # Somebody else took the name meanwhile.
+    make_version(name="went-on", state=ModelVersion.State.RETIRED)
+    call_command("train_mildnet", "--resume", str(folder), "--name", "renamed", verbosity=0)
     assert figures(history_of(folder)) == figures(whole)
-    assert ModelVersion.objects.filter(name="went-on").exists()
+    metrics = ModelVersion.objects.get(name="renamed").metrics
+    assert metrics["calibration"] == version.metrics["calibration"]
     with pytest.raises(CommandError, match="holds a run already"):
         train("--epochs", "3", folder=folder)
 
@@ -204,7 +241,12 @@ def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatc
             train("--epochs", "1", "--no-store")
     assert told.value.returncode == 130
     assert not (tmp_path / "run" / "start.weights.h5").exists()
-    call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
+    with pytest.raises(CommandError, match=r"so --epochs and --no-cache can't be changed\. Leave it out"):
+        call_command("train_mildnet", "--resume", str(tmp_path / "run"), "--epochs", "5", "--no-cache", verbosity=0)
+    with pytest.raises(CommandError, match="no device GPU:7 here"):
+        call_command("train_mildnet", "--resume", str(tmp_path / "run"), "--devices", "GPU:7", verbosity=0)
+    # What it was begun with may be said again.
+    call_command("train_mildnet", "--resume", str(tmp_path / "run"), "--batch-size", "16", verbosity=0)
     assert len(history_of(tmp_path / "run")) == 2
     assert not ModelVersion.objects.exists()
 
@@ -385,6 +427,9 @@ def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, mes
         (["--retrieval", "gone"], "no folder gone"),
         (["--monitor", "recall_at_1"], "--retrieval"),
         (["--from-catalog"], "Name one source"),
+        (["--devices", "GPU:7"], r"no device GPU:7 here\. There is CPU:0: name one like that"),
+        (["--devices", "CPU:0", "CPU:0"], "name each once"),
+        (["--test", "gone.csv"], "gone.csv"),
         (["--miner", "hard"], "takes no miner"),
         (["--twins", "--views", "0"], "two different views"),
         (["--per-instance", "1"], "two photos of each instance"),
@@ -401,23 +446,78 @@ def test_wrong_options_are_told(train, tmp_path, arguments, message):
     assert not (tmp_path / "c").exists()
 
 
+def test_weights_that_are_not_finite_are_told_before_anything_is_computed(train, monkeypatch, tmp_path):
+    from shop_similarity.training.networks.backbones import weights
+
+    class Damaged(SmallBackbone):
+        def apply(self, model):
+            super().apply(model)
+            kernel, bias = model.get_layer("block3_conv1").get_weights()
+            model.get_layer("block3_conv1").set_weights([kernel * np.nan, bias])
+
+    monkeypatch.setattr(weights, "find_weights", lambda *args, **kwargs: Damaged())
+    with pytest.raises(CommandError, match=r"can't start from seeded .* block3_conv1 holds .* Name other weights"):
+        train("--no-cache")
+    assert not (tmp_path / "run" / "start.weights.h5").exists()
+
+
 def test_a_taken_name_is_told_at_once(train):
     make_version(name="taken")
     with pytest.raises(CommandError, match="taken already"):
         train("--name", "taken")
 
 
-@pytest.mark.slow
-def test_the_shop_s_own_products_can_be_trained_on(train):
+def fill_shop():
     from tests.shop_similarity.drawn_photos import products
 
     for drawn_product in products(40):
         product = make_product()
         for seed in (0, 1):
             add_photo(product, drawn_product.photo(seed=seed), f"{drawn_product.name}-{seed}.jpg")
+
+
+@pytest.mark.slow
+def test_the_shop_s_own_products_can_be_trained_on(train):
+    fill_shop()
     folder = train("--from-catalog", "--epochs", "1", "--name", "own", csv=None)
     assert len(history_of(folder)) == 2
     assert ModelVersion.objects.get(name="own").metrics["training"]["triplets"] > 20
+
+
+@pytest.mark.long
+def test_a_run_on_the_shop_s_products_that_was_killed_goes_on_although_they_have_changed(
+    transactional_db, train, servers, tmp_path
+):
+    from django.conf import settings
+    from django.db import connection
+
+    fill_shop()
+    arguments = ("--from-catalog", "--epochs", "2", "--name", "killed")
+    whole = history_of(train(*arguments, "--no-store", csv=None, folder=tmp_path / "whole"))
+    given = [*arguments, *SMALL, "--batch-size", "16", "--learning-rate", "0.003", "--precision", "float32"]
+    given += ["--cache", str(tmp_path / "c"), "--run", str(tmp_path / "run"), "--no-aspects"]
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.training.shop_run", str(tmp_path), "5", *given],
+        cwd=settings.BASE_DIR,
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DATABASE_URL": servers.url_of(connection.settings_dict["NAME"]),
+            "REDIS_URL": servers.broker_url,
+        },
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr[-3000:]
+    assert not ModelVersion.objects.exists()
+
+    # A month in a shop.
+    ProductPhoto.objects.first().product.delete()
+    ProductPhoto.objects.first().delete()
+    add_photo(make_product(), product_photo("vase", "red"), "new.jpg")
+    call_command("train_mildnet", "--resume", str(tmp_path / "run"), verbosity=0)
+    assert figures(history_of(tmp_path / "run")) == figures(whole)
+    assert ModelVersion.objects.filter(name="killed").exists()
 
 
 @pytest.mark.long

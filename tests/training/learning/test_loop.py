@@ -170,7 +170,7 @@ def test_gradients_of_several_batches_make_one_step(tmp_path):
     trainer._watcher = watcher
     trainer.fit()
     assert watcher.steps == [1, 2, 3, 4]
-    # The mean of both batches' gradients from one point, worked out by hand.
+    # Both batches' gradients from one point, each by how many photos its loss is the mean of, worked out by hand.
     # A rate beside which the rounding of the weights is nothing.
     plain = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "learning_rate": 3.0}
     parts = [make_trainer(tmp_path / name, **plain) for name in "abc"]
@@ -181,8 +181,11 @@ def test_gradients_of_several_batches_make_one_step(tmp_path):
         features = [next(trainer._source.training([batches[place]], 1, 0)) for place in chosen]
         trainer._step([trainer._inputs(batches[place], f) for place, f in zip(chosen, features, strict=True)])
         moved.append(trainer.split.trainable.get_weights()[0] - start)
+    masks = [parts[0]._relations.masks(batch.photos) for batch in batches]
+    one, other = (np.sum(positive.any(axis=1) & negative.any(axis=1)) for positive, negative in masks)
     assert np.abs(moved[2]).max() > 1e-2
-    assert np.abs(moved[2] - (moved[0] + moved[1]) / 2).max() < 1e-5 * np.abs(moved[2]).max()
+    expected = (one * moved[0] + other * moved[1]) / (one + other)
+    assert np.abs(moved[2] - expected).max() < 1e-5 * np.abs(moved[2]).max()
 
 
 def test_the_backbone_may_learn_more_slowly(tmp_path):
@@ -275,9 +278,10 @@ def test_weights_that_diverge_in_the_last_step_of_an_epoch_are_never_kept(tmp_pa
 def test_embeddings_that_overflow_while_it_is_validated_stop_the_run_with_a_sentence(tmp_path, monkeypatch):
     trainer = make_trainer(tmp_path, retrieval=True)
     inner = trainer.embed
-    monkeypatch.setattr(trainer, "embed", lambda photos, progress=None: inner(photos, progress) * np.nan)
-    with pytest.raises(TrainingError, match=r"val_loss is no number any more in epoch 0.*--learning-rate"):
-        trainer.fit()
+    for factor in (np.nan, 0):
+        monkeypatch.setattr(trainer, "embed", lambda photos, progress=None, by=factor: inner(photos, progress) * by)
+        with pytest.raises(TrainingError, match=r"val_loss is no number before any training: .*--fine-tune.*--weights"):
+            trainer.fit()
 
 
 def test_damaged_and_compressed_checkpoints_are_passed_over(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from shop_similarity.training.report import Report, write_report
 from shop_similarity.training.report.contents import from_comparison
 from shop_similarity.training.report.metric_figures import Figure, figure
-from shop_similarity.training.report.samples import ranking_rows, triplet_distances, triplet_rows
+from shop_similarity.training.report.samples import random_triplet_rows, ranking_rows, triplet_distances, triplet_rows
 from shop_similarity.training.report.summary import duration, summary
 from shop_similarity.training.report.verdicts import verdicts
 from tests.training.report_runs import HOSTILE, drawn_photos, drawn_report, embeddings_of, evaluation, triplets_of
@@ -38,7 +38,7 @@ def test_it_opens_from_a_file_and_shows_its_pictures(chromium, page, scheme):
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto(page.as_uri())
     pictures = tab.locator("img")
-    assert pictures.count() == 6 + 18 + 12
+    assert pictures.count() == 6 + 18 + 5 + 12
     assert pictures.evaluate_all("all => all.every(img => img.complete && img.naturalWidth > 100 && img.alt)")
     assert tab.locator("svg[role=img]").evaluate_all("all => all.every(svg => svg.clientHeight > 80)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390, "only tables and rows scroll sideways"
@@ -169,6 +169,19 @@ def test_worst_and_best_triplets_by_margin(tmp_path):
     assert len({row.alt.split(";")[0] for row in best}) == len(best) == 8, "one of each query"
 
 
+def test_random_triplets_are_neither_the_best_nor_the_worst_and_the_same_each_time(tmp_path):
+    triplets = triplets_of(tmp_path, [f"{number}.jpg" for number in range(60)], per_query=3)
+    embeddings = embeddings_of(60)
+    rows = random_triplet_rows(triplets, embeddings, 5)
+    assert len(rows) == 5 and rows == random_triplet_rows(triplets, embeddings, 5)
+    assert rows != random_triplet_rows(triplets, embeddings, 5, seed=1)
+    chosen = {row.alt for row in rows}
+    for worst in (True, False):
+        assert chosen != {row.alt for row in triplet_rows(triplets, embeddings, 5, worst=worst)}
+    # All of them, where there are fewer.
+    assert len(random_triplet_rows(triplets, embeddings, 500)) == len(triplets)
+
+
 def test_rankings_leave_the_query_out_and_take_from_both_ends(full):
     rows = ranking_rows(full.retrieval, full.retrieval_embeddings, 6)
     precisions = [float(re.search(r"precision ([\d.]+)", row.caption)[1]) for row in rows]
@@ -251,6 +264,24 @@ def test_a_run_is_read_from_its_folder(tmp_path):
     assert report.history == [{"epoch": 1, "loss": 3}, {"epoch": 2, "loss": 2}], "half a line and a repeated epoch"
     assert list(report.evaluations) == ["new"] and report.best_epoch == 2
     assert HOSTILE not in write_report(tmp_path / "report.html", report).read_text(encoding="utf-8")
+
+
+def test_a_test_set_stands_apart(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"data": {"test": {"triplets": 300, "images": 80}}}))
+    for name, accuracy in (("evaluation", 0.95), ("test", 0.91)):
+        models = {"trained": evaluation(0.9, accuracy), "start": evaluation(0.8, 0.9)}
+        models["start"]["difference"] = {"triplet_accuracy": {"value": 0.9 - accuracy, "interval": [-0.1, 0.1]}}
+        comparison = {"reference": "trained", "models": models, "baselines": {}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(comparison))
+    report = Report.of_folder(tmp_path)
+    told = dict(summary(report))
+    assert "Tested on 300 triplets of 80 photos." in told
+    assert "Triplet accuracy of trained is 0.950 (0.935 to 0.965):" in told
+    assert told["On the test set: Triplet accuracy of trained is 0.910 (0.895 to 0.925):"] == [
+        "better than start (0.900; difference +0.010, -0.100 to +0.100: may be chance)"
+    ]
+    page = write_report(tmp_path / "report.html", report).read_text(encoding="utf-8")
+    assert page.index(">Comparison</h2>") < page.index(">Test set</h2>") < page.index("0.910 (0.895 to 0.925)</td>")
 
 
 def test_a_folder_that_is_no_run_or_is_damaged(tmp_path):

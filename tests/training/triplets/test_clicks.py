@@ -179,4 +179,5 @@ def test_what_shoppers_chose_is_trained_on(train, shop, tmp_path, monkeypatch): 
     assert "leak" not in ModelVersion.objects.get(name="chosen").metrics["evaluation"]
     counts = json.loads((folder / "run.json").read_text())["data"]["train"]
     assert set(counts["positive_types"]) == {"clicked"} and set(counts["negative_types"]) == {"skipped"}
-    assert len(read_triplets(folder / "clicks.csv", tmp_path / "c" / "photos")) == 60
+    kept = [len(read_triplets(folder / f"{name}.csv", tmp_path / "c" / "photos")) for name in ("train", "validation")]
+    assert kept == [54, 6]

@@ -12,19 +12,20 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.commands.extra_command import ComputingCommand
 from shop_similarity.training.commands.new_version import activate, explain, queue
 from shop_similarity.training.commands.run_setup import fetch_weights
 from shop_similarity.training.heads.recipe import RECIPES, SAMPLE
 
 
-class Command(ExtraCommand):
+class Command(ComputingCommand):
     help = (
         "Makes the first model version: MILDNet with ImageNet weights, calibrated on the shop's own photos. "
         "Nothing is trained and no label is needed."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument(
             "--architecture",
             choices=sorted(RECIPES),
@@ -65,6 +66,7 @@ class Command(ExtraCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["sample"] < 1:
             raise CommandError(_("--sample must be 1 or more."))
+        self.use_device(options)
         from shop_similarity.training.networks.architectures import backbone_of
         from shop_similarity.training.versions.first_version import make_first_version
 

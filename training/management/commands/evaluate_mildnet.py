@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.commands.extra_command import ComputingCommand
 from shop_similarity.training.commands.measurement import add_baselines, candidate_numbers, choose_baselines
 from shop_similarity.training.versions.storing import store_evaluation
 
@@ -26,13 +26,14 @@ USUAL_BASELINES = "colour,handmade"
 _WRONG_USAGE = 2
 
 
-class Command(ExtraCommand):
+class Command(ComputingCommand):
     help = (
         "Measures model versions on a retrieval set, on triplets, or on both, with 95 % intervals, beside baselines. "
         "Photos are read from files; the shop's catalogue is not touched."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument(
             "--model",
             action="append",
@@ -94,6 +95,7 @@ class Command(ExtraCommand):
         # What is wrong is told before anything is computed.
         choose_baselines(names, options["weights_cache"])
         versions = self._versions(options)
+        self.use_device(options)
         console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         with console.bars:
             comparison = self._compare(versions, names, self._validation(options), options, console)

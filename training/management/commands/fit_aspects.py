@@ -11,17 +11,18 @@ from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.aspects.forms import PHOTOS
 from shop_similarity.training.commands.console import Console
-from shop_similarity.training.commands.extra_command import ExtraCommand
+from shop_similarity.training.commands.extra_command import ComputingCommand
 from shop_similarity.training.commands.new_version import explain
 
 
-class Command(ExtraCommand):
+class Command(ComputingCommand):
     help = (
         "Finds out what colour, pattern and shape add to a version's similarities, from the shop's photos and drawn "
         "goods, so that they can be explained and leaned. New versions are done by calibrate_mildnet and train_mildnet."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
         parser.add_argument(
             "versions",
             nargs="*",
@@ -45,6 +46,8 @@ class Command(ExtraCommand):
             versions = list(ModelVersion.objects.live().filter(aspect_basis=None))
             if not versions and options["verbosity"]:
                 self.stdout.write(_("Every live version can explain its similarities already."))
+        if versions:
+            self.use_device(options)
         console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         for version in versions:
             self._fit(version, options["sample"], console)

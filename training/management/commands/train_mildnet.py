@@ -15,11 +15,12 @@ from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.data import gather_data
 from shop_similarity.training.commands.extra_command import ExtraCommand
 from shop_similarity.training.commands.fit import choose_devices, fit, open_run
-from shop_similarity.training.commands.leaks import look_for_leaks
-from shop_similarity.training.commands.measurement import measure_active, measure_run
+from shop_similarity.training.commands.leaks import leak_of_version, look_for_leaks
+from shop_similarity.training.commands.measurement import measure_active, measure_run, measure_test
 from shop_similarity.training.commands.new_version import activate, explain, queue, store
 from shop_similarity.training.commands.run_folder import make_folder, new_folder, resumed_options
 from shop_similarity.training.commands.run_setup import choose_setup
+from shop_similarity.training.evaluation.validation import Validation
 from shop_similarity.training.learning.folder import read_run
 
 
@@ -33,6 +34,7 @@ class Command(ExtraCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)
+        self.default_of = parser.get_default
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
@@ -63,10 +65,11 @@ class Command(ExtraCommand):
         else:
             self.folder = folder = options["resume"]
             record = read_run(folder)
-            options = resumed_options(options, record)
+            options = resumed_options(options, record, self.default_of)
         distribution = choose_devices(options, console)
         with console.bars:
-            data, clicks = gather_data(options, console, resumed=folder if record else None)
+            gathered = gather_data(options, console, resumed=folder if record else None)
+            data = gathered.data
             setup, weights = choose_setup(options, record, console)
             console.bars.close()
             if record and record["data"]["sha256"] != data.sha256():
@@ -77,14 +80,18 @@ class Command(ExtraCommand):
             leaks = {} if record else look_for_leaks(data, options, console)
             run = open_run(folder, setup, data, distribution, options, console)
             if record is None and distribution.chief:
-                make_folder(run, clicks, leaks, options)
+                make_folder(run, gathered, leaks, options)
                 self.folder = folder
                 console.say(_("Run: %(folder)s") % {"folder": folder})
             result = fit(run, weights, resume=record is not None, console=console)
             if not distribution.chief:
                 return
-            evaluation = measure_run(run, options, console)
-        version = None if options["no_store"] else store(run, result, evaluation, options, console)
+            measured = {"evaluation": measure_run(run, options, console)}
+            if gathered.test:
+                measured |= measure_test(run, gathered.test, options, console)
+        version = None
+        if not options["no_store"]:
+            version = store(folder, setup, run.model, result.best_epoch, measured, options["name"], console)
         self._report(folder)
         if version is None:
             return
@@ -92,7 +99,9 @@ class Command(ExtraCommand):
         if options["activate"]:
             active = ModelVersion.objects.active()
             if active is not None and not options["force"]:
-                measure_active(active, data, console)
+                measure_active(
+                    active, Validation(data.retrieval, data.validation), leak_of_version(data, active), console
+                )
             activate(version, console, force=options["force"])
         if options["aspects"]:
             explain(version, run.model, run.training_features(PHOTOS), console)
