@@ -100,7 +100,7 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
     """
     from shop_similarity.training.learning.folder import EMBEDDINGS, EVALUATION, write_json
 
-    validation = Validation(run.data.retrieval, run.data.validation)
+    validation = Validation(run.data.retrieval, run.data.validation, look_alike=run.data.look_alike)
     number = {path: place for place, path in enumerate(run.data.paths)}
     places = np.array([number[path] for path in validation.paths])
     comparison = Comparison(validation)
@@ -129,7 +129,7 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
 
 def measure_active(active: ModelVersion, data: TrainingData, console: Console) -> None:
     """Measure the active version on the run's photos as well, or the two can't be compared."""
-    validation = Validation(data.retrieval, data.validation)
+    validation = Validation(data.retrieval, data.validation, look_alike=data.look_alike)
     if active.metrics.get("evaluation", {}).get("set") == validation.sha256:
         return
     with console.bars:

@@ -42,7 +42,18 @@ _NOT_OF_THE_RUN = {
     "run",
     "resume",
 }
-_PATHS = {"triplets", "images", "validation", "retrieval", "mix", "mix_images", "weights", "weights_cache", "cache"}
+_PATHS = {
+    "triplets",
+    "images",
+    "validation",
+    "retrieval",
+    "look_alike",
+    "mix",
+    "mix_images",
+    "weights",
+    "weights_cache",
+    "cache",
+}
 # What may still be said when a run goes on.
 _OF_THE_END = ("activate", "force", "no_store", "verbosity")
 # Options of earlier versions without which the run would be another one.

@@ -13,7 +13,7 @@ from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.learning.options import SamplingOptions
 from shop_similarity.training.learning.relations import Relations
 from shop_similarity.training.learning.sampling import InstanceSampler, Sampler, TripletSampler, Views, categories_of
-from shop_similarity.training.learning.validation import Validation
+from shop_similarity.training.learning.validation import Search, Validation
 from shop_similarity.training.photos.feature_cache import content_digests
 from shop_similarity.training.triplets.table import Progress, TripletError, Triplets, components
 
@@ -29,7 +29,8 @@ class TrainingData:
         train_rows: ``(n, 3)`` the same as places in ``paths``; likewise
         validation, validation_rows: to choose the best epoch by;
         old, old_rows: triplets that are mixed in, or None and ``(0, 3)``;
-        retrieval, retrieval_places: a retrieval set and the ``(n,)`` places of its photos, or None.
+        retrieval, retrieval_places: a retrieval set and the ``(n,)`` places of its photos, or None; likewise
+        look_alike, look_alike_places: a look-alike set.
     """
 
     paths: list[Path]
@@ -42,6 +43,8 @@ class TrainingData:
     old_rows: np.ndarray
     retrieval: RetrievalSet | None
     retrieval_places: np.ndarray | None
+    look_alike: RetrievalSet | None = None
+    look_alike_places: np.ndarray | None = None
 
     def training_photos(self) -> np.ndarray:
         """Places of all photos that some training triplet names, ascending."""
@@ -80,7 +83,11 @@ class TrainingData:
     def to_validate(self, options: SamplingOptions) -> Validation:
         """What every epoch is measured on."""
         relations = self._relations(self.validation_rows, options.negatives)
-        validation = Validation(self.validation_rows, relations, options.batch_size)
+        search = None
+        if self.look_alike is not None:
+            photos, places = self.look_alike, self.look_alike_places
+            search = Search(places[photos.queries], places[photos.gallery], photos.relevance, photos.left_out)
+        validation = Validation(self.validation_rows, relations, options.batch_size, look_alike=search)
         if self.retrieval is None:
             return validation
         return replace(
@@ -88,7 +95,7 @@ class TrainingData:
             queries=self.retrieval_places[self.retrieval.queries],
             gallery=self.retrieval_places[self.retrieval.gallery],
             relevance=self.retrieval.relevance,
-            itself=self.retrieval.itself,
+            itself=self.retrieval.left_out,
         )
 
     def sha256(self) -> str:
@@ -99,6 +106,8 @@ class TrainingData:
             digest.update("".join(self.digests[place] for place in rows.reshape(-1).tolist()).encode())
         if self.retrieval is not None:
             digest.update("".join(["retrieval", *(self.digests[place] for place in self.retrieval_places)]).encode())
+        if self.look_alike is not None:
+            digest.update("".join(["look-alike", *(self.digests[place] for place in self.look_alike_places)]).encode())
         # Runs had unlabelled photos once; the records of those without any count on the word.
         digest.update(b"bystanders")
         return digest.hexdigest()
@@ -125,6 +134,7 @@ def join(
     old: Triplets | None = None,
     retrieval: RetrievalSet | None = None,
     progress: Progress | None = None,
+    look_alike: RetrievalSet | None = None,
 ) -> TrainingData:
     """Bring everything together over one list of photos.
 
@@ -134,6 +144,7 @@ def join(
         old: mixed in.
         retrieval: measured after every epoch as well.
         progress: called as ``progress(done, total)`` while files are read for their sha256.
+        look_alike: measured after every epoch as well.
 
     Raises:
         TripletError: if there is nothing to train on or to validate with.
@@ -150,8 +161,20 @@ def join(
     train_rows, validation_rows = (places(triplets.paths())[triplets.rows] for triplets in (train, validation))
     old_rows = np.zeros((0, 3), dtype=np.int64) if old is None else places(old.paths())[old.rows]
     retrieval_places = None if retrieval is None else places(retrieval.paths)
+    look_alike_places = None if look_alike is None else places(look_alike.paths)
     paths = list(numbers)
     digests = content_digests(paths, progress)
     return TrainingData(
-        paths, digests, train, train_rows, validation, validation_rows, old, old_rows, retrieval, retrieval_places
+        paths,
+        digests,
+        train,
+        train_rows,
+        validation,
+        validation_rows,
+        old,
+        old_rows,
+        retrieval,
+        retrieval_places,
+        look_alike,
+        look_alike_places,
     )
