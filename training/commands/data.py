@@ -11,7 +11,10 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.run_folder import CLICKS, cache_folder
+from shop_similarity.training.commands.shop_sets import make_shop_sets, read_shop_sets
+from shop_similarity.training.evaluation.catalogue_sets import CatalogueSetError
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+from shop_similarity.training.learning.folder import SETS
 from shop_similarity.training.triplets.catalogue import catalogue_triplets
 from shop_similarity.training.triplets.checks import load_triplets
 from shop_similarity.training.triplets.clicks import shop_click_triplets
@@ -23,10 +26,12 @@ if TYPE_CHECKING:
     from shop_similarity.training.learning.data import TrainingData
 
 VALIDATION_SHARE = 0.1
+MEASURED_PHOTOS = 2_000
+"""Photos of the shop's products that a run is measured on: all of them are embedded after every epoch."""
 
 
 def gather_data(
-    options: Mapping[str, Any], console: Console, resumed: Path | None
+    options: Mapping[str, Any], console: Console, resumed: Path | None, folder: Path
 ) -> tuple[TrainingData, Triplets | None]:
     """Read and check everything, with all that is wrong in one report, before anything is computed.
 
@@ -34,6 +39,7 @@ def gather_data(
         options: of the command.
         console: of the command.
         resumed: the folder of the run that goes on. It goes on with the clicks that it began with.
+        folder: of the run. What the shop's own products are measured by is kept there.
 
     Returns:
         The data, and the triplets that clicks gave now, which the run has to keep.
@@ -44,6 +50,8 @@ def gather_data(
     from shop_similarity.training.learning.data import join
 
     retrieval = RetrievalSet.read(options["retrieval"], options["images"]) if options["retrieval"] else None
+    look_alike = options.get("look_alike")
+    look_alike = look_alike and RetrievalSet.read(look_alike, options["images"], look_alike=True)
     clicks = None
     if options["from_catalog"]:
         train = _from_catalogue(options, console)
@@ -63,7 +71,9 @@ def gather_data(
         parts = parting(train, VALIDATION_SHARE, options["seed"])
         console.say(str(parts))
         train, validation = parts.train, parts.validation
-    return join(train, validation, old, retrieval, console.counted(_("Reading"))), clicks
+    if options["from_catalog"] and not (look_alike or retrieval):
+        look_alike, retrieval = _shop_sets(validation, options, console, resumed, folder)
+    return join(train, validation, old, retrieval, console.counted(_("Reading")), look_alike), clicks
 
 
 def _from_file(path: Path, images: Path | None, console: Console) -> Triplets:
@@ -101,6 +111,30 @@ def _from_clicks(options: Mapping[str, Any], console: Console) -> Triplets:
         % {"triplets": len(clicks.triplets), "products": clicks.products, "choices": clicks.choices}
     )
     return clicks.triplets
+
+
+def _shop_sets(
+    validation: Triplets, options: Mapping[str, Any], console: Console, resumed: Path | None, folder: Path
+) -> tuple[RetrievalSet | None, RetrievalSet | None]:
+    """Look-alike set and instance set of the shop, in which only products ask that are not trained on."""
+    drawer = cache_folder(options, "photos").parent
+    if resumed is not None:
+        return read_shop_sets(folder / SETS, drawer)
+    asking = frozenset(validation.query_group.tolist())
+    try:
+        return make_shop_sets(
+            folder / SETS,
+            drawer,
+            console,
+            seed=options["seed"],
+            max_photos=MEASURED_PHOTOS,
+            replace=True,
+            asks=asking.__contains__,
+        )
+    except CatalogueSetError as error:
+        # A shop that is too small for them can be trained on all the same.
+        console.warn(str(error))
+        return None, None
 
 
 def _tell_skipped(skipped: Sequence[tuple[str, str]], console: Console) -> None:

@@ -1,8 +1,9 @@
 """The files of a run's folder.
 
-It holds everything that the run was started with (``run.json``, ``start.weights.h5``, ``validation.csv``), its curves
-(``history.jsonl``, ``tensorboard/``), the state it goes on from (``checkpoints/``) and what it has come to
-(``best.weights.h5``, ``evaluation.json``, ``embeddings.npz``, ``report.html``).
+It holds everything that the run was started with (``run.json``, ``start.weights.h5``, ``validation.csv``, and in
+``sets/`` what the shop's own products are measured by), its curves (``history.jsonl``, ``tensorboard/``), the state it
+goes on from (``checkpoints/``) and what it has come to (``best.weights.h5``, ``evaluation.json``, ``embeddings.npz``,
+``report.html``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ TENSORBOARD = "tensorboard"
 CHECKPOINTS = "checkpoints"
 BEST_WEIGHTS = "best.weights.h5"
 EVALUATION = "evaluation.json"
+SETS = "sets"
 EMBEDDINGS = "embeddings.npz"
 REPORT = "report.html"
 

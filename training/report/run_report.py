@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.evaluation.catalogue_sets import INSTANCE, LOOK_ALIKE
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet, RetrievalSetError
 from shop_similarity.training.files import read_arrays
 from shop_similarity.training.learning.checkpoints import CheckpointError, latest
@@ -15,6 +16,7 @@ from shop_similarity.training.learning.folder import (
     CHECKPOINTS,
     EMBEDDINGS,
     REPORT,
+    SETS,
     TENSORBOARD,
     VALIDATION,
     read_run,
@@ -38,7 +40,9 @@ def write_run_report(folder: Path) -> Path:
     embeddings, places = _embeddings(folder / EMBEDDINGS)
     try:
         if embeddings is not None:
-            parts |= _triplets(folder, record, embeddings, places) | _retrieval(record, embeddings, places)
+            parts |= _triplets(folder, record, embeddings, places)
+            parts |= _retrieval_set("look_alike", LOOK_ALIKE, folder, record, embeddings, places)
+            parts |= _retrieval_set("retrieval", INSTANCE, folder, record, embeddings, places)
             write_projector(folder / TENSORBOARD, embeddings, list(places))
         if (checkpoint := latest(folder / CHECKPOINTS)) is not None:
             parts["best_epoch"] = checkpoint.state["progress"]["best_epoch"]
@@ -69,13 +73,18 @@ def _triplets(folder: Path, record: dict[str, Any], embeddings: np.ndarray, plac
     return {"triplets": triplets, "triplet_embeddings": embeddings[chosen]}
 
 
-def _retrieval(record: dict[str, Any], embeddings: np.ndarray, places: dict[Path, int]) -> dict[str, Any]:
-    given = record["given"]
-    if not given.get("retrieval"):
+def _retrieval_set(
+    name: str, of_shop: str, folder: Path, record: dict[str, Any], embeddings: np.ndarray, places: dict[Path, int]
+) -> dict[str, Any]:
+    """The set that was named with an option, or else the one of the shop's products, called ``of_shop``."""
+    path, images = record["given"].get(name), record["given"].get("images")
+    if not path and (folder / SETS / of_shop).is_dir():
+        path, images = folder / SETS / of_shop, Path(record["validation_root"]).parent
+    if not path:
         return {}
     try:
-        photos = RetrievalSet.read(given["retrieval"], given.get("images"))
+        photos = RetrievalSet.read(path, images, look_alike=name == "look_alike")
         chosen = [places[path.resolve()] for path in photos.paths]
     except (RetrievalSetError, KeyError):
         return {}
-    return {"retrieval": photos, "retrieval_embeddings": embeddings[chosen]}
+    return {name: photos, f"{name}_embeddings": embeddings[chosen]}

@@ -65,7 +65,7 @@ class Command(ExtraCommand):
             options = resumed_options(options, record)
         distribution = choose_devices(options, console)
         with console.bars:
-            data, clicks = gather_data(options, console, resumed=folder if record else None)
+            data, clicks = gather_data(options, console, folder if record else None, folder)
             setup, weights = choose_setup(options, record, console)
             console.bars.close()
             if record and record["data"]["sha256"] != data.sha256():
