@@ -33,7 +33,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from shop_similarity.training.evaluation.metrics import estimate_mean, rank
+from shop_similarity.intervals import estimate_mean
+from shop_similarity.training.evaluation.metrics import rank
 from shop_similarity.training.heads.calibration import fit_head, ledoit_wolf_intensity
 from shop_similarity.training.heads.recipe import RECIPES
 from shop_similarity.training.networks.preprocessing import Preprocessing

@@ -108,7 +108,7 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
 
 def _check_paths() -> list[checks.CheckMessage]:
     messages = []
-    for name in ("category", "price", "variant_group"):
+    for name in ("category", "price", "variant_group", "colour"):
         try:
             setting_path(name)
         except SettingsError as error:

@@ -71,6 +71,11 @@ class Settings:
         None,
         'Field path on the product whose value all variants of one product share ("parent"). Of these one is shown.',
     )
+    colour: str | None = _setting(
+        None,
+        'Field path on the product of its colour ("colour"), where each colour is a product of its own. '
+        "`evaluate_mildnet --from-catalog` asks by it for products that look alike. None: the photos are looked at.",
+    )
     fallback: str | None = _setting(
         None,
         "Dotted path of a callable (product, limit) that returns products for the widget while the product has no "

@@ -24,6 +24,14 @@ from .pages import admin_path, admin_url, render_page
 from .pictures import picture_of, similar_products_url
 
 _TITLES = {
+    "look_alike.ndcg_at_10": (
+        gettext_lazy("nDCG of ten look-alikes"),
+        gettext_lazy("How well the first ten other products match in kind and colour; 1 is the best."),
+    ),
+    "look_alike.mean_average_precision": (
+        gettext_lazy("Mean average precision of look-alikes"),
+        gettext_lazy("How far at the front products of the same kind and colour stand; 1 is the best."),
+    ),
     "retrieval.mean_average_precision": (
         gettext_lazy("Mean average precision"),
         gettext_lazy("How far at the front the right products stand; 1 is the best."),

@@ -18,6 +18,7 @@ from shop_similarity.training.learning.options import (
     BATCHES,
     DATA,
     LOSS,
+    NEEDS_LOOK_ALIKE,
     NEEDS_RETRIEVAL,
     RUN,
     STEPS,
@@ -118,6 +119,12 @@ def _add_data_and_model(data: Any, model: Any) -> None:
         metavar="X",
         help="Share of the products that are set aside where no validation set is given; the same ones in every run "
         "(default: %(default)s).",
+    )
+    data.add_argument(
+        "--look-alike",
+        type=Path,
+        metavar="FOLDER",
+        help="Measure every epoch on a look-alike set as well (see evaluate_mildnet).",
     )
     data.add_argument(
         "--min-clicks",
@@ -268,6 +275,11 @@ def check_usage(options: Mapping[str, Any]) -> None:
     if options["monitor"] in NEEDS_RETRIEVAL and not options["retrieval"]:
         raise CommandError(
             _("%(figure)s can only be watched with a retrieval set: name one with --retrieval.")
+            % {"figure": options["monitor"]}
+        )
+    if options["monitor"] in NEEDS_LOOK_ALIKE and not (options["look_alike"] or options["from_catalog"]):
+        raise CommandError(
+            _("%(figure)s can only be watched with a look-alike set: name one with --look-alike.")
             % {"figure": options["monitor"]}
         )
     if not 0 < options["validation_share"] <= LARGEST_SHARE:

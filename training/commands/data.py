@@ -13,9 +13,11 @@ from django.utils.translation import ngettext
 
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.run_folder import cache_folder
+from shop_similarity.training.commands.shop_sets import make_shop_sets, read_shop_sets
+from shop_similarity.training.evaluation.catalogue_sets import CatalogueSetError
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.evaluation.validation import Validation
-from shop_similarity.training.learning.folder import OLD, TRAIN, VALIDATION, read_run
+from shop_similarity.training.learning.folder import OLD, SETS, TRAIN, VALIDATION, read_run
 from shop_similarity.training.photos.feature_cache import content_digests
 from shop_similarity.training.triplets.catalogue import catalogue_triplets
 from shop_similarity.training.triplets.checks import load_triplets
@@ -29,12 +31,16 @@ from shop_similarity.training.triplets.parting import (
     without_validated,
 )
 from shop_similarity.training.triplets.product_groups import keys_of_the_shop
-from shop_similarity.training.triplets.sides import Sides
+from shop_similarity.training.triplets.sides import VALIDATION as VALIDATION_SIDE
+from shop_similarity.training.triplets.sides import Sides, side_of
 from shop_similarity.training.triplets.table import TripletError, Triplets, without_copies
 from shop_similarity.training.versions.embedding_files import image_limits
 
 if TYPE_CHECKING:
     from shop_similarity.training.learning.data import TrainingData
+
+MEASURED_PHOTOS = 2_000
+"""Photos of the shop's products that a run is measured on: all of them are embedded after every epoch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,14 +58,15 @@ class GatheredData:
     test: Validation | None
 
 
-def gather_data(options: Mapping[str, Any], console: Console, resumed: Path | None) -> GatheredData:
+def gather_data(options: Mapping[str, Any], console: Console, folder: Path, *, resumed: bool = False) -> GatheredData:
     """Read and check everything, with all that is wrong in one report, before anything is computed.
 
     Args:
         options: of the command.
         console: of the command.
-        resumed: the folder of the run that goes on. It goes on with the shop's triplets that it began with, whatever
-            the shop sells by now.
+        folder: of the run. What the shop's own products are measured by is kept there.
+        resumed: whether the run goes on. It goes on with the shop's triplets that it began with, whatever the shop
+            sells by now.
 
     Raises:
         CommandError, TrainingError: something can't be read, or is too little.
@@ -67,14 +74,16 @@ def gather_data(options: Mapping[str, Any], console: Console, resumed: Path | No
     from shop_similarity.training.learning.data import join
 
     retrieval = RetrievalSet.read(options["retrieval"], options["images"]) if options["retrieval"] else None
+    look_alike = options["look_alike"]
+    look_alike = look_alike and RetrievalSet.read(look_alike, options["images"], look_alike=True)
     share = options["validation_share"]
     from_shop = bool(options["from_catalog"] or options["from_clicks"])
     validation, sides, by_query = None, None, False
-    if from_shop and resumed is not None:
-        photos, record = cache_folder(options, "photos"), read_run(resumed)["data"]
-        train = replace(_from_file(resumed / TRAIN, photos, console), keys=keys_of_the_shop())
+    if from_shop and resumed:
+        photos, record = cache_folder(options, "photos"), read_run(folder)["data"]
+        train = replace(_from_file(folder / TRAIN, photos, console), keys=keys_of_the_shop())
         if not options["validation"]:
-            validation = replace(_from_file(resumed / VALIDATION, photos, console), keys=keys_of_the_shop())
+            validation = replace(_from_file(folder / VALIDATION, photos, console), keys=keys_of_the_shop())
             sides, by_query = Sides.from_dict(record["sides"]), record["by_query"]
     elif options["from_catalog"]:
         train, share = _from_catalogue(options, console)
@@ -85,8 +94,8 @@ def gather_data(options: Mapping[str, Any], console: Console, resumed: Path | No
     old = None
     if options["mix"]:
         # Those of products that are set aside were left out when the run began.
-        kept = from_shop and resumed is not None and not options["validation"]
-        old = _from_file(resumed / OLD if kept else options["mix"], options["mix_images"] or options["images"], console)
+        kept = from_shop and resumed and not options["validation"]
+        old = _from_file(folder / OLD if kept else options["mix"], options["mix_images"] or options["images"], console)
     if options["validation"]:
         validation = _from_file(options["validation"], options["images"], console)
     elif validation is None:
@@ -100,7 +109,9 @@ def gather_data(options: Mapping[str, Any], console: Console, resumed: Path | No
     if from_shop:
         # Batches follow the order of the photos, which must be the same when they are read back.
         train, validation, old = train.as_written(), validation.as_written(), old and old.as_written()
-    data = join(train, validation, old, retrieval, console.counted(_("Reading")))
+    if options["from_catalog"] and not (look_alike or retrieval):
+        look_alike, retrieval = _shop_sets(validation, sides, options, console, folder, resumed)
+    data = join(train, validation, old, retrieval, console.counted(_("Reading")), look_alike)
     # Among products that training knows, queries are all that it must not know, and the split has seen to that.
     shared = () if by_query else tuple(overlap(each, validation) for each in data.trained_sets())
     data = replace(data, sides=sides, by_query=by_query, shared=shared)
@@ -208,6 +219,35 @@ def _from_clicks(options: Mapping[str, Any], console: Console) -> Triplets:
         % {"triplets": len(clicks.triplets), "products": clicks.products, "choices": clicks.choices}
     )
     return clicks.triplets
+
+
+def _shop_sets(
+    validation: Triplets,
+    sides: Sides | None,
+    options: Mapping[str, Any],
+    console: Console,
+    folder: Path,
+    resumed: bool,
+) -> tuple[RetrievalSet | None, RetrievalSet | None]:
+    """Look-alike set and instance set of the shop, in which only products ask that are not trained on."""
+    drawer = cache_folder(options, "photos").parent
+    if resumed:
+        return read_shop_sets(folder / SETS, drawer)
+    validated = validation.group_names()
+    try:
+        return make_shop_sets(
+            folder / SETS,
+            drawer,
+            console,
+            seed=options["seed"],
+            max_photos=MEASURED_PHOTOS,
+            replace=True,
+            asks=lambda name: side_of(name, sides.share) == VALIDATION_SIDE if sides else name in validated,
+        )
+    except CatalogueSetError as error:
+        # A shop that is too small for them can be trained on all the same.
+        console.warn(str(error))
+        return None, None
 
 
 def _tell_skipped(skipped: Sequence[tuple[str, str]], console: Console) -> None:

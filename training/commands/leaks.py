@@ -71,7 +71,11 @@ def leak_on_run(record: Mapping[str, Any], validation: Validation, version: Mode
         version: another version.
     """
     sides, by_query = record["data"].get("sides"), record["data"].get("by_query", False)
-    triplets, paths = validation.triplets, list(validation.retrieval.paths if validation.retrieval else ())
+    triplets, paths = validation.triplets, []
+    if validation.retrieval:
+        paths += [validation.retrieval.paths[place] for place in validation.retrieval.judged()]
+    if validation.look_alike:
+        paths += [validation.look_alike.paths[place] for place in np.unique(validation.look_alike.queries)]
     keys, groups = TABLE, set()
     if triplets is not None:
         keys = sides["keys"] if sides else triplets.keys

@@ -100,7 +100,7 @@ def measure_run(run: TrainingRun, options: Mapping[str, Any], console: Console) 
         CommandError: there is no such baseline, or the trained model tells no photo from another.
         EvaluationError, UnreadablePhotos: something can't be measured.
     """
-    validation = Validation(run.data.retrieval, run.data.validation)
+    validation = Validation(run.data.retrieval, run.data.validation, look_alike=run.data.look_alike)
     places = np.array([run.data.places[path] for path in validation.paths])
     comparison, trained = _compare(run, validation, lambda what: run.embed(places, what), options, console)
     write_json(run.folder / EVALUATION, comparison.to_dict())

@@ -42,7 +42,7 @@ _NOT_OF_THE_RUN = {
     "resume",
 }
 _PATHS = {
-    *("triplets", "images", "validation", "retrieval", "test", "test_retrieval", "mix", "mix_images"),
+    *("triplets", "images", "validation", "retrieval", "look_alike", "test", "test_retrieval", "mix", "mix_images"),
     *("weights", "weights_cache", "cache"),
 }
 # What may still be said when a run goes on: where it computes, and what becomes of the result.

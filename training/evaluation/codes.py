@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from shop_similarity.training.evaluation.metrics import estimate_mean
+from shop_similarity.intervals import estimate_mean
 from shop_similarity.training.evaluation.results import QUERIES_AT_ONCE, EvaluationError, as_stored, cosines, rounded
 
 CANDIDATES = (10, 50, 100, 200)

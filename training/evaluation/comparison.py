@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from shop_similarity.training.evaluation.metrics import Estimate
+from shop_similarity.intervals import Estimate
+from shop_similarity.training.evaluation.results import rounded, rounded_interval
 from shop_similarity.training.evaluation.validation import Evaluation, Validation
 
 
@@ -46,7 +47,7 @@ class Comparison:
         """Everything that was measured, by its title for people: the models, then the baselines."""
         return [*self.models.items(), *((self.titles[name], evaluation) for name, evaluation in self.baselines.items())]
 
-    def difference(self, evaluation: Evaluation) -> dict[str, Estimate] | None:
+    def difference(self, evaluation: Evaluation) -> dict[str, dict[str, Estimate]] | None:
         """By how much it is better than the reference, paired; ``None`` for the reference itself or without one."""
         if self.reference is None or evaluation is self.models[self.reference]:
             return None
@@ -56,7 +57,7 @@ class Comparison:
         """Plain JSON: ``set``, ``photos``, ``reference``, ``models`` and ``baselines``.
 
         The last two hold, by name, what :meth:`~shop_similarity.training.evaluation.validation.Evaluation.to_dict`
-        gives, ``seconds``, and, but for the reference, ``difference``: per metric ``value`` and ``interval``.
+        gives, ``seconds``, and, but for the reference, ``difference``: by part and metric ``value`` and ``interval``.
         """
         return {
             "set": self.validation.sha256,
@@ -71,10 +72,10 @@ class Comparison:
         difference = self.difference(evaluation)
         if difference is not None:
             figures["difference"] = {
-                metric: {
-                    "value": round(estimate.value, 4),
-                    "interval": [round(estimate.low, 4), round(estimate.high, 4)],
+                part: {
+                    metric: {"value": rounded(estimate.value), "interval": rounded_interval(estimate)}
+                    for metric, estimate in estimates.items()
                 }
-                for metric, estimate in difference.items()
+                for part, estimates in difference.items()
             }
         return figures

@@ -1,8 +1,7 @@
-"""Metrics of rankings and of triplets, and how sure one can be of them.
+"""Metrics of rankings and of triplets, query by query and triplet by triplet.
 
-Rankings: Recall@k, average precision, MAP@R and nDCG, for each query. Triplets: how many are in the right order.
-Intervals are drawn over queries (or groups of triplets), never over triplets: triplets that share a query are not
-independent, and an interval that took them so would be far too narrow.
+Rankings: Recall@k, average precision, MAP@R and nDCG, for each query. Triplets: how many are in the right order. How
+sure one can be of their means: :mod:`shop_similarity.intervals`.
 """
 
 from __future__ import annotations
@@ -11,8 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Whoever measures wants these as well.
+from shop_similarity.intervals import Estimate as Estimate
+from shop_similarity.intervals import estimate_difference as estimate_difference
+from shop_similarity.intervals import estimate_mean as estimate_mean
+
 _TRIPLETS_AT_ONCE = 1024
-_NUMBERS_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,19 @@ class Retrieval:
     relevant: np.ndarray
     grades: np.ndarray
     queries: np.ndarray
+
+    def of_relevance(self, min_relevance: int) -> Retrieval:
+        """The same rankings with fewer hits: those of that relevance at least, for the queries that have one.
+
+        Raises:
+            ValueError: if no query has one.
+        """
+        hits = self.grades >= min_relevance
+        counts = hits.sum(axis=1)
+        chosen = np.flatnonzero(counts)
+        if not len(chosen):
+            raise ValueError(f"No query has a hit of relevance {min_relevance}.")
+        return Retrieval(hits[chosen], counts[chosen], self.grades[chosen], self.queries[chosen])
 
     def recall_at(self, k: int) -> float:
         """Share of queries with a hit among the first ``k``."""
@@ -179,73 +195,3 @@ def validation_block(correct: np.ndarray, draws: int = 5, size: int = 128, seed:
     size = min(size, len(correct))
     drawn = tuple(float(generator.choice(correct, size, replace=False).mean()) for _ in range(draws))
     return ValidationBlock(drawn, size)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean and its percentile interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        return self.low, self.high
-
-
-def estimate_mean(
-    values: np.ndarray,
-    groups: np.ndarray | None = None,
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """Mean of values and its interval, by drawing whole groups with replacement.
-
-    Args:
-        values: ``(m,)``.
-        groups: ``(m,)`` label of the group that each value belongs to; values of one group are drawn together. By
-            default every value is a group of its own.
-
-    Raises:
-        ValueError: if there is no value.
-    """
-    values = np.asarray(values, dtype=np.float64)
-    if not len(values):
-        raise ValueError("There is nothing to average.")
-    if groups is None:
-        sums, counts = values, np.ones(len(values))
-    else:
-        members = np.unique(groups, return_inverse=True)[1]
-        sums, counts = np.bincount(members, weights=values), np.bincount(members).astype(np.float64)
-    generator = np.random.default_rng(seed)
-    at_once = max(1, _NUMBERS_AT_ONCE // len(sums))
-    drawn: list[float] = []
-    for start in range(0, draws, at_once):
-        chosen = generator.integers(0, len(sums), (min(at_once, draws - start), len(sums)))
-        drawn.extend(sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1))
-    tail = (1 - level) / 2
-    return Estimate(float(values.mean()), *np.quantile(drawn, [tail, 1 - tail]).tolist())
-
-
-def estimate_difference(
-    first: np.ndarray,
-    second: np.ndarray,
-    groups: np.ndarray | None = None,
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> Estimate:
-    """Mean of ``first - second``, two models' values for the same queries, with the paired bootstrap's interval.
-
-    Queries that are hard for both models widen neither interval: this tells models apart that overlap when each is
-    looked at by itself.
-
-    Raises:
-        ValueError: if they are not for the same number of queries, or for none.
-    """
-    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if first.shape != second.shape:
-        raise ValueError("The two models must have been measured on the same queries.")
-    return estimate_mean(first - second, groups, level, draws, seed)

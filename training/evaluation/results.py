@@ -6,31 +6,38 @@ dataclass whose ``to_dict()`` is plain JSON.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from shop_similarity.intervals import (
+    FEWEST_GROUPS,
+    MOST_GROUPS,
+    Estimate,
+    GroupSums,
+    estimate_difference,
+    estimate_mean,
+)
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.fingerprints import fingerprint
 from shop_similarity.training.evaluation.metrics import (
-    Estimate,
+    Retrieval,
     ValidationBlock,
     correct_triplets,
-    estimate_difference,
-    estimate_mean,
     rank,
     validation_block,
 )
-from shop_similarity.training.evaluation.retrieval_set import PARTIAL, RetrievalSet
+from shop_similarity.training.evaluation.retrieval_set import EXACT, PARTIAL, RetrievalSet
 from shop_similarity.training.files import file_sha256
 from shop_similarity.training.triplets.table import Triplets
 
 RETRIEVAL_METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "map_at_r", "mean_average_precision", "ndcg_at_10")
+LOOK_ALIKE_METRICS = ("ndcg_at_10", "mean_average_precision", "recall_at_1")
 QUERIES_AT_ONCE = 256
-# With fewer groups than this, drawing groups says nothing about how sure one can be.
-_FEWEST_GROUPS = 20
+# What the gate compares, and so is kept by group.
+_KEPT = ("ndcg_at_10", "mean_average_precision", "recall_at_1")
 
 
 class EvaluationError(TrainingError):
@@ -80,7 +87,9 @@ class RetrievalResult:
         queries: how many queries were measured: those with something to find.
         gallery: rows of the gallery.
         min_relevance: what counted as a hit; nDCG takes every grade into account.
-        values: of each metric of :data:`RETRIEVAL_METRICS`, ``(queries,)``.
+        values: by metric, ``(queries,)``; not a number where a query has nothing to find for that metric.
+        groups: ``(queries,)``, which queries belong together when intervals are drawn
+            (:meth:`shop_similarity.training.evaluation.retrieval_set.RetrievalSet.groups`).
     """
 
     set: str
@@ -88,10 +97,11 @@ class RetrievalResult:
     gallery: int
     min_relevance: int
     values: Mapping[str, np.ndarray]
+    groups: np.ndarray
 
     def estimate(self, metric: str) -> Estimate:
-        """Mean over queries and its 95 % interval."""
-        return estimate_mean(self.values[metric])
+        """Mean over queries and its 95 % interval, by drawing whole groups."""
+        return estimate_mean(self.values[metric], self.groups)
 
     def difference(self, other: RetrievalResult) -> dict[str, Estimate]:
         """By how much this model is better than another, metric by metric, paired by query.
@@ -101,17 +111,25 @@ class RetrievalResult:
         """
         if (self.set, self.min_relevance) != (other.set, other.min_relevance):
             raise ValueError("The two models must have been measured on the same set.")
-        return {name: estimate_difference(self.values[name], other.values[name]) for name in self.values}
+        return {name: estimate_difference(self.values[name], other.values[name], self.groups) for name in self.values}
+
+    @property
+    def exact_queries(self) -> int:
+        """How many queries have a hit to find; the others have photos of less relevance, which nDCG alone counts."""
+        return int((~np.isnan(self.values["mean_average_precision"])).sum())
 
     def to_dict(self) -> dict[str, Any]:
         estimates = {name: self.estimate(name) for name in self.values}
         return {
             "set": self.set,
             "queries": self.queries,
+            **({"exact_queries": self.exact_queries} if self.exact_queries < self.queries else {}),
             "gallery": self.gallery,
+            "groups": len(np.unique(self.groups)),
             "min_relevance": self.min_relevance,
             **{name: rounded(estimate.value) for name, estimate in estimates.items()},
             "intervals": {name: rounded_interval(estimate) for name, estimate in estimates.items()},
+            "by_group": {name: by_group(self.values[name], self.groups) for name in _KEPT if name in self.values},
         }
 
 
@@ -126,30 +144,68 @@ def evaluate_retrieval(vectors: np.ndarray, photos: RetrievalSet, min_relevance:
     Raises:
         EvaluationError: if no query has anything of that relevance to find.
     """
-    vectors = as_stored(vectors)
     if not photos.answerable(min_relevance):
         raise EvaluationError(
             f"No query of {photos.folder} has a photo of relevance {min_relevance} or more to find, besides itself. "
             + ("Count partial hits too, with --min-relevance 1." if min_relevance > PARTIAL else "")
         )
-    queries = np.flatnonzero(((photos.relevance >= min_relevance) & ~photos.itself).any(axis=1))
+
+    def figures(ranking: Retrieval) -> Mapping[str, np.ndarray]:
+        return {
+            "recall_at_1": ranking.recalled_at(1),
+            "recall_at_5": ranking.recalled_at(5),
+            "recall_at_10": ranking.recalled_at(10),
+            "map_at_r": ranking.average_precisions_at_r(),
+            "mean_average_precision": ranking.average_precisions(),
+            "ndcg_at_10": ranking.ndcgs_at(10),
+        }
+
+    return _evaluate(vectors, photos, min_relevance, min_relevance, figures)
+
+
+def evaluate_look_alikes(vectors: np.ndarray, photos: RetrievalSet) -> RetrievalResult:
+    """Look for other products that look like each query's.
+
+    nDCG of the first ten takes both grades into account, for every query that has either to find. Mean average
+    precision and R@1 count exact hits alone (the same category and colour), for the queries that have one.
+
+    Args:
+        vectors: ``(len(photos.paths), d)`` embeddings of the set's photos.
+        photos: a look-alike set.
+    """
+
+    def figures(ranking: Retrieval) -> Mapping[str, np.ndarray]:
+        found = {name: np.full(len(ranking.queries), np.nan) for name in LOOK_ALIKE_METRICS}
+        found["ndcg_at_10"] = ranking.ndcgs_at(10)
+        exact = (ranking.grades >= EXACT).any(axis=1)
+        if exact.any():
+            hits = ranking.of_relevance(EXACT)
+            found["mean_average_precision"][exact] = hits.average_precisions()
+            found["recall_at_1"][exact] = hits.recalled_at(1)
+        return found
+
+    return _evaluate(vectors, photos, PARTIAL, EXACT, figures)
+
+
+def _evaluate(
+    vectors: np.ndarray,
+    photos: RetrievalSet,
+    asked_from: int,
+    hit_from: int,
+    figures: Callable[[Retrieval], Mapping[str, np.ndarray]],
+) -> RetrievalResult:
+    """Rank the gallery for all queries that have something of relevance ``asked_from`` to find, some at a time."""
+    vectors = as_stored(vectors)
+    queries = np.flatnonzero(((photos.relevance >= asked_from) & ~photos.left_out).any(axis=1))
     gallery = vectors[photos.gallery]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in RETRIEVAL_METRICS}
+    parts: list[Mapping[str, np.ndarray]] = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = queries[start : start + QUERIES_AT_ONCE]
         similarities = cosines(vectors[photos.queries[part]], gallery)
-        ranking = rank(similarities, photos.relevance[part], photos.itself[part], min_relevance)
-        for name, figures in (
-            ("recall_at_1", ranking.recalled_at(1)),
-            ("recall_at_5", ranking.recalled_at(5)),
-            ("recall_at_10", ranking.recalled_at(10)),
-            ("map_at_r", ranking.average_precisions_at_r()),
-            ("mean_average_precision", ranking.average_precisions()),
-            ("ndcg_at_10", ranking.ndcgs_at(10)),
-        ):
-            parts[name].append(figures.astype(np.float64))
-    values = {name: np.concatenate(figures) for name, figures in parts.items()}
-    return RetrievalResult(photos.sha256, len(queries), len(photos.gallery), min_relevance, values)
+        parts.append(figures(rank(similarities, photos.relevance[part], photos.left_out[part], asked_from)))
+    values = {name: np.concatenate([part[name].astype(np.float64) for part in parts]) for name in parts[0]}
+    groups = photos.groups(hit_from)[queries]
+    return RetrievalResult(photos.sha256, len(queries), len(photos.gallery), hit_from, values, groups)
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +250,7 @@ class TripletResult:
             "groups": len(np.unique(self.groups)),
             "accuracy": rounded(estimate.value),
             "intervals": {"accuracy": rounded_interval(estimate)},
+            "by_group": {"accuracy": by_group(self.correct, self.groups)},
             "by_positive_type": self._by(self.positive_type),
             "by_negative_type": self._by(self.negative_type),
             "validation_block": {
@@ -232,7 +289,7 @@ def evaluate_triplets(vectors: np.ndarray, triplets: Triplets, set_sha256: str |
         raise EvaluationError("There is no triplet to measure.")
     queries = triplets.rows[:, 0]
     groups = triplets.groups()[queries]
-    if len(np.unique(groups)) < _FEWEST_GROUPS:
+    if len(np.unique(groups)) < FEWEST_GROUPS:
         groups = queries
     correct = correct_triplets(as_stored(vectors), triplets.rows)
     return TripletResult(
@@ -249,6 +306,15 @@ def triplets_sha256(triplets: Triplets) -> str:
     """Names a set of triplets by its rows and the bytes of its photos, wherever the folder lies."""
     photos = [file_sha256(path) for path in triplets.paths()]
     return fingerprint([[photos[place] for place in row] for row in triplets.rows.tolist()])
+
+
+def by_group(values: np.ndarray, groups: np.ndarray) -> dict[str, list[float]]:
+    """Values summed up by group, as :class:`shop_similarity.intervals.GroupSums` takes them, for later comparisons.
+
+    Groups beyond a number are put together, so that what is kept of a measurement stays small.
+    """
+    found = GroupSums.of(values, groups, MOST_GROUPS)
+    return {"sums": [rounded(value) for value in found.sums], "counts": found.counts.astype(int).tolist()}
 
 
 def rounded(value: float) -> float:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from shop_similarity.intervals import FEWEST_GROUPS, Estimate
 from shop_similarity.training.evaluation.comparison import Comparison
-from shop_similarity.training.evaluation.metrics import Estimate
-from shop_similarity.training.evaluation.results import RETRIEVAL_METRICS
+from shop_similarity.training.evaluation.results import LOOK_ALIKE_METRICS, RETRIEVAL_METRICS, RetrievalResult
 from shop_similarity.training.evaluation.validation import Evaluation
 
 Rows = Sequence[tuple[str, Evaluation]]
@@ -18,7 +18,7 @@ TITLES = {
     "map_at_r": "MAP@R",
     "mean_average_precision": "mAP",
     "ndcg_at_10": "nDCG@10",
-    "triplet_accuracy": "triplets",
+    "accuracy": "triplets",
 }
 
 
@@ -26,6 +26,8 @@ def tables(comparison: Comparison) -> str:
     """Everything that was measured, and everything's difference to the reference."""
     rows = comparison.rows()
     texts = []
+    if rows and comparison.validation.look_alike:
+        texts.append(_look_alike(rows))
     if rows and comparison.validation.retrieval:
         texts.append(_retrieval(rows))
     if rows and comparison.validation.triplets:
@@ -39,13 +41,29 @@ def tables(comparison: Comparison) -> str:
     return "\n\n".join(texts)
 
 
+def _look_alike(evaluations: Rows) -> str:
+    first = evaluations[0][1].look_alike
+    rows = [["", *(TITLES[name] for name in LOOK_ALIKE_METRICS)]]
+    for name, evaluation in evaluations:
+        rows += _with_intervals(name, [evaluation.look_alike.estimate(metric) for metric in LOOK_ALIKE_METRICS])
+    return (
+        f"Look-alikes: {first.queries:,} queries ({first.exact_queries:,} with exact hits: mAP, R@1), "
+        f"{first.gallery:,} photos, {_groups(first)}\n{_grid(rows)}"
+    )
+
+
+def _groups(result: RetrievalResult) -> str:
+    count = len(set(result.groups.tolist()))
+    return f"intervals over {count:,} groups" + (", too few to trust" if count < FEWEST_GROUPS else "")
+
+
 def _retrieval(evaluations: Rows) -> str:
     first = evaluations[0][1].retrieval
     rows = [["", *(TITLES[name] for name in RETRIEVAL_METRICS)]]
     for name, evaluation in evaluations:
         rows += _with_intervals(name, [evaluation.retrieval.estimate(metric) for metric in RETRIEVAL_METRICS])
     hits = "exact and partial hits" if first.min_relevance == 1 else "exact hits only"
-    return f"Retrieval: {first.queries:,} queries, {first.gallery:,} photos, {hits}\n{_grid(rows)}"
+    return f"Retrieval: {first.queries:,} queries, {first.gallery:,} photos, {hits}, {_groups(first)}\n{_grid(rows)}"
 
 
 def _triplets(evaluations: Rows) -> str:
@@ -86,15 +104,18 @@ def _codes(evaluations: Rows) -> str:
     )
 
 
-def _differences(reference: str, differences: Sequence[tuple[str, dict[str, Estimate]]]) -> str:
-    metrics = list(differences[0][1])
-    rows = [["", *(TITLES[name] for name in metrics)]]
-    for name, difference in differences:
-        estimates = [difference[metric] for metric in metrics]
-        stars = ["*" if estimate.low > 0 or estimate.high < 0 else " " for estimate in estimates]
-        rows.append([name, *(f"{_signed(value.value)}{star}" for value, star in zip(estimates, stars, strict=True))])
-        rows.append(["", *(f"{_signed(value.low)}..{_signed(value.high)} " for value in estimates)])
-    return f"Difference to {reference}, paired (* where the interval excludes 0)\n{_grid(rows)}"
+def _differences(reference: str, differences: Sequence[tuple[str, dict[str, dict[str, Estimate]]]]) -> str:
+    texts = []
+    for part in differences[0][1]:
+        metrics = list(differences[0][1][part])
+        rows = [[part.replace("_", "-"), *(TITLES[name] for name in metrics)]]
+        for name, difference in differences:
+            estimates = [difference[part][metric] for metric in metrics]
+            stars = ["*" if estimate.low > 0 or estimate.high < 0 else " " for estimate in estimates]
+            cells = [f"{_signed(value.value)}{star}" for value, star in zip(estimates, stars, strict=True)]
+            rows += [[name, *cells], ["", *(f"{_signed(value.low)}..{_signed(value.high)} " for value in estimates)]]
+        texts.append(_grid(rows))
+    return f"Difference to {reference}, paired (* where the interval excludes 0)\n" + "\n".join(texts)
 
 
 def _with_intervals(name: str, estimates: Sequence[Estimate], digits: int = 3) -> list[list[str]]:

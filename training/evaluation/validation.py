@@ -19,6 +19,7 @@ from shop_similarity.training.evaluation.results import (
     EvaluationError,
     RetrievalResult,
     TripletResult,
+    evaluate_look_alikes,
     evaluate_retrieval,
     evaluate_triplets,
     triplets_sha256,
@@ -35,52 +36,66 @@ class Evaluation:
 
     Attributes:
         set: names what it was measured on and what counted as a hit; figures may be compared where it is equal.
-        retrieval, triplets, codes: ``None`` where not measured.
+        look_alike: other products that look like the query's: what a list of similar products is judged by.
+        retrieval: the same product or style again: what a search by photo is judged by.
+        triplets, codes: what else was measured. Each of the four is ``None`` where it was not.
     """
 
     set: str
     retrieval: RetrievalResult | None = None
     triplets: TripletResult | None = None
     codes: CodeResult | None = None
+    look_alike: RetrievalResult | None = None
 
-    def difference(self, other: Evaluation) -> dict[str, Estimate]:
-        """By how much this model is better than another; triplet accuracy as ``triplet_accuracy``."""
-        differences: dict[str, Estimate] = {}
-        if self.retrieval and other.retrieval:
-            differences |= self.retrieval.difference(other.retrieval)
+    def difference(self, other: Evaluation) -> dict[str, dict[str, Estimate]]:
+        """By how much this model is better than another, by part (``"look_alike"``, ``"retrieval"``, ``"triplets"``)
+        and metric, as far as both were measured."""
+        differences: dict[str, dict[str, Estimate]] = {}
+        for part in ("look_alike", "retrieval"):
+            ours, theirs = getattr(self, part), getattr(other, part)
+            if ours and theirs:
+                differences[part] = ours.difference(theirs)
         if self.triplets and other.triplets:
-            differences["triplet_accuracy"] = self.triplets.difference(other.triplets)
+            differences["triplets"] = {"accuracy": self.triplets.difference(other.triplets)}
         return differences
 
     def to_dict(self) -> dict[str, Any]:
-        """``{"set": ..., "retrieval": {...}, "triplets": {...}, "codes": {...}}``, without what was not measured."""
-        parts = {"retrieval": self.retrieval, "triplets": self.triplets, "codes": self.codes}
+        """``set`` and, by their names, all parts that were measured."""
+        parts = {name: getattr(self, name) for name in ("look_alike", "retrieval", "triplets", "codes")}
         return {"set": self.set} | {name: part.to_dict() for name, part in parts.items() if part is not None}
 
 
 class Validation:
-    """What models are evaluated on: a retrieval set, triplets, or both.
+    """What models are evaluated on: a look-alike set, a retrieval set, triplets, or any of them together.
 
     Args:
         retrieval: a retrieval set.
         triplets: triplets.
         min_relevance: what counts as a hit in the retrieval set.
+        look_alike: a look-alike set.
 
     Attributes:
-        paths: the photos, each once, also where retrieval and triplets share them.
+        paths: the photos, each once, also where the sets share them.
         sha256: names what is measured, see :class:`Evaluation`.
 
     Raises:
-        EvaluationError: if there is neither, or a photo cannot be read.
+        EvaluationError: if there is none of them, or a photo cannot be read.
     """
 
     def __init__(
-        self, retrieval: RetrievalSet | None = None, triplets: Triplets | None = None, min_relevance: int = PARTIAL
+        self,
+        retrieval: RetrievalSet | None = None,
+        triplets: Triplets | None = None,
+        min_relevance: int = PARTIAL,
+        look_alike: RetrievalSet | None = None,
     ) -> None:
-        if retrieval is None and triplets is None:
-            raise EvaluationError("There is nothing to evaluate on: give a retrieval set, triplets, or both.")
+        if retrieval is None and triplets is None and look_alike is None:
+            raise EvaluationError(
+                "There is nothing to evaluate on: give a look-alike set, a retrieval set or triplets."
+            )
         if min_relevance not in (PARTIAL, EXACT):
             raise EvaluationError(f"min_relevance must be {PARTIAL} or {EXACT}, not {min_relevance!r}.")
+        self.look_alike = look_alike
         self.retrieval = retrieval
         self.triplets = triplets
         self.min_relevance = min_relevance
@@ -91,10 +106,12 @@ class Validation:
 
         self._in_retrieval = number(retrieval.paths if retrieval else ())
         self._in_triplets = number(triplets.paths() if triplets else ())
+        self._in_look_alike = number(look_alike.paths if look_alike else ())
         self.paths = tuple(places)
         try:
             self._triplets_sha256 = triplets_sha256(triplets) if triplets else None
-            parts = [("retrieval", retrieval.sha256, min_relevance)] if retrieval else []
+            parts = [("look-alike", look_alike.sha256)] if look_alike else []
+            parts += [("retrieval", retrieval.sha256, min_relevance)] if retrieval else []
         except OSError as error:
             raise EvaluationError(f"A photo cannot be read: {error}.") from error
         parts += [("triplets", self._triplets_sha256)] if triplets else []
@@ -111,18 +128,23 @@ class Validation:
         Raises:
             EvaluationError: if an embedding is unusable or there is nothing to find.
         """
-        retrieval = triplets = codes = None
+        retrieval = triplets = codes = look_alike = None
+        if self.look_alike:
+            look_alike = evaluate_look_alikes(vectors[self._in_look_alike], self.look_alike)
         if self.retrieval:
             retrieval = evaluate_retrieval(vectors[self._in_retrieval], self.retrieval, self.min_relevance)
         if self.triplets:
             triplets = evaluate_triplets(vectors[self._in_triplets], self.triplets, self._triplets_sha256)
         if candidates is not None:
             codes = self._codes(vectors, candidates, seed)
-        return Evaluation(self.sha256, retrieval, triplets, codes)
+        return Evaluation(self.sha256, retrieval, triplets, codes, look_alike)
 
     def _codes(self, vectors: np.ndarray, candidates: Sequence[int], seed: int) -> CodeResult:
         # Every photo of the database is also a query: as many searches as there are, and none of them finds itself.
-        database = np.unique(self._in_retrieval[self.retrieval.gallery]) if self.retrieval else self._in_triplets
+        galleries = ((self.retrieval, self._in_retrieval), (self.look_alike, self._in_look_alike))
+        database = next(
+            (np.unique(places[photos.gallery]) for photos, places in galleries if photos), self._in_triplets
+        )
         queries = np.arange(len(database))
         if len(queries) > _CODE_QUERIES:
             queries = np.sort(np.random.default_rng(seed).choice(queries, _CODE_QUERIES, replace=False))

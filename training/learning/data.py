@@ -17,7 +17,7 @@ from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.learning.options import SamplingOptions
 from shop_similarity.training.learning.relations import Belonging, Relations
 from shop_similarity.training.learning.sampling import InstanceSampler, Sampler, TripletSampler, Views, categories_of
-from shop_similarity.training.learning.validation import Validation
+from shop_similarity.training.learning.validation import Search, Validation
 from shop_similarity.training.photos.feature_cache import content_digests
 from shop_similarity.training.triplets.leakage import Overlap
 from shop_similarity.training.triplets.sides import Sides
@@ -36,7 +36,8 @@ class TrainingData:
         train_rows: ``(n, 3)`` the same as places in ``paths``; likewise
         validation, validation_rows: to choose the best epoch by;
         old, old_rows: triplets that are mixed in, or None and ``(0, 3)``;
-        retrieval, retrieval_places: a retrieval set and the ``(n,)`` places of its photos, or None.
+        retrieval, retrieval_places: a retrieval set and the ``(n,)`` places of its photos, or None; likewise
+        look_alike, look_alike_places: a look-alike set.
         sides: the rule by which the validation triplets were set aside; None where they were given.
         by_query: whether queries alone were set aside, among products that training knows.
         shared: what each of :meth:`trained_sets` shares with the validation triplets, where somebody has looked.
@@ -53,6 +54,8 @@ class TrainingData:
     old_rows: np.ndarray
     retrieval: RetrievalSet | None
     retrieval_places: np.ndarray | None
+    look_alike: RetrievalSet | None = None
+    look_alike_places: np.ndarray | None = None
     sides: Sides | None = None
     by_query: bool = False
     shared: tuple[Overlap, ...] = ()
@@ -72,9 +75,15 @@ class TrainingData:
         return self._relations(self._trained(), options.negatives, options.twins)
 
     def measured_photos(self) -> set[str]:
-        """sha256 of all photos that training must not show: of validation, and of the retrieval set."""
+        """sha256 of all photos that training must not show: of validation, and what asks and should be found in sets.
+
+        Of look-alikes only what asks: what should be found are other products, which training may know.
+        """
         places = [self.validation_rows[:, :1] if self.by_query else self.validation_rows]
-        places += [] if self.retrieval_places is None else [self.retrieval_places]
+        if self.retrieval is not None:
+            places.append(self.retrieval_places[self.retrieval.judged()])
+        if self.look_alike is not None:
+            places.append(self.look_alike_places[self.look_alike.queries])
         return {
             self.digests[place] for place in np.unique(np.concatenate([each.reshape(-1) for each in places])).tolist()
         }
@@ -110,7 +119,11 @@ class TrainingData:
     def to_validate(self, options: SamplingOptions) -> Validation:
         """What every epoch is measured on."""
         relations = self._relations([(self.validation, self.validation_rows)], options.negatives)
-        validation = Validation(self.validation_rows, relations, options.batch_size)
+        search = None
+        if self.look_alike is not None:
+            photos, places = self.look_alike, self.look_alike_places
+            search = Search(places[photos.queries], places[photos.gallery], photos.relevance, photos.left_out)
+        validation = Validation(self.validation_rows, relations, options.batch_size, look_alike=search)
         if self.retrieval is None:
             return validation
         return replace(
@@ -118,7 +131,7 @@ class TrainingData:
             queries=self.retrieval_places[self.retrieval.queries],
             gallery=self.retrieval_places[self.retrieval.gallery],
             relevance=self.retrieval.relevance,
-            itself=self.retrieval.itself,
+            itself=self.retrieval.left_out,
         )
 
     def sha256(self) -> str:
@@ -129,6 +142,8 @@ class TrainingData:
             digest.update("".join(self.digests[place] for place in rows.reshape(-1).tolist()).encode())
         if self.retrieval is not None:
             digest.update("".join(["retrieval", *(self.digests[place] for place in self.retrieval_places)]).encode())
+        if self.look_alike is not None:
+            digest.update("".join(["look-alike", *(self.digests[place] for place in self.look_alike_places)]).encode())
         # Runs had unlabelled photos once; the records of those without any count on the word.
         digest.update(b"bystanders")
         return digest.hexdigest()
@@ -172,6 +187,7 @@ def join(
     old: Triplets | None = None,
     retrieval: RetrievalSet | None = None,
     progress: Progress | None = None,
+    look_alike: RetrievalSet | None = None,
 ) -> TrainingData:
     """Bring everything together over one list of photos.
 
@@ -181,6 +197,7 @@ def join(
         old: mixed in.
         retrieval: measured after every epoch as well.
         progress: called as ``progress(done, total)`` while files are read for their sha256.
+        look_alike: measured after every epoch as well.
 
     Raises:
         TripletError: if there is nothing to train on or to validate with.
@@ -196,12 +213,13 @@ def join(
 
     sets = [triplets for triplets in (train, validation, old) if triplets is not None]
     named = [number(triplets.paths()) for triplets in sets]
-    retrieved = None if retrieval is None else number(retrieval.paths)
+    searched = [None if photos is None else number(photos.paths) for photos in (retrieval, look_alike)]
     photos: dict[str, int] = {}
     place = np.array(
         [photos.setdefault(digest, len(photos)) for digest in content_digests(list(files), progress)], dtype=np.int64
     )
     rows = [place[numbers][triplets.rows] for numbers, triplets in zip(named, sets, strict=True)]
+    retrieval_places, look_alike_places = (None if numbers is None else place[numbers] for numbers in searched)
     paths: dict[int, Path] = {}
     for path, file in files.items():
         paths.setdefault(int(place[file]), path)
@@ -216,5 +234,7 @@ def join(
         old,
         np.zeros((0, 3), dtype=np.int64) if old is None else rows[2],
         retrieval,
-        None if retrieved is None else place[retrieved],
+        retrieval_places,
+        look_alike,
+        look_alike_places,
     )

@@ -28,7 +28,7 @@ from shop_similarity.training.learning import checkpoints, epoch_weights
 from shop_similarity.training.learning.distribution import Distribution
 from shop_similarity.training.learning.feature_sources import FeatureSource, ahead
 from shop_similarity.training.learning.folder import CHECKPOINTS, HISTORY
-from shop_similarity.training.learning.options import NEEDS_RETRIEVAL, TrainingOptions
+from shop_similarity.training.learning.options import NEEDS_LOOK_ALIKE, NEEDS_RETRIEVAL, TrainingOptions
 from shop_similarity.training.learning.relations import Relations
 from shop_similarity.training.learning.sampling import Batch, Sampler
 from shop_similarity.training.learning.step import Inputs, StepResult, TrainingStep, boundary
@@ -176,6 +176,10 @@ class Trainer:
         if validation is not None and validation.queries is None and options.monitor in NEEDS_RETRIEVAL:
             raise TrainingError(
                 f"{options.monitor} can only be watched with a retrieval set: name one with --retrieval."
+            )
+        if validation is not None and validation.look_alike is None and options.monitor in NEEDS_LOOK_ALIKE:
+            raise TrainingError(
+                f"{options.monitor} can only be watched with a look-alike set: name one with --look-alike."
             )
         self._step = TrainingStep(
             split, options, options.epochs * steps, steps, source.from_photos, self._distribution, backbone

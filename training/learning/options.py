@@ -18,6 +18,8 @@ _FORMER = {"anchor", "l2_start", "twins", "bystanders", "plain_view"}
 
 # What can be watched only where there is a retrieval set.
 NEEDS_RETRIEVAL = ("recall_at_1", "mean_average_precision")
+# What can be watched only where there is a look-alike set.
+NEEDS_LOOK_ALIKE = ("look_alike_ndcg_at_10", "look_alike_map")
 LOSS, BATCHES, STEPS, RUN, DATA = "loss", "batches", "epochs and steps", "run", "data"
 
 
@@ -116,7 +118,7 @@ class TrainingOptions(Options):
         "val_accuracy",
         STEPS,
         "What the best epoch is best in: %(choices)s",
-        choices=("val_accuracy", "val_loss", *NEEDS_RETRIEVAL),
+        choices=("val_accuracy", "val_loss", *NEEDS_RETRIEVAL, *NEEDS_LOOK_ALIKE),
     )
     optimizer: str = _option("adam", STEPS, "%(choices)s", choices=("adam", "adamw", "sgd"))
     learning_rate: float = _option(2.5e-4, STEPS, "The largest", _POSITIVE)

@@ -13,7 +13,14 @@ from shop_similarity.training.learning.loop import Watcher
 from shop_similarity.training.learning.step import StepResult
 from shop_similarity.training.learning.tensorboard_log import TensorBoardLog
 
-_VALIDATION = ("val_loss", "val_accuracy", "recall_at_1", "mean_average_precision")
+_VALIDATION = (
+    "val_loss",
+    "val_accuracy",
+    "look_alike_ndcg_at_10",
+    "look_alike_map",
+    "recall_at_1",
+    "mean_average_precision",
+)
 
 
 class ProgressWatcher(Watcher):
@@ -111,6 +118,8 @@ _NAMES = {
     "accuracy": "accuracy",
     "val_loss": "validation loss",
     "val_accuracy": "validation accuracy",
+    "look_alike_ndcg_at_10": "look-alike nDCG@10",
+    "look_alike_map": "look-alike mAP",
     "recall_at_1": "R@1",
     "mean_average_precision": "mAP",
 }

@@ -28,7 +28,7 @@ class Report:
             ``images_per_second``.
         evaluations: by name, what :meth:`shop_similarity.training.evaluation.validation.Evaluation.to_dict` gives. The
             first is the trained model's, the others are what it is compared with.
-        differences: by name of what it is compared with, by metric: how much better the trained model is, as
+        differences: by name of what it is compared with, by part and metric: how much better the trained model is, as
             (value, low, high) paired over queries or triplets
             (:meth:`shop_similarity.training.evaluation.validation.Evaluation.difference`).
         test_evaluations, test_differences: the same of a test set, which nothing was chosen by.
@@ -37,6 +37,8 @@ class Report:
         triplet_embeddings: ``(len(triplets.images), d)``, the trained model's.
         retrieval: a retrieval set.
         retrieval_embeddings: ``(len(retrieval.paths), d)``, the trained model's.
+        look_alike: a look-alike set.
+        look_alike_embeddings: ``(len(look_alike.paths), d)``, the trained model's.
 
     Raises:
         ValueError: embeddings don't fit their photos.
@@ -46,19 +48,22 @@ class Report:
     run: Mapping[str, Any] = field(default_factory=dict)
     history: Sequence[Mapping[str, Any]] = ()
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    differences: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    differences: Mapping[str, Mapping[tuple[str, str], Sequence[float]]] = field(default_factory=dict)
     test_evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    test_differences: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    test_differences: Mapping[str, Mapping[tuple[str, str], Sequence[float]]] = field(default_factory=dict)
     best_epoch: int | None = None
     triplets: Triplets | None = None
     triplet_embeddings: np.ndarray | None = None
     retrieval: RetrievalSet | None = None
     retrieval_embeddings: np.ndarray | None = None
+    look_alike: RetrievalSet | None = None
+    look_alike_embeddings: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name, photos, embeddings in (
             ("triplet", self.triplets and self.triplets.images, self.triplet_embeddings),
             ("retrieval", self.retrieval and self.retrieval.paths, self.retrieval_embeddings),
+            ("look_alike", self.look_alike and self.look_alike.paths, self.look_alike_embeddings),
         ):
             if embeddings is not None and (photos is None or len(photos) != len(embeddings)):
                 raise ValueError(f"{name}_embeddings must hold one row for each photo of the {name} set.")
@@ -96,7 +101,7 @@ class Report:
 
 def from_comparison(
     comparison: Mapping[str, Any], trained: str | None = None
-) -> tuple[dict[str, Mapping[str, Any]], dict[str, dict[str, tuple[float, float, float]]]]:
+) -> tuple[dict[str, Mapping[str, Any]], dict[str, dict[tuple[str, str], tuple[float, float, float]]]]:
     """``evaluations`` and ``differences`` of what
     :meth:`shop_similarity.training.evaluation.comparison.Comparison.to_dict` gives.
 
@@ -113,15 +118,16 @@ def from_comparison(
         raise ValueError(f"{trained} was not measured; there are {', '.join(models) or 'no models'}.")
     evaluations = {trained: models[trained]} | dict(models) | dict(baselines)
     reference = comparison.get("reference")
-    differences: dict[str, dict[str, tuple[float, float, float]]] = {}
+    differences: dict[str, dict[tuple[str, str], tuple[float, float, float]]] = {}
     for name, evaluation in evaluations.items():
         # Differences are measured against the reference: they say something of the trained model where it is one side.
-        for metric, difference in evaluation.get("difference", {}).items():
-            value, (low, high) = difference["value"], difference["interval"]
-            if reference == trained:
-                differences.setdefault(name, {})[metric] = (-value, -high, -low)
-            elif name == trained and reference is not None:
-                differences.setdefault(reference, {})[metric] = (value, low, high)
+        for part, of_part in evaluation.get("difference", {}).items():
+            for key, difference in of_part.items():
+                value, (low, high) = difference["value"], difference["interval"]
+                if reference == trained:
+                    differences.setdefault(name, {})[part, key] = (-value, -high, -low)
+                elif name == trained and reference is not None:
+                    differences.setdefault(reference, {})[part, key] = (value, low, high)
     return evaluations, differences
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 METRICS = {
+    ("look_alike", "ndcg_at_10"): "Look-alike nDCG@10",
+    ("look_alike", "mean_average_precision"): "Look-alike mAP",
+    ("look_alike", "recall_at_1"): "Look-alike Recall@1",
     ("retrieval", "recall_at_1"): "Recall@1",
     ("retrieval", "recall_at_5"): "Recall@5",
     ("retrieval", "recall_at_10"): "Recall@10",

@@ -26,6 +26,8 @@ _HISTORY = {
     "val_loss": "Validation loss",
     "accuracy": "Accuracy",
     "val_accuracy": "Validation accuracy",
+    "look_alike_ndcg_at_10": "Look-alike nDCG@10",
+    "look_alike_map": "Look-alike mAP",
     "recall_at_1": "Recall@1",
     "mean_average_precision": "mAP",
     "learning_rate": "Learning rate",
@@ -115,7 +117,8 @@ def _sections(report: Report) -> Sections:
     section = sections.add
     section(
         "Comparison",
-        "Figures with their 95 % intervals. Models can be compared where they were measured on the same set.",
+        "Figures with their 95 % intervals, drawn over groups of queries that share their hits. Models can be compared "
+        "where they were measured on the same set. Look-alikes (other products of the same category and colour) lead.",
         plots=_comparison_plots(report.evaluations),
         tables=_comparison_tables(report.evaluations),
     )
@@ -147,6 +150,14 @@ def _sections(report: Report) -> Sections:
             narrow=True,
         )
         section("Best triplets", "The largest margins.", rows=triplet_rows(*arguments, _BEST, worst=False), narrow=True)
+    if report.look_alike is not None and report.look_alike_embeddings is not None:
+        section(
+            "Sample queries with their first look-alikes",
+            "A third of them have the best average precision, a third are middling, a third are the worst. Other "
+            "products of the same category are framed, as hits where the colour is the same too; photos of the query's "
+            "own product are left out.",
+            rows=ranking_rows(report.look_alike, report.look_alike_embeddings, _QUERIES),
+        )
     if report.retrieval is not None and report.retrieval_embeddings is not None:
         section(
             "Sample queries with their first results",
@@ -179,14 +190,15 @@ def _comparison_plots(evaluations: Mapping[str, Mapping[str, Any]]) -> list[dict
                 for name, known in figures.items()
                 if known and own and known.of == own.of
             }
-            if len(rows) > 1 and metric[1] in ("recall_at_1", "mean_average_precision", "map_at_r", "accuracy"):
+            shown = ("recall_at_1", "mean_average_precision", "map_at_r", "accuracy")
+            if len(rows) > 1 and (metric[1] in shown or metric[0] == "look_alike"):
                 plots.append(interval_plot(METRICS[metric], rows, f"{METRICS[metric]}, 95 % interval"))
     return shown_plots(plots)
 
 
 def _comparison_tables(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
     tables = []
-    for part, caption in (("retrieval", "Retrieval"), ("triplets", "Triplets")):
+    for part, caption in (("look_alike", "Look-alikes"), ("retrieval", "Retrieval"), ("triplets", "Triplets")):
         metrics = [metric for metric in measured(evaluations) if metric[0] == part]
         known = {name: evaluation[part] for name, evaluation in evaluations.items() if evaluation.get(part)}
         if metrics and known:
@@ -234,8 +246,14 @@ def _searched(codes: Mapping[str, Any]) -> str:
 def _measured_on(part: Mapping[str, Any]) -> str:
     if "queries" in part:
         hits = {1: ", partial hits count", 2: ", exact hits only"}.get(part.get("min_relevance"), "")
-        return f"{part['queries']:,} queries in {part.get('gallery', 0):,} photos{hits}"
-    return f"{part.get('triplets', 0):,} triplets"
+        if "exact_queries" in part:
+            hits = f", {part['exact_queries']:,} with exact hits"
+        return f"{part['queries']:,} queries in {part.get('gallery', 0):,} photos{hits}{_groups(part)}"
+    return f"{part.get('triplets', 0):,} triplets{_groups(part)}"
+
+
+def _groups(part: Mapping[str, Any]) -> str:
+    return f", {part['groups']:,} groups" if "groups" in part else ""
 
 
 def _by_type(evaluations: Mapping[str, Mapping[str, Any]]) -> list[Table]:
@@ -267,6 +285,7 @@ def _history_plots(report: Report) -> list[dict[str, str | SafeString]]:
     curves = (
         ("Loss", {"train": column("loss"), "validation": column("val_loss")}, "loss"),
         ("Accuracy", {"train": column("accuracy"), "validation": column("val_accuracy")}, "in the right order"),
+        ("Look-alikes", {"nDCG@10": column("look_alike_ndcg_at_10"), "mAP": column("look_alike_map")}, ""),
         ("Retrieval", {"Recall@1": column("recall_at_1"), "mAP": column("mean_average_precision")}, ""),
         ("Learning rate", {"learning rate": column("learning_rate")}, "learning rate"),
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.evaluation.catalogue_sets import INSTANCE, LOOK_ALIKE
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet, RetrievalSetError
 from shop_similarity.training.evaluation.validation import Validation
 from shop_similarity.training.files import read_arrays
@@ -17,6 +18,7 @@ from shop_similarity.training.learning.folder import (
     CHECKPOINTS,
     EMBEDDINGS,
     REPORT,
+    SETS,
     TENSORBOARD,
     VALIDATION,
     read_run,
@@ -40,7 +42,9 @@ def write_run_report(folder: Path) -> Path:
     embeddings, places = stored_embeddings(folder)
     try:
         if embeddings is not None:
-            parts |= _triplets(folder, record, embeddings, places) | _retrieval(record, embeddings, places)
+            parts |= _triplets(folder, record, embeddings, places)
+            parts |= _retrieval_set("look_alike", LOOK_ALIKE, folder, record, embeddings, places)
+            parts |= _retrieval_set("retrieval", INSTANCE, folder, record, embeddings, places)
             write_projector(folder / TENSORBOARD, embeddings, list(places))
         if newest := states(folder / CHECKPOINTS):
             parts["best_epoch"] = newest[0]["progress"]["best_epoch"]
@@ -77,16 +81,23 @@ def validation_of(folder: Path, record: Mapping[str, Any]) -> Validation:
     Raises:
         TripletError, RetrievalSetError, EvaluationError: it is not where it was, or not what it was.
     """
-    return Validation(_retrieval_set(record), _validation_triplets(folder, record))
+    return Validation(
+        _set("retrieval", INSTANCE, folder, record),
+        _validation_triplets(folder, record),
+        look_alike=_set("look_alike", LOOK_ALIKE, folder, record),
+    )
 
 
 def _validation_triplets(folder: Path, record: Mapping[str, Any]) -> Triplets:
     return read_triplets(folder / VALIDATION, Path(record["validation_root"]))
 
 
-def _retrieval_set(record: Mapping[str, Any]) -> RetrievalSet | None:
-    given = record["given"]
-    return RetrievalSet.read(given["retrieval"], given.get("images")) if given.get("retrieval") else None
+def _set(name: str, of_shop: str, folder: Path, record: Mapping[str, Any]) -> RetrievalSet | None:
+    """The set that was named with an option, or else the one of the shop's products, called ``of_shop``."""
+    path, images = record["given"].get(name), record["given"].get("images")
+    if not path and (folder / SETS / of_shop).is_dir():
+        path, images = folder / SETS / of_shop, Path(record["validation_root"]).parent
+    return RetrievalSet.read(path, images, look_alike=name == "look_alike") if path else None
 
 
 def _triplets(
@@ -101,12 +112,14 @@ def _triplets(
     return {"triplets": triplets, "triplet_embeddings": embeddings[chosen]}
 
 
-def _retrieval(record: Mapping[str, Any], embeddings: np.ndarray, places: dict[Path, int]) -> dict[str, Any]:
+def _retrieval_set(
+    name: str, of_shop: str, folder: Path, record: dict[str, Any], embeddings: np.ndarray, places: dict[Path, int]
+) -> dict[str, Any]:
     try:
-        photos = _retrieval_set(record)
+        photos = _set(name, of_shop, folder, record)
         if photos is None:
             return {}
         chosen = [places[path.resolve()] for path in photos.paths]
     except (RetrievalSetError, KeyError):
         return {}
-    return {"retrieval": photos, "retrieval_embeddings": embeddings[chosen]}
+    return {name: photos, f"{name}_embeddings": embeddings[chosen]}

@@ -82,7 +82,7 @@ def ranking_rows(photos: RetrievalSet, embeddings: np.ndarray, count: int) -> li
     """Queries with their first results: a third of the best, of the middling and of the worst average precision."""
     unit = _unit(embeddings)
     similarities = unit[photos.queries] @ unit[photos.gallery].T
-    ranking = rank(similarities, photos.relevance, photos.itself, PARTIAL)
+    ranking = rank(similarities, photos.relevance, photos.left_out, PARTIAL)
     precision = ranking.average_precisions()
     order = np.argsort(-precision, kind="stable")
     if len(order) > count:
@@ -96,7 +96,7 @@ def ranking_rows(photos: RetrievalSet, embeddings: np.ndarray, count: int) -> li
 
 
 def _ranking_row(photos: RetrievalSet, similarities: np.ndarray, query: int, precision: float) -> Row:
-    candidates = np.flatnonzero(~photos.itself[query])
+    candidates = np.flatnonzero(~photos.left_out[query])
     first = candidates[np.argsort(-similarities[candidates], kind="stable")][:RESULTS]
     distances = np.sqrt(np.maximum(0, 2 - 2 * similarities[first]))
     relevance = photos.relevance[query, first]
@@ -105,7 +105,7 @@ def _ranking_row(photos: RetrievalSet, similarities: np.ndarray, query: int, pre
         for place, distance, grade in zip(first.tolist(), distances, relevance, strict=True)
     ]
     row = ranking_row(photos.paths[photos.queries[query]], results)
-    to_find = int(((photos.relevance[query] >= PARTIAL) & ~photos.itself[query]).sum())
+    to_find = int(((photos.relevance[query] >= PARTIAL) & ~photos.left_out[query]).sum())
     hits = [f"{place} ({'exact' if grade == 2 else 'partial'})" for place, grade in enumerate(relevance, 1) if grade]
     name = photos.query_ids[query]
     caption = f"{name}: average precision {precision:.2f}, {len(hits)} of {to_find} hits among the first {len(first)}"

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shop_similarity.intervals import FEWEST_GROUPS
 from shop_similarity.training.report.metric_figures import METRICS, Figure, figure
 
-IN_WORDS = (("retrieval", "recall_at_1"), ("retrieval", "mean_average_precision"), ("triplets", "accuracy"))
-"""The metrics that the summary speaks of."""
+IN_WORDS = (
+    ("look_alike", "ndcg_at_10"),
+    ("look_alike", "mean_average_precision"),
+    ("retrieval", "recall_at_1"),
+    ("retrieval", "mean_average_precision"),
+    ("triplets", "accuracy"),
+)
+"""The metrics that the summary speaks of, what leads first."""
 
 
 def verdicts(
     evaluations: Mapping[str, Mapping[str, Any]],
-    differences: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    differences: Mapping[str, Mapping[tuple[str, str], Sequence[float]]] | None = None,
 ) -> list[tuple[str, list[str]]]:
     """For each metric of :data:`IN_WORDS` the first model's figure, and how it stands against each of the others.
 
@@ -31,16 +38,26 @@ def verdicts(
         for name, evaluation in others:
             theirs = figure(evaluation, metric)
             if theirs is not None:
-                clauses.append(_clause(name, mine, theirs, _difference(differences or {}, name, metric)))
+                clauses.append(_clause(name, mine, theirs, (differences or {}).get(name, {}).get(metric)))
         sentences.append((f"{METRICS[metric]} of {model} is {mine}{':' if clauses else '.'}", clauses))
+    if few := too_few_groups(own):
+        sentences.append((few, []))
     return sentences
 
 
-def _difference(
-    differences: Mapping[str, Mapping[str, Sequence[float]]], name: str, metric: tuple[str, str]
-) -> Sequence[float] | None:
-    key = "triplet_accuracy" if metric == ("triplets", "accuracy") else metric[1]
-    return differences.get(name, {}).get(key)
+def too_few_groups(evaluation: Mapping[str, Any]) -> str:
+    """A sentence on the sets whose intervals were drawn over too few groups, if there is one."""
+    few = [
+        f"{part.replace('_', '-')} {evaluation[part]['groups']}"
+        for part in ("look_alike", "retrieval", "triplets")
+        if (evaluation.get(part) or {}).get("groups", FEWEST_GROUPS) < FEWEST_GROUPS
+    ]
+    if not few:
+        return ""
+    return (
+        f"Intervals drawn over fewer than {FEWEST_GROUPS} groups say little of how sure one can be ({', '.join(few)}): "
+        "measure on more products."
+    )
 
 
 def _clause(name: str, mine: Figure, theirs: Figure, difference: Sequence[float] | None) -> str:

@@ -41,7 +41,7 @@ def test_a_better_version_is_wished_for(staff, active):
     version = candidate(0.9)
     client = staff(ACTIVATE)
     html = client.get(page(version)).content.decode()
-    assert "It is better on the same photos." in html
+    assert "The comparison speaks for it." in html
     assert 'name="force"' not in html
     client.post(now(version), {"note": "spring"})
     version.refresh_from_db()
@@ -74,7 +74,7 @@ def test_the_gate_refuses_and_force_asks_for_a_note(staff, active):
 
 def test_what_was_not_compared_is_not_called_worse(staff, active):
     html = staff(ACTIVATE).get(page(make_version("new", "candidate"))).content.decode()
-    assert "Whether it is better is not known." in html and "were not evaluated" in html
+    assert "Whether it is better is not known." in html and "new was not evaluated" in html
     assert "speaks against it" not in html and 'name="force"' in html
     html = staff(ACTIVATE).get(page(make_version("worse", "candidate", metrics=evaluation(0.7)))).content.decode()
     assert "The comparison speaks against it." in html

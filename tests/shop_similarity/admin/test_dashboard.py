@@ -57,7 +57,8 @@ def test_the_state_of_the_shop(staff, shop):
         "recall_at_1": 0.7,
         "intervals": {"mean_average_precision": [0.58, 0.64]},
     }
-    make_version("second", "candidate", metrics={"evaluation": {"retrieval": figures}})
+    looks = {"ndcg_at_10": 0.59, "mean_average_precision": 0.45}
+    make_version("second", "candidate", metrics={"evaluation": {"look_alike": looks, "retrieval": figures}})
     SweepRun.objects.create(finished_at=timezone.now(), enqueued=3, removed=2, with_files=True)
     text = text_of(staff(VIEW))
     assert "83.3 %" in text and f"5 of 6 photos embedded for {version.name}" in text
@@ -65,6 +66,10 @@ def test_the_state_of_the_shop(staff, shop):
     assert "It queued 3 photos and removed 2 embeddings. The files were asked too." in text
     assert "Mean average precision How far at the front the right products stand; 1 is the best. not measured" in text
     assert "not measured 0.610 0.580 to 0.640" in text
+    # What pages show comes before what a search by photo finds.
+    looks = text.index("nDCG of ten look-alikes How well the first ten other products match in kind and colour")
+    assert looks < text.index("Mean average precision of look-alikes") < text.index("Mean average precision How far")
+    assert "1 is the best. not measured 0.590" in text
     assert "1 is always. not measured 0.700" in text
     assert "Index none not needed for so few photos none" in text
     assert "just now" in text

@@ -80,7 +80,8 @@ def test_without_an_evaluation_it_says_which_command_to_run(new, old, who):
     verdict = _verdict(new, old)
     assert not verdict.better
     assert who in str(verdict)
-    assert "manage.py evaluate_mildnet --model new --model old --retrieval FOLDER --store" in str(verdict)
+    photos = "--from-catalog" if new is old is None else "--retrieval FOLDER"
+    assert f"manage.py evaluate_mildnet --model new --model old {photos} --store" in str(verdict)
 
 
 def test_figures_of_different_photos_or_of_different_hits_are_not_compared():
@@ -114,3 +115,139 @@ def test_triplets_decide_where_there_is_no_retrieval_set():
     assert "different photos" in str(_verdict(measured(0.91), measured(0.90, "d" * 64)))
     # A version that was measured by retrieval is not let through by less.
     assert "old was not evaluated" in str(_verdict(_evaluation(0.8) | measured(0.91), measured(0.90)))
+
+
+def _by_group(values: list[float], groups: int = 40) -> dict:
+    """Values of one query per group, in turn."""
+    return {"sums": [values[group % len(values)] for group in range(groups)], "counts": [1] * groups}
+
+
+def _measured(groups: int = 40, **parts: dict[str, list[float]]) -> dict:
+    """An evaluation with values by group, from ``part={figure: values}``."""
+    evaluation: dict = {"set": "s"}
+    for part, figures in parts.items():
+        kept = {name: _by_group(values, groups) for name, values in figures.items()}
+        means = {name: sum(found["sums"]) / groups for name, found in kept.items()}
+        ends = {name: [value - 0.1, value + 0.1] for name, value in means.items()}
+        evaluation[part] = {"set": part, "min_relevance": 2, **means, "intervals": ends, "by_group": kept}
+    return evaluation
+
+
+LEVEL = [0.3, 0.5, 0.7, 0.9]
+
+
+def _shifted(by: float, noise: float = 0.0) -> list[float]:
+    """:data:`LEVEL` and so much more, give or take the noise."""
+    return [value + by + sign * noise for value, sign in zip(LEVEL, (1, -1, 1, -1), strict=True)]
+
+
+def _looks(ndcg: list[float], precision: list[float] | None = None, **parts) -> dict:
+    figures = {"ndcg_at_10": ndcg, "mean_average_precision": precision or LEVEL}
+    return _measured(look_alike=figures, **parts)
+
+
+def test_look_alikes_lead_and_differences_are_paired():
+    # Each figure's own interval is 0.2 wide; that of their difference is not.
+    verdict = _verdict(_looks(_shifted(0.01, 0.02)), _looks(LEVEL))
+    assert verdict.better
+    assert verdict.reasons[0] == (
+        "new is better than old by nDCG of ten look-alikes: 0.6100 against 0.6000, a difference of "
+        "+0.0100 (+0.0040 to +0.0160)."
+    )
+    assert verdict.reasons[1].startswith("new is no worse than old by mean average precision of look-alikes: ")
+    worse = _verdict(_looks(LEVEL), _looks(_shifted(0.01, 0.02)))
+    assert not worse.better and len(worse.reasons) == 2
+    assert worse.reasons[0].startswith("new is worse than old by nDCG of ten look-alikes: 0.6000 against 0.6100")
+
+
+@pytest.mark.parametrize(
+    ("by", "noise", "word"),
+    [
+        (0.03, 0.01, "better than old by"),
+        (0.002, 0.03, "no worse than old by"),
+        (-0.002, 0.03, "no worse than old by"),
+        (0.01, 0.2, "higher than old by nDCG of ten look-alikes, which may be chance"),
+        (-0.01, 0.2, "lower than old by nDCG of ten look-alikes, which may be chance"),
+        (-0.03, 0.01, "worse than old by"),
+    ],
+)
+def test_the_words_follow_from_the_interval(by, noise, word):
+    verdict = _verdict(_looks(_shifted(by, noise)), _looks(LEVEL))
+    assert f"new is {word}" in verdict.reasons[0]
+    assert verdict.better == (by > 0)
+    if not verdict.better and "worse than" not in word:
+        assert verdict.reasons[-1] == "new does not beat old: the first of these figures is not higher."
+
+
+def test_a_loss_that_is_sure_in_anything_else_refuses_it():
+    def instances(by: float, noise: float = 0.01) -> dict:
+        return {"retrieval": {"mean_average_precision": _shifted(by, noise), "recall_at_1": LEVEL}}
+
+    old = _looks(LEVEL, **instances(0, 0))
+    verdict = _verdict(_looks(_shifted(0.05, 0.01), **instances(-0.02)), old)
+    assert not verdict.better
+    assert "new is worse than old by mean average precision: 0.5800 against 0.6000" in str(verdict)
+    # What may be chance does not.
+    assert _verdict(_looks(_shifted(0.05, 0.01), **instances(-0.02, 0.2)), old).better
+    assert not _verdict(_looks(_shifted(0.05, 0.01), _shifted(-0.02, 0.01)), old).better
+    # Instances alone do not make a version whose look-alikes may be worse; where those are no worse, they do.
+    assert not _verdict(_looks(_shifted(-0.01, 0.2), **instances(0.1)), old).better
+    assert _verdict(_looks(_shifted(-0.002, 0.03), **instances(0.1)), old).better
+    assert not _verdict(_looks(_shifted(-0.002, 0.03), **instances(0.01, 0.2)), old).better
+
+
+def test_a_version_that_finds_the_same_gains_nothing():
+    verdict = _verdict(_looks(LEVEL), _looks(LEVEL))
+    assert not verdict.better and verdict.is_compared
+    assert verdict.reasons[-1] == "new does not beat old: both find the same."
+
+
+def test_few_groups_are_told():
+    new, old = ({"look_alike": {"ndcg_at_10": values}} for values in (_shifted(0.05), LEVEL))
+    verdict = _verdict(_measured(19, **new), _measured(19, **old))
+    assert verdict.better
+    assert verdict.reasons[-1] == "That is known from 19 groups of products alone: measure on more to be sure."
+    assert "groups" not in str(_verdict(_measured(20, **new), _measured(20, **old)))
+
+
+def test_who_was_measured_on_look_alikes_is_compared_by_them():
+    instances = {"retrieval": {"mean_average_precision": LEVEL, "recall_at_1": LEVEL}}
+    verdict = _verdict(_measured(**instances), _looks(LEVEL, **instances))
+    assert not verdict.better and not verdict.is_compared
+    assert "new was not evaluated" in str(verdict) and "--look-alike FOLDER" in str(verdict)
+    other = _looks(_shifted(0.1))
+    other["look_alike"]["set"] = "other photos"
+    assert "different photos" in str(_verdict(other, _looks(LEVEL)))
+    # Instances of other photos are not compared, whatever their figures.
+    elsewhere = _looks(_shifted(0.05, 0.01), retrieval={"mean_average_precision": [0.0]})
+    elsewhere["retrieval"]["set"] = "other photos"
+    assert len(_verdict(elsewhere, _looks(LEVEL, **instances)).reasons) == 2
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        None,
+        [],
+        {"ndcg_at_10": None},
+        {"ndcg_at_10": {"sums": [0.5], "counts": []}},
+        {"ndcg_at_10": {"sums": ["x"] * 40, "counts": [1] * 40}},
+        {"ndcg_at_10": {"sums": [1.0] * 40, "counts": [0] * 40}},
+        {"ndcg_at_10": {"sums": [1.0] * 39, "counts": [1] * 39}},
+    ],
+)
+def test_values_by_group_that_can_not_be_used_leave_the_plain_figures(damaged):
+    old = _looks(LEVEL)
+    old["look_alike"]["by_group"] = damaged
+    verdict = _verdict(_looks(_shifted(0.01)), old)
+    assert verdict.better
+    assert verdict.reasons[0] == (
+        "new has a nDCG of ten look-alikes of 0.6100 (0.5100 to 0.7100), old of 0.6000 (0.5000 to 0.7000)."
+    )
+    assert not _verdict(_looks(LEVEL), old).better
+
+
+def test_triplets_are_paired_too():
+    new, old = (_measured(triplets={"accuracy": values}) for values in (_shifted(0.02, 0.01), LEVEL))
+    assert _verdict(new, old).better
+    assert "new is better than old by triplet accuracy" in str(_verdict(new, old))

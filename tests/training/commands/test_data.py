@@ -2,6 +2,7 @@
 
 import csv
 import io
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,13 +31,14 @@ pytestmark = pytest.mark.django_db
 FIRST = 5_000
 
 
-def gather(*arguments, resumed=None):
+def gather(*arguments):
     """The data of a run with these arguments, and what was said."""
     parser = CommandParser()
     add_arguments(parser)
     out = io.StringIO()
     options = {"verbosity": 1, **vars(parser.parse_args([str(each) for each in arguments]))}
-    return gather_data(options, Console(out, out, quiet=False), resumed).data, out.getvalue()
+    folder = Path(options["cache"] or tempfile.mkdtemp()) / "run"
+    return gather_data(options, Console(out, out, quiet=False), folder).data, out.getvalue()
 
 
 def fill(numbers, drawn):
@@ -192,7 +194,7 @@ def test_a_run_goes_on_with_the_triplets_of_the_shop_as_it_was(shop, tmp_path, o
         validation = write_triplets(tmp_path / "validation.csv", names, 8)
         arguments += ["--validation", validation, "--images", tmp_path / "photos"]
     options = options_of(*arguments)
-    before = gather_data(options, console_of(), None)
+    before = gather_data(options, console_of(), tmp_path / "run")
     folder = tmp_path / "run"
     make_folder(
         SimpleNamespace(folder=folder, data=before.data, setup=Setup("mildnet", {}, Preprocessing())),
@@ -201,7 +203,7 @@ def test_a_run_goes_on_with_the_triplets_of_the_shop_as_it_was(shop, tmp_path, o
         options,
     )
     change(shop)
-    after = gather_data(options, console_of(), folder)
+    after = gather_data(options, console_of(), folder, resumed=True)
     for name in ("paths", "digests"):
         assert getattr(after.data, name) == getattr(before.data, name)
     for name in ("train_rows", "validation_rows"):
@@ -211,7 +213,7 @@ def test_a_run_goes_on_with_the_triplets_of_the_shop_as_it_was(shop, tmp_path, o
         assert getattr(after.data, name) == getattr(before.data, name)
     assert after.data.measured_groups() == before.data.measured_groups()
     # The shop itself would give others by now.
-    assert gather_data(options, console_of(), None).data.sha256() != before.data.sha256()
+    assert gather_data(options, console_of(), tmp_path / "other").data.sha256() != before.data.sha256()
 
 
 def test_a_test_set_is_read_before_anything_is_computed_and_must_be_new(tmp_path):
@@ -224,16 +226,16 @@ def test_a_test_set_is_read_before_anything_is_computed_and_must_be_new(tmp_path
     for name, source in (("triplets", "train"), ("validation", "validation"), ("test", "test")):
         arguments += [f"--{name}", tmp_path / f"{source}.csv"]
     said = io.StringIO()
-    gathered = gather_data(options_of(*arguments), console_of(said), None)
+    gathered = gather_data(options_of(*arguments), console_of(said), tmp_path)
     assert len(gathered.test.triplets) == 10 and gathered.test.retrieval is None
     assert not set(gathered.test.paths) & set(gathered.data.paths)
     assert said.getvalue() == ""
 
     leaking = [*arguments[:-1], tmp_path / "validation.csv"]
-    gather_data(options_of(*leaking), console_of(said), None)
+    gather_data(options_of(*leaking), console_of(said), tmp_path)
     assert "8 of the 8 photos of the test set are among those" in said.getvalue()
     with pytest.raises(RetrievalSetError, match="no folder"):
-        gather_data(options_of(*arguments, "--test-retrieval", tmp_path / "gone"), console_of(), None)
+        gather_data(options_of(*arguments, "--test-retrieval", tmp_path / "gone"), console_of(), tmp_path)
 
 
 def test_a_test_set_may_be_for_retrieval(tmp_path):
@@ -249,5 +251,5 @@ def test_a_test_set_may_be_for_retrieval(tmp_path):
             csv.writer(file).writerows(rows)
     arguments = ["--triplets", tmp_path / "train.csv", "--validation", tmp_path / "train.csv"]
     arguments += ["--images", tmp_path / "photos", "--test-retrieval", tmp_path]
-    test = gather_data(options_of(*arguments), console_of(), None).test
+    test = gather_data(options_of(*arguments), console_of(), tmp_path).test
     assert test.triplets is None and len(test.retrieval.gallery) == len(unseen)

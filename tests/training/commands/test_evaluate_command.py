@@ -18,7 +18,8 @@ from shop_similarity.training.networks.backbones.weights import WeightsUnavailab
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.versions.embedding_files import embed_with_version
 from shop_similarity.training.versions.storing import store_version
-from tests.shop_similarity.drawn_photos import products
+from tests.shop_similarity.drawn_photos import product_photo, products
+from tests.shop_similarity.factories import add_photo, make_category, make_product
 
 CONFIG = {"width": 0.125, "embedding_dim": 256}
 SIZE = Preprocessing(size=32)
@@ -98,7 +99,9 @@ def test_the_active_version_is_measured_beside_baselines(photos, versions):
         assert 0 <= low <= retrieval[metric] <= high <= 1
     assert now["triplets"]["triplets"] == PRODUCTS and len(now["triplets"]["validation_block"]["draws"]) == 5
     assert now["codes"]["recall"].keys() == {"10", "50", "100", "200"} and now["codes"]["recall"]["200"] == 1
-    assert found["baselines"]["colour"]["difference"].keys() == {*retrieval["intervals"], "triplet_accuracy"}
+    difference = found["baselines"]["colour"]["difference"]
+    assert difference.keys() == {"retrieval", "triplets"} and difference["triplets"].keys() == {"accuracy"}
+    assert difference["retrieval"].keys() == retrieval["intervals"].keys()
     # Drawn products differ in shape and colour, and two photos of one are nearly the same.
     assert now["triplets"]["accuracy"] > 0.8
     assert "hand-made score" in out and "Difference to now" in out
@@ -119,7 +122,7 @@ def test_versions_are_compared_with_the_active_one_and_stored_for_the_roll_out(p
         "--baselines", "none", "--store",
     )  # fmt: skip
     assert list(found["models"]) == ["worse", "now"] and found["reference"] == "now" and found["baselines"] == {}
-    difference = found["models"]["worse"]["difference"]["mean_average_precision"]
+    difference = found["models"]["worse"]["difference"]["retrieval"]["mean_average_precision"]
     assert difference["value"] < 0 and difference["interval"][1] < 0
     assert "difference" not in found["models"]["now"] and "triplets" not in found["models"]["now"]
     stored = {version.name: version for version in ModelVersion.objects.all()}
@@ -156,10 +159,45 @@ def test_baselines_need_no_model_version_and_images_may_lie_elsewhere(photos, db
     assert colour["retrieval"]["recall_at_1"] > 0.5
 
 
-def test_nothing_to_evaluate_on(versions):
-    with pytest.raises(CommandError, match=r"--retrieval FOLDER.*--triplets CSV") as caught:
+def test_nothing_to_evaluate_on(versions, tmp_path):
+    words = r"--from-catalog.*--look-alike FOLDER.*--retrieval FOLDER.*--triplets CSV"
+    with pytest.raises(CommandError, match=words) as caught:
         run("--model", "now")
     assert caught.value.returncode == 2
+    for arguments in (["--from-catalog", "--retrieval", tmp_path], ["--retrieval", tmp_path, "--write", tmp_path]):
+        with pytest.raises(CommandError, match="leave out") as caught:
+            run("--model", "now", *arguments)
+        assert caught.value.returncode == 2
+
+
+@pytest.fixture
+def shop(db):
+    """Two categories, in each four products of two colours, two photos of each."""
+    for kind in ("mug", "shirt"):
+        for number in range(8):
+            product = make_product(category=make_category(kind))
+            shade, pattern = (("red", "blue")[number % 2], ("plain", "striped", "dotted", "checked")[number // 2])
+            for seed in range(2):
+                add_photo(product, product_photo(kind, shade, pattern, seed=seed), f"{seed}.jpg", seed)
+
+
+def test_a_shop_measures_on_its_own_products_and_keeps_them(shop, versions, tmp_path):
+    kept = tmp_path / "kept"
+    first = ["--model", "now", "--model", "worse", "--baselines", "colour"]
+    out, _ = run(*first, "--from-catalog", "--write", kept, "--store", "--json")
+    found = json.loads(out.splitlines()[-1])
+    assert "Measured on 32 photos of 16 products." in out and out.index("Look-alikes") < out.index("Retrieval")
+    now = found["models"]["now"]
+    assert now["look_alike"]["queries"] == now["retrieval"]["queries"] == 32
+    assert found["baselines"]["colour"]["difference"].keys() == {"look_alike", "retrieval"}
+    stored = {version.name: version for version in ModelVersion.objects.all()}
+    verdict = beats(stored["now"], stored["worse"])
+    assert verdict.better and "nDCG of ten look-alikes" in verdict.reasons[0]
+    # The same photos later on, by their folders; the catalogue of then is another set.
+    again = figures(*first, "--look-alike", kept / "look_alike", "--retrieval", kept / "instance")
+    assert again["set"] == found["set"]
+    add_photo(make_product(category=make_category("mug")), product_photo("mug", "red", seed=9), "9.jpg")
+    assert figures("--model", "now", "--baselines", "none", "--from-catalog")["set"] != found["set"]
 
 
 def test_unknown_names(photos, versions):

@@ -1,5 +1,6 @@
 """train_mildnet from a CSV to a stored version, with a small network, drawn photos and a real Postgres."""
 
+import csv
 import hashlib
 import io
 import json
@@ -19,6 +20,7 @@ from django.core.management.base import CommandError
 
 from catalog.models import ProductPhoto
 from shop_similarity.models import ModelVersion, OutboxEntry
+from shop_similarity.training.commands.shop_sets import read_shop_sets
 from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.versions.lineage import seen_by
@@ -481,7 +483,25 @@ def test_the_shop_s_own_products_can_be_trained_on(train):
     fill_shop()
     folder = train("--from-catalog", "--epochs", "1", "--name", "own", csv=None)
     assert len(history_of(folder)) == 2
-    assert ModelVersion.objects.get(name="own").metrics["training"]["triplets"] > 20
+    metrics = ModelVersion.objects.get(name="own").metrics
+    assert metrics["training"]["triplets"] > 20
+    # It is measured on the shop's own products, and only those ask that are not trained on.
+    assert metrics["evaluation"].keys() >= {"look_alike", "retrieval", "triplets"}
+    assert "look_alike_ndcg_at_10" in history_of(folder)[0]
+    asking = {row["product_id"] for row in rows_of(folder / "sets" / "look_alike" / "queries.csv")}
+    assert asking and asking <= {row["query_group"] for row in rows_of(folder / "validation.csv")}
+    assert "first look-alikes" in (folder / "report.html").read_text(encoding="utf-8")
+    # It goes on with the sets that it began with, not with those of the shop as it is by then.
+    add_photo(make_product(), product_photo("mug", "pink", "dotted"), "later.jpg")
+    drawer = Path(json.loads((folder / "run.json").read_text())["validation_root"]).parent
+    look_alike, instance = read_shop_sets(folder / "sets", drawer)
+    assert look_alike.sha256 == metrics["evaluation"]["look_alike"]["set"]
+    assert instance.sha256 == metrics["evaluation"]["retrieval"]["set"]
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.long

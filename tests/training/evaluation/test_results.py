@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shop_similarity.intervals import GroupSums
 from shop_similarity.training.evaluation.codes import code_recall
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.results import (
     EvaluationError,
     as_stored,
     cosines,
+    evaluate_look_alikes,
     evaluate_retrieval,
     evaluate_triplets,
 )
@@ -118,6 +120,105 @@ def test_queries_are_taken_in_parts(retrieval, monkeypatch):
     assert evaluate_retrieval(vectors, retrieval).to_dict() == at_once
     assert at_once["recall_at_1"] < 1
     assert code_recall(vectors, vectors, np.eye(len(vectors), dtype=bool)).to_dict() == codes
+
+
+@pytest.fixture
+def look_alike(photos):
+    """Five categories of six products, two of each colour; two photos of each product, all of which ask."""
+    folder = photos / "looks"
+    folder.mkdir()
+    for kind, name in (("query", "queries"), ("gallery", "gallery")):
+        rows = "".join(
+            f"p{n}-{view},p{n}-{view}.jpg,p{n},c{n // 6},{['red', 'green', 'blue'][n % 3]}\n"
+            for n in range(30)
+            for view in (0, 1)
+        )
+        (folder / f"{name}.csv").write_text(f"{kind}_id,image,product_id,category,colour\n{rows}")
+    return RetrievalSet.read(folder, look_alike=True)
+
+
+def by_look(paths, colour, category):
+    """Vectors in which colour and category count so much; nothing else does."""
+    centres = random_vectors(8, seed=5)
+    product = np.array([product_of(path) for path in paths])
+    return (
+        colour * centres[product % 3] + category * centres[3 + product // 6] + 1e-3 * random_vectors(30)[product]
+    ) * 9
+
+
+def test_look_alikes_ask_for_colour_within_the_category(look_alike):
+    perfect = evaluate_look_alikes(by_look(look_alike.paths, 0.5, 1.0), look_alike).to_dict()
+    assert perfect["queries"] == perfect["gallery"] == 60 and "exact_queries" not in perfect
+    assert [perfect[name] for name in ("ndcg_at_10", "mean_average_precision", "recall_at_1")] == [1, 1, 1]
+    # Two products of one category and colour find each other: fifteen pairs.
+    assert perfect["groups"] == 15
+    # What knows the product and nothing else: the other photo of it is neither hit nor miss.
+    instance = evaluate_look_alikes(by_product(look_alike.paths), look_alike).to_dict()
+    assert instance["recall_at_1"] < 0.3 and instance["ndcg_at_10"] < 0.5
+    # What knows colour alone: all exact hits lie as near as the eight products of its colour of other categories.
+    colours = evaluate_look_alikes(by_look(look_alike.paths, 1.0, 0.1), look_alike).to_dict()
+    assert colours["recall_at_1"] == 1 and colours["mean_average_precision"] == 1
+    # nDCG sees that the partial ones are missing: two exact ones first, of two exact and eight partial ones.
+    gains = [3, 3, *[1] * 8]
+    discounts = 1 / np.log2(np.arange(2, 12))
+    assert colours["ndcg_at_10"] == pytest.approx(3 * discounts[:2].sum() / (gains @ discounts), abs=1e-4)
+
+
+def test_queries_without_an_exact_hit_count_for_ndcg_alone(look_alike):
+    for name in ("queries", "gallery"):
+        path = look_alike.folder / f"{name}.csv"
+        path.write_text(path.read_text().replace("p0,c0,red", "p0,c0,pink"))
+    photos = RetrievalSet.read(look_alike.folder, look_alike=True)
+    result = evaluate_look_alikes(by_look(photos.paths, 0.5, 1.0), photos)
+    assert (result.queries, result.exact_queries) == (60, 56)
+    assert np.isnan(result.values["mean_average_precision"]).sum() == 4
+    found = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    assert found["exact_queries"] == 56 and found["recall_at_1"] == found["ndcg_at_10"] == 1
+    kept = found["by_group"]
+    assert sum(kept["ndcg_at_10"]["counts"]) == 60 and sum(kept["recall_at_1"]["counts"]) == 56
+
+
+def test_intervals_are_drawn_over_queries_that_share_their_hits(retrieval):
+    # The fixture's partial hits make one ring of all queries; its exact ones are pairs of their own.
+    vectors = by_product(retrieval.paths, noise=12)
+    alone, ring = (evaluate_retrieval(vectors, retrieval, hits) for hits in (2, 1))
+    assert len(np.unique(alone.groups)) == 30 and len(np.unique(ring.groups)) == 1
+    ends = ring.estimate("mean_average_precision")
+    assert ends.low == ends.high == pytest.approx(ends.value)
+    assert ring.to_dict()["groups"] == 1
+    comparison = Comparison(Validation(retrieval))
+    comparison.add_model("one", comparison.validation.evaluate(vectors), 1.0)
+    assert "intervals over 1 groups, too few to trust" in tables(comparison)
+
+
+def test_what_is_kept_by_group_gives_the_same_difference(look_alike):
+    good, poor = (evaluate_look_alikes(by_look(look_alike.paths, colour, 1.0), look_alike) for colour in (0.5, 0.0))
+    kept = [json.loads(json.dumps(one.to_dict()))["by_group"]["mean_average_precision"] for one in (good, poor)]
+    ours, theirs = (GroupSums(np.array(one["sums"]), np.array(one["counts"], dtype=float)) for one in kept)
+    paired, expected = (ours - theirs).estimate(), good.difference(poor)["mean_average_precision"]
+    assert (paired.value, *paired.interval) == pytest.approx((expected.value, *expected.interval), abs=1e-3)
+    assert expected.low > 0
+
+
+def test_look_alikes_lead(look_alike, retrieval, triplets):
+    validation = Validation(retrieval, triplets, look_alike=look_alike)
+    assert len(validation.paths) == 60
+    names = {validation.sha256, Validation(retrieval, triplets).sha256, Validation(look_alike=look_alike).sha256}
+    assert len(names) == 3
+    comparison = Comparison(validation)
+    comparison.add_model("new", validation.evaluate(by_product(validation.paths)), 1.0)
+    comparison.add_model("old", validation.evaluate(by_product(validation.paths, noise=12)), 1.0, active=True)
+    found = comparison.to_dict()["models"]["new"]
+    assert list(found)[:4] == ["set", "look_alike", "retrieval", "triplets"]
+    assert list(found["difference"]) == ["look_alike", "retrieval", "triplets"]
+    shown = tables(comparison)
+    assert shown.startswith(
+        "Look-alikes: 60 queries (60 with exact hits: mAP, R@1), 60 photos, intervals over 15 groups"
+    )
+    assert shown.index("\n  look-alike ") < shown.index("\n  retrieval ") < shown.rindex("\n  triplets ")
+    assert all(len(line) <= 120 for line in shown.splitlines())
+    # Alone it is searched by codes as well.
+    assert Validation(look_alike=look_alike).evaluate(by_product(look_alike.paths)).codes.gallery == 60
 
 
 def test_no_exact_hit_is_explained(retrieval):
@@ -243,7 +344,7 @@ def test_a_comparison_is_paired_with_the_active_version_and_shown(retrieval, tri
     assert comparison.reference == "old"
     found = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
     assert found["photos"] == 60
-    difference = found["models"]["new"]["difference"]["mean_average_precision"]
+    difference = found["models"]["new"]["difference"]["retrieval"]["mean_average_precision"]
     ours, theirs = (one.to_dict()["retrieval"]["mean_average_precision"] for one in (good, poor))
     assert difference["value"] == pytest.approx(ours - theirs, abs=2e-4) and difference["interval"][0] > 0
     assert "difference" not in found["models"]["old"]

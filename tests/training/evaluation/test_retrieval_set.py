@@ -37,7 +37,7 @@ def test_a_set_is_read(folder):
     assert found.relevance.tolist() == [[2, 1, 0, 0], [0, 0, 0, 2]]
     assert found.relevance.dtype == np.int8
     # m0 by its id, new by its photo, which the gallery has under another id.
-    assert found.itself.tolist() == [[True, False, False, False], [False, False, True, False]]
+    assert found.left_out.tolist() == [[True, False, False, False], [False, False, True, False]]
     assert found.answerable() == 2
     # m0's exact hit is m0 itself.
     assert found.answerable(2) == 1
@@ -119,3 +119,99 @@ def test_long_lists_of_trouble_are_cut(folder):
     write(folder, qrels=QRELS + "".join(f"q{number},m1,1\n" for number in range(20)))
     with pytest.raises(RetrievalSetError, match="q4 and 15 more"):
         RetrievalSet.read(folder)
+
+
+COLUMNS = "image,product_id,category,colour\n"
+LOOKS = """m0,images/mug-0.jpg,mug,cup,red
+m1,images/mug-1.jpg,mug,cup,red
+n,images/new.jpg,new mug,cup,red
+s0,images/shirt-0.jpg,shirt,cup,blue
+"""
+
+
+@pytest.fixture
+def looks(folder):
+    """Three photos of red cups, two of them of one product, and one of a blue cup; each asks."""
+    (folder / "qrels.csv").unlink()
+    write_looks(folder)
+    return folder
+
+
+def write_looks(folder, rows=LOOKS, columns=COLUMNS):
+    (folder / "queries.csv").write_text(f"query_id,{columns}{rows}", encoding="utf-8")
+    (folder / "gallery.csv").write_text(f"gallery_id,{columns}{rows}", encoding="utf-8")
+
+
+def test_look_alikes_are_other_products_of_the_category_and_exact_ones_of_its_colour(looks):
+    found = RetrievalSet.read(looks, look_alike=True)
+    assert found.relevance.tolist() == [[2, 2, 2, 1], [2, 2, 2, 1], [2, 2, 2, 1], [1, 1, 1, 2]]
+    # m0 and m1 are photos of one product: neither hit nor miss for each other.
+    assert found.left_out.tolist() == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    assert (found.answerable(), found.answerable(2)) == (4, 3)
+
+
+def test_what_is_not_known_is_nothing_s_like(looks):
+    write_looks(looks, LOOKS.replace("new mug,cup,red", ",cup,").replace("shirt,cup", ","))
+    with pytest.raises(RetrievalSetError, match="no exact hit"):
+        RetrievalSet.read(looks, look_alike=True)
+    write_looks(looks, LOOKS.replace("mug,cup,red", ",cup,red").replace("shirt,cup", ","))
+    found = RetrievalSet.read(looks, look_alike=True)
+    # Rows without a product are of different ones, rows without a category of none.
+    assert found.left_out.tolist() == np.eye(4, dtype=bool).tolist()
+    assert found.relevance[3].tolist() == [0, 0, 0, 0]
+
+
+def test_judgements_of_a_look_alike_set_may_be_given(looks):
+    (looks / "qrels.csv").write_text("query_id,gallery_id,relevance\nm0,m1,2\nm0,s0,2\nn,m0,1\n")
+    found = RetrievalSet.read(looks, look_alike=True)
+    assert found.relevance.tolist() == [[0, 2, 0, 2], [0] * 4, [1, 0, 0, 0], [0] * 4]
+    assert found.left_out[0].tolist() == [True, True, False, False]
+
+
+def test_a_look_alike_set_must_name_products(folder):
+    with pytest.raises(RetrievalSetError, match=r"lacks the column product_id: .*query_id,image,product_id"):
+        RetrievalSet.read(folder, look_alike=True)
+
+
+def test_an_instance_set_does_not_care_about_products(looks):
+    """The same files serve both questions: there, photos of the query's product are what is looked for."""
+    (looks / "qrels.csv").write_text("query_id,gallery_id,relevance\nm0,m1,2\n")
+    found = RetrievalSet.read(looks)
+    assert found.left_out.tolist() == np.eye(4, dtype=bool).tolist() and found.answerable() == 1
+    with pytest.raises(RetrievalSetError, match=r"no qrels\.csv"):
+        (looks / "qrels.csv").unlink()
+        RetrievalSet.read(looks)
+
+
+def test_the_name_follows_products_categories_and_colours(looks):
+    names = set()
+    for rows in (LOOKS, LOOKS.replace("shirt,", "tee,"), LOOKS.replace("blue", "green"), LOOKS.replace("m0", "m9")):
+        write_looks(looks, rows)
+        names.add(RetrievalSet.read(looks, look_alike=True).sha256)
+    assert len(names) == 4
+
+
+def test_queries_that_share_hits_are_one_group(folder):
+    write(
+        folder,
+        queries="query_id,image\na,images/mug-0.jpg\nb,images/mug-1.jpg\nc,images/new.jpg\n",
+        gallery="gallery_id,image\na,images/mug-0.jpg\nb,images/mug-1.jpg\nc,images/new.jpg\nd,images/shirt-0.jpg\n",
+        qrels="query_id,gallery_id,relevance\na,d,2\nb,d,1\nc,c,2\n",
+    )
+    found = RetrievalSet.read(folder)
+    assert found.groups().tolist() == [0, 0, 1]
+    # Where only exact hits count, a and b have none in common.
+    assert found.groups(2).tolist() == [0, 1, 2]
+    # A query that is another one's hit stands and falls with it.
+    write(folder, queries=QUERIES, qrels="query_id,gallery_id,relevance\nm0,copy,2\n")
+    assert RetrievalSet.read(folder).groups().tolist() == [0, 0]
+
+
+def test_groups_may_be_named(folder):
+    write(folder, queries=QUERIES.replace("image\n", "image,group\n").replace(".jpg\n", ".jpg,g\n"))
+    found = RetrievalSet.read(folder)
+    assert found.groups().tolist() == [0, 0]
+    write(folder, queries=QUERIES.replace("image\n", "image,group\n").replace("mug-0.jpg\n", "mug-0.jpg,new\n"))
+    # A query without a group is alone, whatever others are called.
+    assert RetrievalSet.read(folder).groups().tolist() == [0, 1]
+    assert RetrievalSet.read(folder).sha256 != found.sha256

@@ -38,7 +38,7 @@ def test_it_opens_from_a_file_and_shows_its_pictures(chromium, page, scheme):
     tab.on("request", lambda request: asked.append(request.url))
     tab.goto(page.as_uri())
     pictures = tab.locator("img")
-    assert pictures.count() == 6 + 18 + 5 + 12
+    assert pictures.count() == 6 + 18 + 5 + 12 + 12
     assert pictures.evaluate_all("all => all.every(img => img.complete && img.naturalWidth > 100 && img.alt)")
     assert tab.locator("svg[role=img]").evaluate_all("all => all.every(svg => svg.clientHeight > 80)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390, "only tables and rows scroll sideways"
@@ -99,6 +99,7 @@ class _Noise:
     [
         ("triplets", "triplet_embeddings", "history"),
         ("triplet_embeddings", "retrieval", "retrieval_embeddings", "evaluations", "differences"),
+        ("look_alike", "look_alike_embeddings"),
         ("run", "retrieval_embeddings", "triplet_embeddings"),
         ("history", "evaluations", "run", "triplets", "triplet_embeddings", "retrieval", "retrieval_embeddings"),
     ],
@@ -111,7 +112,8 @@ def test_every_part_may_be_missing(full, tmp_path, left_out):
     )
     text = page.read_text(encoding="utf-8")
     assert ("Worst triplets" in text) == ("triplet_embeddings" not in left_out)
-    assert ("Sample queries" in text) == ("retrieval_embeddings" not in left_out)
+    assert ("Sample queries with their first results" in text) == ("retrieval_embeddings" not in left_out)
+    assert ("Sample queries with their first look-alikes" in text) == ("look_alike_embeddings" not in left_out)
     assert ("No epoch was finished." in text) == ("history" in left_out)
     assert ("not evaluated" in text) == ("evaluations" in left_out)
 
@@ -197,7 +199,8 @@ def test_verdicts_tell_chance_from_difference():
         "far": evaluation(0.70, 0.97),
         "other photos": evaluation(0.95, 0.99, queries="b" * 64),
     }
-    recall, _, accuracy = verdicts(evaluations)
+    looks, _, recall, _, accuracy, few = verdicts(evaluations)
+    assert looks[0] == "Look-alike nDCG@10 of new is 0.600 (0.570 to 0.630):"
     assert recall[0] == "Recall@1 of new is 0.900 (0.870 to 0.930):"
     assert recall[1] == [
         "better than close (0.880 (0.850 to 0.910); the intervals overlap, so this may be chance)",
@@ -206,9 +209,15 @@ def test_verdicts_tell_chance_from_difference():
     ]
     assert accuracy[1][0] == "equal to close"
     assert accuracy[1][1].startswith("worse than far (0.970")
-    paired = verdicts(evaluations, {"close": {"recall_at_1": (0.02, 0.005, 0.035)}})[0][1][0]
+    assert few == (
+        "Intervals drawn over fewer than 20 groups say little of how sure one can be (look-alike 15): measure on more "
+        "products.",
+        [],
+    )
+    recall = ("retrieval", "recall_at_1")
+    paired = verdicts(evaluations, {"close": {recall: (0.02, 0.005, 0.035)}})[2][1][0]
     assert paired == "better than close (0.880; difference +0.020, +0.005 to +0.035)"
-    unsure = verdicts(evaluations, {"close": {"recall_at_1": (0.02, -0.005, 0.045)}})[0][1][0]
+    unsure = verdicts(evaluations, {"close": {recall: (0.02, -0.005, 0.045)}})[2][1][0]
     assert unsure.endswith("may be chance)")
     assert verdicts({}) == []
 
@@ -227,11 +236,11 @@ def test_a_figure_without_interval_is_told_without_one():
 def test_differences_of_a_comparison_are_turned_towards_the_trained_model(reference, expected):
     other = "old" if reference == "new" else "new"
     models = {"old": evaluation(0.8, 0.9), "new": evaluation(0.9, 0.95)}
-    models[other]["difference"] = {"recall_at_1": {"value": -0.02, "interval": [-0.03, -0.01]}}
+    models[other]["difference"] = {"retrieval": {"recall_at_1": {"value": -0.02, "interval": [-0.03, -0.01]}}}
     comparison = {"reference": reference, "models": models, "baselines": {"histogram": evaluation(0.4, 0.6)}}
     evaluations, differences = from_comparison(comparison, trained="new")
     assert list(evaluations) == ["new", "old", "histogram"]
-    assert differences == {"old": {"recall_at_1": expected}}
+    assert differences == {"old": {("retrieval", "recall_at_1"): expected}}
     with pytest.raises(ValueError, match="absent was not measured"):
         from_comparison(comparison, trained="absent")
 

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
@@ -16,10 +17,12 @@ from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.extra_command import ComputingCommand
 from shop_similarity.training.commands.measurement import add_baselines, candidate_numbers, choose_baselines
+from shop_similarity.training.commands.run_folder import cache_folder
 from shop_similarity.training.versions.storing import store_evaluation
 
 if TYPE_CHECKING:
     from shop_similarity.training.evaluation.comparison import Comparison
+    from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
     from shop_similarity.training.evaluation.validation import Validation
 
 USUAL_BASELINES = "colour,handmade"
@@ -28,8 +31,8 @@ _WRONG_USAGE = 2
 
 class Command(ComputingCommand):
     help = (
-        "Measures model versions on a retrieval set, on triplets, or on both, with 95 % intervals, beside baselines. "
-        "Photos are read from files; the shop's catalogue is not touched."
+        "Measures model versions on look-alike sets, retrieval sets and triplets, from files or from the shop's "
+        "catalogue, with 95 % intervals, beside baselines. The catalogue is only read."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -41,18 +44,39 @@ class Command(ComputingCommand):
             help="Name of a model version; may be repeated to compare several. By default the active one.",
         )
         parser.add_argument(
+            "--from-catalog",
+            action="store_true",
+            help="Make a look-alike set and a retrieval set of the shop's own products.",
+        )
+        parser.add_argument(
+            "--write",
+            type=Path,
+            metavar="FOLDER",
+            help="With --from-catalog: keep both sets there, with their photos, to measure later versions on the same.",
+        )
+        parser.add_argument(
+            "--seed", type=int, default=0, metavar="N", help="With --from-catalog: of the sample (%(default)s)."
+        )
+        parser.add_argument(
+            "--look-alike",
+            type=Path,
+            metavar="FOLDER",
+            help="A folder with queries.csv (query_id,image,product_id,category,colour) and gallery.csv (gallery_id "
+            "and the same): other products of the query's category are sought, those of its colour first.",
+        )
+        parser.add_argument(
             "--retrieval",
             type=Path,
             metavar="FOLDER",
             help="A folder with queries.csv (query_id,image), gallery.csv (gallery_id,image) and qrels.csv "
-            "(query_id,gallery_id,relevance: 2 exact, 1 partial).",
+            "(query_id,gallery_id,relevance: 2 exact, 1 partial): the same product is sought.",
         )
         parser.add_argument(
             "--min-relevance",
             type=int,
             choices=(1, 2),
             default=1,
-            help="What counts as a hit: 1 exact and partial ones, 2 exact ones only (%(default)s).",
+            help="What counts as a hit of --retrieval: 1 exact and partial ones, 2 exact ones only (%(default)s).",
         )
         parser.add_argument(
             "--triplets", type=Path, metavar="CSV", help="Triplets: query,positive,negative, with or without a header."
@@ -83,11 +107,21 @@ class Command(ComputingCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["retrieval"] is None and options["triplets"] is None:
+        sets = [name for name in ("look_alike", "retrieval") if options[name] is not None]
+        if not (sets or options["triplets"] or options["from_catalog"]):
             raise CommandError(
                 _(
-                    "There is nothing to evaluate on. Name a retrieval set with --retrieval FOLDER, triplets with "
-                    "--triplets CSV --images FOLDER, or both."
+                    "There is nothing to evaluate on. Take the shop's own products with --from-catalog, or name a "
+                    "look-alike set with --look-alike FOLDER, a retrieval set with --retrieval FOLDER, triplets with "
+                    "--triplets CSV --images FOLDER, or several of them."
+                ),
+                returncode=_WRONG_USAGE,
+            )
+        if (sets and options["from_catalog"]) or (options["write"] and not options["from_catalog"]):
+            raise CommandError(
+                _(
+                    "--from-catalog makes a look-alike set and a retrieval set, and --write keeps them: leave out "
+                    "--look-alike and --retrieval, or name sets that were kept and leave out the other two."
                 ),
                 returncode=_WRONG_USAGE,
             )
@@ -98,7 +132,7 @@ class Command(ComputingCommand):
         self.use_device(options)
         console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         with console.bars:
-            comparison = self._compare(versions, names, self._validation(options), options, console)
+            comparison = self._compare(versions, names, self._validation(options, console), options, console)
         self._show(comparison, options, console)
 
     def _versions(self, options: dict[str, Any]) -> list[ModelVersion]:
@@ -124,7 +158,7 @@ class Command(ComputingCommand):
             )
         return [by_name[name] for name in names]
 
-    def _validation(self, options: dict[str, Any]) -> Validation:
+    def _validation(self, options: dict[str, Any], console: Console) -> Validation:
         from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
         from shop_similarity.training.evaluation.validation import Validation
         from shop_similarity.training.triplets.table import read_triplets
@@ -133,8 +167,13 @@ class Command(ComputingCommand):
         triplets = read_triplets(options["triplets"], images) if options["triplets"] else None
         for notice in triplets.notices if triplets else ():
             self.stderr.write(notice)
-        retrieval = RetrievalSet.read(options["retrieval"], images) if options["retrieval"] else None
-        return Validation(retrieval, triplets, options["min_relevance"])
+        if options["from_catalog"]:
+            look_alike, retrieval = _from_catalogue(options, console)
+        else:
+            look_alike, retrieval = options["look_alike"], options["retrieval"]
+            look_alike = look_alike and RetrievalSet.read(look_alike, images, look_alike=True)
+            retrieval = retrieval and RetrievalSet.read(retrieval, images)
+        return Validation(retrieval, triplets, options["min_relevance"], look_alike)
 
     def _compare(
         self,
@@ -170,6 +209,18 @@ class Command(ComputingCommand):
             console.say(_("\nStored with %(names)s.") % {"names": ", ".join(comparison.models)})
         if options["json"]:
             self.stdout.write(json.dumps(comparison.to_dict(), allow_nan=False))
+
+
+def _from_catalogue(options: dict[str, Any], console: Console) -> tuple[RetrievalSet | None, RetrievalSet | None]:
+    """The look-alike set and the instance set of the shop's products."""
+    from shop_similarity.training.commands.shop_sets import make_shop_sets
+
+    if options["write"]:
+        return make_shop_sets(options["write"], options["write"], console, seed=options["seed"])
+    # The photos that training has fetched need not be fetched again.
+    drawer = cache_folder({"cache": None}, "photos").parent
+    with TemporaryDirectory(prefix="shop-similarity-") as folder:
+        return make_shop_sets(Path(folder), drawer, console, seed=options["seed"])
 
 
 def _forget_models() -> None:

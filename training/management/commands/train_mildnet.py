@@ -68,7 +68,7 @@ class Command(ExtraCommand):
             options = resumed_options(options, record, self.default_of)
         distribution = choose_devices(options, console)
         with console.bars:
-            gathered = gather_data(options, console, resumed=folder if record else None)
+            gathered = gather_data(options, console, folder, resumed=record is not None)
             data = gathered.data
             setup, weights = choose_setup(options, record, console)
             console.bars.close()
@@ -99,9 +99,8 @@ class Command(ExtraCommand):
         if options["activate"]:
             active = ModelVersion.objects.active()
             if active is not None and not options["force"]:
-                measure_active(
-                    active, Validation(data.retrieval, data.validation), leak_of_version(data, active), console
-                )
+                validation = Validation(data.retrieval, data.validation, look_alike=data.look_alike)
+                measure_active(active, validation, leak_of_version(data, active), console)
             activate(version, console, force=options["force"])
         if options["aspects"]:
             explain(version, run.model, run.training_features(PHOTOS), console)
