@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -34,9 +34,8 @@ def small(monkeypatch):
     from shop_similarity.training.networks.backbones import weights
 
     monkeypatch.setattr(weights, "find_weights", lambda *args, **kwargs: SmallBackbone())
-    chosen = recipe.RECIPES["mildnet"]
-    small = recipe.Recipe(chosen.architecture, chosen.config, chosen.tap_trust, Preprocessing(size=32))
-    monkeypatch.setitem(recipe.RECIPES, "mildnet", small)
+    for name in ("mildnet", "mildnet-joined"):
+        monkeypatch.setitem(recipe.RECIPES, name, replace(recipe.RECIPES[name], preprocessing=Preprocessing(size=32)))
     # Validation shows other things than training here, and is to profit all the same.
     monkeypatch.setattr(recipe, "GUARD", 0)
 
@@ -251,6 +250,29 @@ def test_a_backbone_s_last_block_is_trained_from_a_calibrated_head(train, tmp_pa
     assert history_of(folder)[2]["loss"] < history_of(folder)[1]["loss"]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("part", "below"), [("block5", "block4_pool"), ("efficientnet_lite0_top", "efficientnet_lite0_block7")]
+)
+def test_of_two_networks_the_last_block_of_one_is_trained(train, part, below):
+    how = ("--architecture", "mildnet-joined", "--train", part, "--views", "0", "--epochs", "1", "--name", "both")
+    # Without validation the last epoch is the best.
+    folder = train(*how, validate=False)
+    version = ModelVersion.objects.get(name="both")
+    assert version.config["frozen_through"] == below and not version.config["guard"]
+    assert version.weights_source == "; ".join([SmallBackbone.source] * 2)
+    assert json.loads((folder / "run.json").read_text())["setup"]["calibrated"]
+    start = load_version(version)
+    start.load_weights(folder / "start.weights.h5")
+    changed = {
+        layer.name
+        for layer in load_version(version).layers
+        if not all(map(np.array_equal, layer.get_weights(), start.get_layer(layer.name).get_weights()))
+    }
+    assert changed - {"embedding"}
+    assert all(name.startswith(part) for name in changed - {"embedding"})
+
+
 @pytest.mark.slow
 def test_views_twins_and_instances_go_together(train):
     folder = train(
@@ -355,6 +377,8 @@ def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, mes
         (["--loss", "triplet", "--temperature", "0.1"], "triplet has no option temperature"),
         (["--loss", "contrastive-margins", "--margin", "1"], "takes 2 numbers"),
         (["--train", "block9"], "--train must be head, all or one of"),
+        (["--architecture", "mildnet-joined", "--train", "block6"], "block5, efficientnet_lite0_stem, .*not 'block6'"),
+        (["--architecture", "mildnet-joined", "--weights", "a.h5"], "are 2 files, and --weights names 1"),
         (["--config", "embedding_dim=64"], "embeddings of 4096 numbers"),
         (["--config", "colour=1"], "Unknown MILDNet option"),
         (["--architecture", "resnet"], "Unknown architecture"),
