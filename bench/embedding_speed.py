@@ -1,6 +1,6 @@
 """Measures each architecture that can be calibrated: photos a second, multiplications, size and memory.
 
-    python -m bench.embedding_speed --photos FOLDER [--count 120] [--rounds 3] [--architectures NAMES]
+    python -m bench.embedding_speed --photos FOLDER [--count 120] [--rounds 3] [--architectures NAMES] [--float32]
 
 A version of each is calibrated on the folder's photos in a shop of its own. What is timed, as a worker does it, on a
 machine that does nothing else:
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120, help="photos that are embedded in each round (120)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--architectures", help="names, separated by commas (all)")
+    parser.add_argument("--float32", action="store_true", help="compute as a CPU without bfloat16 does")
     parser.add_argument("--weights-cache", type=Path, default=Path(".data/weights/pretrained"))
     given = parser.parse_args()
     files = sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -55,9 +56,12 @@ def main() -> None:
 
 def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
     from shop_similarity.training.heads.recipe import RECIPES
+    from shop_similarity.training.networks import precision
     from shop_similarity.training.versions.first_version import sample_rows
     from shop_similarity.workers.embedder import get_embedder
 
+    if given.float32:
+        precision.cpu_multiplies_bfloat16 = lambda: False
     fill_shop(files)
     rows = sample_rows(len(files))
     names = given.architectures.split(",") if given.architectures else list(RECIPES)

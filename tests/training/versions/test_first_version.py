@@ -283,8 +283,9 @@ def test_the_command_makes_and_activates_a_version(shop, small_recipe):
     assert ModelVersion.objects.get(name="next").state == ModelVersion.State.CANDIDATE
 
 
+@pytest.mark.long
 def test_a_model_on_two_networks_keeps_both_their_normalisations_and_sources(shop, small_recipe, monkeypatch):
-    # Of 31 random numbers the depths say nothing; here it counts that they are told.
+    # Random filters tell the aspects apart badly; here it counts that the depths of both networks are looked at.
     monkeypatch.setattr("shop_similarity.training.aspects.forms.TOLD_APART", 0)
     out = io.StringIO()
     call_command("calibrate_mildnet", architecture="mildnet-joined", stdout=out, stderr=io.StringIO())

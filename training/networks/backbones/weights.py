@@ -18,6 +18,7 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import file_sha256, part_beside
@@ -136,7 +137,7 @@ class TrunkWeights:
         for part, weights in zip(self.trunk.parts, self.parts, strict=True):
             weights.apply(model, part.prefix)
             if part.prefix:
-                model.get_layer(part.normalisation).set_weights([weights.mean, weights.std])
+                model.get_layer(part.normalisation).set_weights([np.float32(weights.mean), np.float32(weights.std)])
 
 
 def find_trunk_weights(
