@@ -23,7 +23,7 @@ from tqdm import tqdm
 from bench.calibration_recipes import activations, collect
 from shop_similarity.training.aspects import forms
 from shop_similarity.training.aspects.drawings import families
-from shop_similarity.training.aspects.forms import ASPECTS, FAMILIES, LinearHead
+from shop_similarity.training.aspects.forms import ASPECTS, FAMILIES, LinearHead, depths
 from shop_similarity.training.heads.calibration import fit_head
 from shop_similarity.training.heads.recipe import RECIPES, SEED
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -49,7 +49,7 @@ def main() -> None:
         trust = [(length, trust) for length, trust in zip(LENGTHS, RECIPE.tap_trust.values(), strict=True)]
         head = fit_head(features, strength=RECIPE.whitening, seed=SEED, taps=trust)
         photos, families_of = (unit(rows @ head.kernel + head.bias) for rows in (features, drawn))
-        known = LinearHead(features, head.kernel, head.bias, LENGTHS)
+        known = LinearHead(features, head.kernel, head.bias, LENGTHS, depths(len(LENGTHS)))
         for way, basis in ways(photos, families_of, known).items():
             print(f"  {way}: {basis.metrics['told_apart']}")
             if features is goods:
@@ -66,10 +66,10 @@ def ways(photos: np.ndarray, drawn: np.ndarray, head: LinearHead) -> dict[str, f
     own = np.stack([np.einsum("nr,nr->n", inside @ form, inside).mean() for form in taps])
     typical = np.stack([off @ form @ off for form in taps])
     # What lies outside is divided equally everywhere.
-    depths = forms.Forms(
+    by_depth = forms.Forms(
         both.directions, taps, both.outside, typical, own + (1 - own.sum()) / 3, {"told_apart": "by depths alone"}
     )
-    return {"depths": depths, "drawings": forms.fit_aspects(photos, drawn), "both": both}
+    return {"depths": by_depth, "drawings": forms.fit_aspects(photos, drawn), "both": both}
 
 
 def split(photos: np.ndarray, basis: forms.Forms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

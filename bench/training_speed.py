@@ -21,6 +21,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
@@ -41,8 +42,9 @@ from shop_similarity.training.learning.options import TrainingOptions  # noqa: E
 from shop_similarity.training.learning.relations import Relations  # noqa: E402
 from shop_similarity.training.learning.sampling import TripletSampler  # noqa: E402
 from shop_similarity.training.learning.step import Inputs, TrainingStep  # noqa: E402
-from shop_similarity.training.networks.architectures import build  # noqa: E402
-from shop_similarity.training.networks.backbones import Backbone, find_weights, get_backbone  # noqa: E402
+from shop_similarity.training.networks.architectures import backbone_of, build  # noqa: E402
+from shop_similarity.training.networks.architectures.parts import freeze  # noqa: E402
+from shop_similarity.training.networks.backbones import Trunk, find_trunk_weights, get_trunk  # noqa: E402
 from shop_similarity.training.networks.precision import dtype_policy, fast_policy  # noqa: E402
 from shop_similarity.training.networks.preprocessing import Preprocessing  # noqa: E402
 from shop_similarity.training.networks.splitting import Split, split  # noqa: E402
@@ -57,12 +59,12 @@ def main() -> None:
     if arguments.photos:
         triplets = triplets.select((triplets.rows < arguments.photos).all(axis=1))
     recipe = RECIPES[arguments.architecture]
-    backbone = get_backbone({"mildnet": "vgg16", "mildnet-lite": "efficientnet_lite0"}[arguments.architecture])
-    taps = [tap.removesuffix("_pool") for tap in backbone.taps]
-    frozen = backbone.taps[-1] if arguments.train == "head" else backbone.taps[taps.index(arguments.train) - 1]
-    weights = find_weights(backbone.name, arguments.weights_cache)
-    preprocessing = Preprocessing(mean=weights.mean, std=weights.std)
-    policy = fast_policy(backbone.name)
+    backbone = backbone_of(arguments.architecture, recipe.config)
+    trunk = get_trunk(backbone)
+    frozen = trunk.taps[-1] if arguments.train == "head" else below(trunk, arguments.train)
+    weights = find_trunk_weights(backbone, arguments.weights_cache)
+    preprocessing = replace(recipe.preprocessing, mean=weights.mean, std=weights.std)
+    policy = fast_policy(backbone)
     with dtype_policy(policy):
         model = build(arguments.architecture, {**recipe.config, "frozen_through": frozen}, preprocessing)
     weights.apply(model)
@@ -72,14 +74,19 @@ def main() -> None:
         f"{len(triplets.images):,} photos, {arguments.batch_size} triplets a batch; {weights.source}"
     )
     epochs(arguments, triplets, parts, preprocessing)
-    passes(arguments, triplets, model, backbone, preprocessing)
+    passes(arguments, triplets, model, trunk, preprocessing)
+
+
+def below(trunk: Trunk, block: str) -> str | None:
+    """What is frozen when a block is trained and all above it."""
+    return trunk.below({tap.removesuffix("_pool"): tap for tap in trunk.taps}[block])
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--triplets", type=Path, required=True)
     parser.add_argument("--images", type=Path)
-    parser.add_argument("--architecture", choices=("mildnet", "mildnet-lite"), default="mildnet")
+    parser.add_argument("--architecture", choices=sorted(RECIPES), default="mildnet")
     parser.add_argument("--train", default="head", help="head or a block (head)")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--photos", type=int, default=0, help="only triplets of the first N photos (all)")
@@ -152,15 +159,13 @@ def passes(
     arguments: argparse.Namespace,
     triplets: Triplets,
     model: keras.Model,
-    backbone: Backbone,
+    trunk: Trunk,
     preprocessing: Preprocessing,
 ) -> None:
     """Images per second of a step with one forward pass over 3B and of the same step with three over B."""
-    taps = [tap.removesuffix("_pool") for tap in backbone.taps]
-    last_frozen = backbone.tap_layers[backbone.taps[taps.index(arguments.pass_from) - 1]]
-    place = [layer.name for layer in model.layers].index(last_frozen)
-    for number, layer in enumerate(model.layers):
-        layer.trainable = number > place
+    for layer in model.layers:
+        layer.trainable = True
+    freeze(model, trunk, below(trunk, arguments.pass_from), batch_norm=False)
     parts = split(model)
     size = arguments.pass_triplets
     paths = triplets.paths()

@@ -63,13 +63,15 @@ class LinearHead:
         features: ``(n, d)`` joined taps of the photos whose embeddings are given, in their order.
         kernel: ``(d, embedding_dim)``.
         bias: ``(embedding_dim,)``.
-        lengths: of the joined taps, from the first of the network to the last.
+        lengths: of the joined taps.
+        aspects: of each the place in :data:`ASPECTS` that it stands for, see :func:`depths`.
     """
 
     features: np.ndarray
     kernel: np.ndarray
     bias: np.ndarray
     lengths: Sequence[int]
+    aspects: Sequence[int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +197,7 @@ def _tap_forms(head: LinearHead, embeddings: np.ndarray, directions: np.ndarray)
     ridge = gram + _RIDGE * np.trace(gram) / rank * np.eye(rank)
     projected = kernel @ directions
     ends = np.cumsum(head.lengths)
-    aspect_of = np.repeat(depths(len(head.lengths)), head.lengths)
+    aspect_of = np.repeat(head.aspects, head.lengths)
     if ends[-1] != features.shape[1]:
         raise AspectsError(f"The taps add up to {ends[-1]} numbers, the features have {features.shape[1]}.")
     forms = _even(rank)

@@ -161,7 +161,8 @@ def _add_data_and_model(data: Any, model: Any) -> None:
     model.add_argument(
         "--architecture",
         metavar="NAME",
-        help="mildnet, mildnet-lite, ranknet, visnet or visnet-fynd (default: mildnet, or that of --fine-tune).",
+        help="mildnet, mildnet-lite, mildnet-lite2, mildnet-joined, ranknet, visnet or visnet-fynd (default: mildnet, "
+        "or that of --fine-tune).",
     )
     model.add_argument(
         "--config",
@@ -185,7 +186,11 @@ def _add_data_and_model(data: Any, model: Any) -> None:
         help="Start the head from calibration on the training photos, or else from random numbers (default: yes).",
     )
     model.add_argument(
-        "--weights", type=Path, metavar="FILE", help="Pretrained weights of the backbone (default: fetched once)."
+        "--weights",
+        type=Path,
+        action="append",
+        metavar="FILE",
+        help="Pretrained weights of the backbone; for two joined ones twice, in their order (default: fetched once).",
     )
     model.add_argument(
         "--weights-cache",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shop_similarity.training.learning.loop import TrainingResult
     from shop_similarity.training.learning.run import TrainingRun
     from shop_similarity.training.learning.setup import Setup
-    from shop_similarity.training.networks.backbones import BackboneWeights
+    from shop_similarity.training.networks.backbones import TrunkWeights
 
 
 def choose_devices(options: Mapping[str, Any], console: Console) -> Distribution:
@@ -91,7 +91,7 @@ def open_run(
 
 
 def fit(
-    run: TrainingRun, weights: ModelVersion | BackboneWeights | None, resume: bool, console: Console
+    run: TrainingRun, weights: ModelVersion | TrunkWeights | None, resume: bool, console: Console
 ) -> TrainingResult:
     """Train, and say how it went.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
@@ -22,7 +23,7 @@ from shop_similarity.training.photos.augmentation import Augmentation
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
-    from shop_similarity.training.networks.backbones import BackboneWeights
+    from shop_similarity.training.networks.backbones import TrunkWeights
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,14 @@ class _Start:
     """What training begins with.
 
     Attributes:
-        weights: a stored version, or a backbone's.
+        weights: a stored version, or the backbones'.
         architecture: a key of :data:`shop_similarity.training.networks.architectures.ARCHITECTURES`.
         config: its options.
         preprocessing: of the photos.
         source: where the weights come from, for people.
     """
 
-    weights: ModelVersion | BackboneWeights
+    weights: ModelVersion | TrunkWeights
     architecture: str
     config: dict[str, Any]
     preprocessing: Preprocessing
@@ -46,7 +47,7 @@ class _Start:
 
 def choose_setup(
     options: Mapping[str, Any], record: Mapping[str, Any] | None, console: Console
-) -> tuple[Setup, ModelVersion | BackboneWeights | None]:
+) -> tuple[Setup, ModelVersion | TrunkWeights | None]:
     """What the run is, and the weights it starts from.
 
     Args:
@@ -55,7 +56,7 @@ def choose_setup(
         console: of the command.
 
     Returns:
-        The setup; and a version, a backbone's weights, or None for a run that has its starting weights already.
+        The setup; and a version, the backbones' weights, or None for a run that has its starting weights already.
 
     Raises:
         CommandError: an option is wrong.
@@ -71,23 +72,27 @@ def choose_setup(
     return setup or new_setup, weights
 
 
-def fetch_weights(backbone: str, options: Mapping[str, Any], console: Console) -> BackboneWeights:
-    """Pretrained weights of a backbone: of ``--weights``, of ``--weights-cache``, or fetched.
+def fetch_weights(backbone: str, options: Mapping[str, Any], console: Console) -> TrunkWeights:
+    """Pretrained weights of a backbone, or of several joined: of ``--weights``, of ``--weights-cache``, or fetched.
 
     Raises:
         WeightsUnavailable: they can't be had.
     """
-    from shop_similarity.training.networks.backbones.weights import find_weights
+    from shop_similarity.training.networks.backbones.weights import find_trunk_weights
 
     cache = options["weights_cache"] or default_weights_cache()
-    weights = find_weights(backbone, cache, options["weights"], console.bars.bytes)
+    files = options["weights"] or []
+    # From Python it may be one path.
+    files = [files] if isinstance(files, str | Path) else files
+    weights = find_trunk_weights(backbone, cache, files, console.bars.bytes)
     console.bars.close()
-    console.say(_("Weights: %(source)s.") % {"source": weights.source})
+    for part in weights.parts:
+        console.say(_("Weights: %(source)s.") % {"source": part.source})
     console.say(_("ImageNet's terms are for research and teaching: read docs/model.md before a shop uses it."))
     return weights
 
 
-def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, ModelVersion | BackboneWeights]:
+def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, ModelVersion | TrunkWeights]:
     from shop_similarity.training.networks.architectures import backbone_of, full_config
 
     # Wrong options are told before weights are fetched.
@@ -171,32 +176,31 @@ def _config(start: _Start, values: Mapping[str, Any], options: Mapping[str, Any]
 
 def _frozen_through(options: Mapping[str, Any], backbone: str) -> str | None:
     """The last layer or tap that is not trained."""
-    from shop_similarity.training.networks.backbones import get_backbone
+    from shop_similarity.training.networks.backbones import get_trunk
 
     if options["frozen_through"]:
         return options["frozen_through"]
     part = options["train"] or "head"
-    spec = get_backbone(backbone)
+    trunk = get_trunk(backbone)
     if part == "all":
         return None
     if part == "head":
-        return spec.taps[-1]
-    names = [tap.removesuffix("_pool") for tap in spec.taps]
-    if part not in names:
-        raise ValueError(f"--train must be head, all or one of {', '.join(names)}, not {part!r}.")
-    place = names.index(part)
-    return spec.taps[place - 1] if place else None
+        return trunk.taps[-1]
+    taps = {tap.removesuffix("_pool"): tap for tap in trunk.taps}
+    if part not in taps:
+        raise ValueError(f"--train must be head, all or one of {', '.join(taps)}, not {part!r}.")
+    return trunk.below(taps[part])
 
 
 def _guard(architecture: str, config: Mapping[str, Any], backbone: str) -> dict[str, int]:
     """A guard against forgetting wherever there can be one: for a linear head on a backbone that stays as it is."""
     from shop_similarity.training.networks.architectures import full_config
-    from shop_similarity.training.networks.backbones import get_backbone
+    from shop_similarity.training.networks.backbones import get_trunk
 
     # A version that has one is fine-tuned with it, whatever is trained.
     if config.get("guard") or not getattr(full_config(architecture, config), "is_linear", False):
         return {}
-    return {"guard": recipe.GUARD} if get_backbone(backbone).taps[-1] == config.get("frozen_through") else {}
+    return {"guard": recipe.GUARD} if get_trunk(backbone).taps[-1] == config.get("frozen_through") else {}
 
 
 def _is_calibrated(start: _Start, config: Any, options: Mapping[str, Any]) -> bool:

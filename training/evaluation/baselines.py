@@ -79,7 +79,8 @@ def embed_by_backbone(
 ) -> np.ndarray:
     """A pretrained backbone's last output, averaged over the positions: ``(n, 512)`` for VGG16.
 
-    Photos are squashed to 224 x 224. Nothing is trained, calibrated or normalised beyond that.
+    Photos are squashed to a square of the size that the weights were trained on. Nothing is trained, calibrated or
+    normalised beyond that.
 
     Raises:
         UnreadablePhotos: if some cannot be read.
@@ -90,13 +91,13 @@ def embed_by_backbone(
     from shop_similarity.training.networks.precision import dtype_policy, fast_policy
 
     backbone = get_backbone(weights.backbone)
-    preprocessing = Preprocessing(mean=weights.mean, std=weights.std)
+    preprocessing = Preprocessing(size=backbone.size, mean=weights.mean, std=weights.std)
     with dtype_policy(fast_policy(backbone.name)):
         pixels = keras.Input((preprocessing.size, preprocessing.size, 3), dtype="float32")
         x = keras.layers.Normalization(
             mean=list(preprocessing.mean), variance=[value**2 for value in preprocessing.std], dtype="float32"
         )(pixels)
-        x = backbone.apply(x, 1.0)[backbone.taps[-1]]
+        x = backbone.apply(x)[backbone.taps[-1]]
         model = keras.Model(pixels, keras.layers.GlobalAveragePooling2D(dtype="float32")(x))
     weights.apply(model)
     return embed_files(model, paths, preprocessing, batch_size, progress, limits)
@@ -116,7 +117,7 @@ def baselines(
         fetch_progress: called as ``fetch_progress(what, done, total)`` while weights are fetched.
     """
 
-    def pooled(name: str) -> Callable[[Sequence[Path], Progress | None], np.ndarray]:
+    def pooled(name: str, title: str) -> Baseline:
         def embed(paths: Sequence[Path], progress: Progress | None = None) -> np.ndarray:
             from shop_similarity.training.networks.backbones.weights import find_weights
 
@@ -124,13 +125,14 @@ def baselines(
                 find_weights(name, weights_cache, progress=fetch_progress), paths, progress, limits
             )
 
-        return embed
+        return Baseline(name, title, embed)
 
     known = (
         Baseline("colour", "colour histogram", partial(embed_by_colour, limits=limits)),
         Baseline("handmade", "hand-made score", partial(embed_by_hand, limits=limits)),
-        Baseline("efficientnet_lite0", "EfficientNet-Lite0, pooled", pooled("efficientnet_lite0")),
-        Baseline("vgg16", "VGG16 block5, pooled", pooled("vgg16")),
+        pooled("efficientnet_lite0", "EfficientNet-Lite0, pooled"),
+        pooled("efficientnet_lite2", "EfficientNet-Lite2, pooled"),
+        pooled("vgg16", "VGG16 block5, pooled"),
     )
     return {baseline.name: baseline for baseline in known}
 

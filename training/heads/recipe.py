@@ -35,18 +35,20 @@ class Recipe:
     whitening: float = 0.5
 
 
+_CONFIG = {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096}
+_VGG_TRUST = {"block1_pool": 0.54, "block2_pool": 0.59, "block3_pool": 0.67, "block4_pool": 0.8, "block5_pool": 1.0}
+_LITE_TRUST = {"block2": 0.3, "block3": 0.4, "block5": 0.6, "block7": 0.8, "top": 1.0}
+
 RECIPES: dict[str, Recipe] = {
     recipe.architecture: recipe
     for recipe in (
+        Recipe("mildnet", _CONFIG, _VGG_TRUST),
+        Recipe("mildnet-lite", _CONFIG, _LITE_TRUST),
+        Recipe("mildnet-lite2", _CONFIG, _LITE_TRUST, Preprocessing(size=260, resize="squash")),
         Recipe(
-            "mildnet",
-            {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096},
-            {"block1_pool": 0.54, "block2_pool": 0.59, "block3_pool": 0.67, "block4_pool": 0.8, "block5_pool": 1.0},
-        ),
-        Recipe(
-            "mildnet-lite",
-            {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096},
-            {"block2": 0.3, "block3": 0.4, "block5": 0.6, "block7": 0.8, "top": 1.0},
+            "mildnet-joined",
+            _CONFIG,
+            _VGG_TRUST | {f"efficientnet_lite0_{tap}": trust for tap, trust in _LITE_TRUST.items()},
         ),
     )
 }

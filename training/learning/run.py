@@ -33,7 +33,7 @@ from shop_similarity.training.learning.sampling import Sampler
 from shop_similarity.training.learning.setup import Setup
 from shop_similarity.training.learning.step import boundary
 from shop_similarity.training.networks.architectures import FEATURES, backbone_of, build, full_config
-from shop_similarity.training.networks.backbones import BackboneWeights, get_backbone
+from shop_similarity.training.networks.backbones import TrunkWeights, get_trunk
 from shop_similarity.training.networks.precision import dtype_policy
 from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split, split
@@ -106,8 +106,8 @@ class TrainingRun:
         except ValueError as error:
             raise TrainingError(str(error)) from error
 
-    def start_from_backbone(self, weights: BackboneWeights) -> None:
-        """Take the pretrained weights of the backbone, and set the head from the training photos if that is asked for.
+    def start_from_backbone(self, weights: TrunkWeights) -> None:
+        """Take the pretrained weights of the backbones, and set the head from the training photos if that is asked for.
 
         Raises:
             TrainingError, CacheError, PhotoError: if photos can't be used, or the cache has no room.
@@ -165,7 +165,7 @@ class TrainingRun:
     def fit(self, watcher: Watcher | None = None, resume: bool = False) -> TrainingResult:
         """Train; see :meth:`shop_similarity.training.learning.loop.Trainer.fit`."""
         setup = self.setup
-        backbone = get_backbone(backbone_of(setup.architecture, setup.config))
+        trunk = get_trunk(backbone_of(setup.architecture, setup.config))
         try:
             self._trainer = Trainer(
                 self.model,
@@ -178,7 +178,7 @@ class TrainingRun:
                 self.data.to_validate(setup.sampling),
                 self.distribution,
                 watcher,
-                [layer.name for layer in backbone.model(setup.preprocessing.size, self._config.width).layers],
+                trunk.layer_names(),
             )
         except ValueError as error:
             raise TrainingError(str(error)) from error

@@ -22,19 +22,19 @@ def fast_policy(backbone: str = "vgg16") -> str:
     """The Keras dtype policy that is fastest here and still exact enough to embed with.
 
     Args:
-        backbone: a key of :data:`shop_similarity.training.networks.backbones.BACKBONES`; bfloat16 makes depthwise
-            convolutions slower on a CPU.
+        backbone: one or several, as :func:`shop_similarity.training.networks.backbones.get_trunk` takes them; bfloat16
+            makes depthwise convolutions slower on a CPU.
 
     Raises:
         ValueError: for an unknown backbone.
     """
     import tensorflow as tf
 
-    from shop_similarity.training.networks.backbones.registry import get_backbone
+    from shop_similarity.training.networks.backbones.trunk import get_trunk
 
     if tf.config.get_visible_devices("GPU"):
         return "mixed_float16"
-    if get_backbone(backbone).depthwise:
+    if get_trunk(backbone).depthwise:
         return "float32"
     return "mixed_bfloat16" if cpu_multiplies_bfloat16() else "float32"
 

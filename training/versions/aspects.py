@@ -12,7 +12,15 @@ from shop_similarity.conf import get_settings
 from shop_similarity.models import EMBEDDING_DIM, AspectBasis, ModelVersion
 from shop_similarity.search.aspects import Basis, store_basis
 from shop_similarity.training.aspects.drawings import MEMBERS, families
-from shop_similarity.training.aspects.forms import FAMILIES, PHOTOS, AspectsError, LinearHead, fit_aspects
+from shop_similarity.training.aspects.forms import (
+    ASPECTS,
+    FAMILIES,
+    PHOTOS,
+    AspectsError,
+    LinearHead,
+    depths,
+    fit_aspects,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -81,16 +89,19 @@ def _linear_head(version: ModelVersion, model: keras.Model, features: np.ndarray
     if not getattr(config, "is_linear", False):
         return None
     lengths = config.tap_lengths
-    in_depth = [tap for tap in config.spec.taps if tap in lengths]
-    # Of fewer than three depths no aspect's could be told from another's.
-    if len(in_depth) < 3 or list(lengths) != in_depth:
-        return None
+    aspects: dict[str, int] = {}
+    for part in config.spec.parts:
+        in_depth = [tap for tap in part.taps if tap in lengths]
+        # Of fewer than three depths no aspect's could be told from another's.
+        if len(in_depth) < len(ASPECTS):
+            return None
+        aspects |= dict(zip(in_depth, depths(len(in_depth)), strict=True))
     kernel, bias = model.get_layer(HEAD).get_weights()
     if config.guard:
         # For photos like those that it was trained on, which the shop's are.
         change, moved = model.get_layer(CHANGE).get_weights()
         kernel, bias = kernel + change, bias + moved
-    return LinearHead(features, kernel, bias, list(lengths.values()))
+    return LinearHead(features, kernel, bias, list(lengths.values()), [aspects[tap] for tap in lengths])
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from shop_similarity.training.versions.storing import NameTaken, free_name, stor
 if TYPE_CHECKING:
     import keras
 
-    from shop_similarity.training.networks.backbones.weights import BackboneWeights
+    from shop_similarity.training.networks.backbones.weights import TrunkWeights
 
 Item = TypeVar("Item")
 # Called as progress(what, done, total); total is 0 while unknown.
@@ -52,7 +52,7 @@ class Skipped:
 
 
 def make_first_version(
-    weights: BackboneWeights,
+    weights: TrunkWeights,
     name: str | None = None,
     sample: int = recipe.SAMPLE,
     config: Mapping[str, Any] | None = None,
@@ -65,7 +65,7 @@ def make_first_version(
     """Calibrate on the shop's photos and store the model as a candidate.
 
     Args:
-        weights: pretrained weights of the architecture's backbone; their normalisation becomes the version's.
+        weights: pretrained weights of the architecture's backbones; their normalisation becomes the version's.
         name: of the version; a free one by default.
         sample: photos to calibrate on at most.
         config: options of the architecture; the measured recipe by default.

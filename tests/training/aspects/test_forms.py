@@ -98,7 +98,7 @@ def test_where_drawings_say_nothing_the_depths_of_the_network_do():
             if member in moved:
                 row[moved[member]] = random.standard_normal(len(moved[member]))
             drawn.append(row @ kernel)
-    found = fit_aspects(photos, unit(np.array(drawn)), LinearHead(features, kernel, np.zeros(DIM), lengths))
+    found = fit_aspects(photos, unit(np.array(drawn)), LinearHead(features, kernel, np.zeros(DIM), lengths, depths(5)))
     plain = fit_aspects(photos, unit(np.array(drawn)))
     for tap, aspect in enumerate(depths(5)):
         unmoved = kernel[16 * tap + 8 : 16 * tap + 16]
@@ -140,7 +140,7 @@ def test_what_cannot_be_fitted_on_is_said():
         fit_aspects(photos, drawn)
     photos, drawn = made_up(100, 8)
     with pytest.raises(AspectsError, match=r"add up to 7 numbers, the features have 9"):
-        fit_aspects(photos, drawn, LinearHead(np.ones((100, 9)), np.ones((9, DIM)), np.zeros(DIM), [3, 4]))
+        fit_aspects(photos, drawn, LinearHead(np.ones((100, 9)), np.ones((9, DIM)), np.zeros(DIM), [3, 4], [0, 1]))
 
 
 def test_members_of_a_family_differ_in_one_thing():

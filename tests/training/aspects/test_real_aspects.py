@@ -8,7 +8,7 @@ import pytest
 
 from shop_similarity.search.aspects import ASPECTS, Basis
 from shop_similarity.training.aspects.drawings import families
-from shop_similarity.training.aspects.forms import LinearHead, fit_aspects
+from shop_similarity.training.aspects.forms import LinearHead, depths, fit_aspects
 from shop_similarity.training.heads.calibration import calibrate_head
 from shop_similarity.training.heads.recipe import RECIPES
 from shop_similarity.training.networks.architectures import build, feature_model
@@ -51,7 +51,8 @@ def catalogue(weights):  # noqa: F811
     features = extract(feature_model(model), photos + drawn)
     head = calibrate_head(model, features[: len(photos)], config, strength=recipe.whitening, tap_trust=recipe.tap_trust)
     embeddings = unit(features @ head.kernel + head.bias)
-    known = LinearHead(features[: len(photos)], head.kernel, head.bias, list(config.tap_lengths.values()))
+    lengths = list(config.tap_lengths.values())
+    known = LinearHead(features[: len(photos)], head.kernel, head.bias, lengths, depths(len(lengths)))
     found = fit_aspects(embeddings[: len(photos)], embeddings[len(photos) :], known)
     basis = Basis(found.directions, found.forms, found.outside, found.typical, found.own)
     # As a web process has it.

@@ -317,6 +317,29 @@ def test_a_backbone_s_last_block_is_trained_from_a_calibrated_head(train, tmp_pa
     assert history_of(folder)[2]["loss"] < history_of(folder)[1]["loss"]
 
 
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("part", "below"), [("block5", "block4_pool"), ("efficientnet_lite0_top", "efficientnet_lite0_block7")]
+)
+def test_of_two_networks_the_last_block_of_one_is_trained(train, drawn, part, below):
+    how = ("--architecture", "mildnet-joined", "--train", part, "--views", "0", "--epochs", "2", "--name", "both")
+    # Of what it was trained on it knows more than at its start.
+    folder = train(*how, "--validation", str(drawn / "train.csv"))
+    version = ModelVersion.objects.get(name="both")
+    assert version.config["frozen_through"] == below and not version.config["guard"]
+    assert version.weights_source == "; ".join([SmallBackbone.source] * 2)
+    assert json.loads((folder / "run.json").read_text())["setup"]["calibrated"]
+    start = load_version(version)
+    start.load_weights(folder / "start.weights.h5")
+    changed = {
+        layer.name
+        for layer in load_version(version).layers
+        if not all(map(np.array_equal, layer.get_weights(), start.get_layer(layer.name).get_weights()))
+    }
+    assert changed - {"embedding"}
+    assert all(name.startswith(part) for name in changed - {"embedding"})
+
+
 @pytest.mark.slow
 def test_views_twins_and_instances_go_together(train):
     folder = train(
@@ -421,6 +444,8 @@ def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, mes
         (["--loss", "triplet", "--temperature", "0.1"], "triplet has no option temperature"),
         (["--loss", "contrastive-margins", "--margin", "1"], "takes 2 numbers"),
         (["--train", "block9"], "--train must be head, all or one of"),
+        (["--architecture", "mildnet-joined", "--train", "block6"], "block5, efficientnet_lite0_stem, .*not 'block6'"),
+        (["--architecture", "mildnet-joined", "--weights", "a.h5"], "are 2 files, and --weights names 1"),
         (["--config", "embedding_dim=64"], "embeddings of 4096 numbers"),
         (["--config", "colour=1"], "Unknown MILDNet option"),
         (["--architecture", "resnet"], "Unknown architecture"),

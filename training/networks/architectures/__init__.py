@@ -48,7 +48,9 @@ class Architecture:
 
 ARCHITECTURES: dict[str, Architecture] = {
     "mildnet": Architecture(mildnet.build, mildnet.MildnetConfig()),
+    "mildnet-joined": Architecture(mildnet.build, mildnet.JOINED, backbone_is_fixed=True),
     "mildnet-lite": Architecture(mildnet.build, mildnet.LITE, backbone_is_fixed=True),
+    "mildnet-lite2": Architecture(mildnet.build, mildnet.LITE2, backbone_is_fixed=True),
     "ranknet": Architecture(ranknet.build, ranknet.RanknetConfig()),
     "visnet": Architecture(visnet.build, visnet.VisnetConfig()),
     "visnet-fynd": Architecture(visnet.build_fynd, visnet.FyndVisnetConfig()),
@@ -85,7 +87,8 @@ def full_config(architecture: str, config: Mapping[str, Any]) -> Config:
 
 
 def backbone_of(architecture: str, config: Mapping[str, Any]) -> str:
-    """The backbone of a configuration, a key of :data:`shop_similarity.training.networks.backbones.BACKBONES`.
+    """The backbone of a configuration, or several with ``+`` between them, as
+    :func:`shop_similarity.training.networks.backbones.get_trunk` takes them.
 
     Raises:
         ValueError: as :func:`build`.

@@ -16,6 +16,7 @@ from shop_similarity.training.networks.architectures.parts import (
     unit,
 )
 from shop_similarity.training.networks.backbones.registry import get_backbone
+from shop_similarity.training.networks.backbones.trunk import get_trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
 
 
@@ -41,5 +42,5 @@ def deep_and_shallow(
     deep = dense_layers(deep, config.hidden, config.dropout)
     x = joined([unit(shallow, "shallow_unit"), unit(deep, "deep_unit")])
     model = keras.Model(photos, embedding(x, config.embedding_dim), name=name)
-    freeze(model, spec, config.frozen_through)
+    freeze(model, get_trunk(config.backbone), config.frozen_through)
     return model

@@ -12,8 +12,9 @@ would not serve:
 - Without a hidden layer, the head is one linear map. Calibration can then set it so that the untrained model is as good
   as its features are (:mod:`shop_similarity.training.heads.calibration`).
 
-The paper's own form is :data:`PAPER`, its ablations and small forms are :data:`PUBLISHED`. On EfficientNet-Lite0 the
-same idea is :data:`LITE`, for shops without a GPU: about a twelfth of VGG16's arithmetic.
+The paper's own form is :data:`PAPER`, its ablations and small forms are :data:`PUBLISHED`. The same idea on other
+networks: :data:`LITE` and :data:`LITE2` on EfficientNet-Lite, for shops without a GPU; :data:`JOINED` on VGG16 and
+EfficientNet-Lite0 together, for shops that look for more.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from typing import ClassVar
 import keras
 
 from shop_similarity.training.networks.architectures.parts import (
-    DEFAULT,
     FEATURES,
     HEAD,
     Config,
@@ -40,13 +40,15 @@ from shop_similarity.training.networks.architectures.parts import (
     unit,
 )
 from shop_similarity.training.networks.architectures.shallow import ranknet_branches
-from shop_similarity.training.networks.backbones.registry import Backbone, get_backbone
+from shop_similarity.training.networks.backbones.trunk import DEFAULT, Trunk, get_trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
 
 __all__ = [
     "FEATURES",
     "HEAD",
+    "JOINED",
     "LITE",
+    "LITE2",
     "PAPER",
     "PUBLISHED",
     "GeneralizedMeanPooling2D",
@@ -57,8 +59,6 @@ __all__ = [
 ]
 
 POOLINGS = ("avg", "max", "gem")
-LITE_BACKBONE = "efficientnet_lite0"
-LITE_TAPS = ("block2", "block3", "block5", "block7", "top")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,11 @@ class MildnetConfig(Config):
     """Options of MILDNet.
 
     Attributes:
-        backbone: a key of :data:`~shop_similarity.training.networks.backbones.registry.BACKBONES`.
-        taps: the blocks that are pooled, in the order in which they are joined; ``None`` for all of the backbone's
-            (for EfficientNet-Lite0, :data:`LITE_TAPS`).
+        backbone: a key of :data:`~shop_similarity.training.networks.backbones.registry.BACKBONES`, or several with
+            ``+`` between them, whose taps are joined (``vgg16+efficientnet_lite0``).
+        taps: the blocks that are pooled, in the order in which they are joined; ``None`` for the backbone's own choice.
+            Of several backbones, those of the second and later ones have its name in front
+            (``efficientnet_lite0_block2``).
         pooling: ``"avg"``, ``"max"``, or ``"gem"`` (generalised mean, :class:`GeneralizedMeanPooling2D`; only for
             taps that are never negative).
         gem_power: exponent of ``"gem"``.
@@ -82,7 +84,7 @@ class MildnetConfig(Config):
         activation: of the last layer.
         frozen_through: the last layer of the backbone, or the tap, that training leaves alone; ``None`` for nothing,
             ``"default"`` for the backbone's own choice (block3_conv3 of VGG, as in the paper; all of
-            EfficientNet-Lite0).
+            EfficientNet-Lite). Of several backbones, all of those that it does not belong to is left alone.
         frozen_batch_norm: whether batch normalisations keep ImageNet's statistics wherever training reaches.
         width: share of the backbone's filters; below 1 only for tests.
         guard: 0 for none, else the number of directions by which a photo is judged to be like those that the model was
@@ -114,9 +116,9 @@ class MildnetConfig(Config):
     guard: int = 0
 
     def __post_init__(self) -> None:
-        known = get_backbone(self.backbone).taps
+        known = self.spec.taps
         if self.taps is None:
-            object.__setattr__(self, "taps", LITE_TAPS if self.backbone == LITE_BACKBONE else known)
+            object.__setattr__(self, "taps", self.spec.default_taps)
         object.__setattr__(self, "taps", tuple(self.taps))
         unknown = sorted(set(self.taps) - set(known))
         if unknown or not self.taps or len(set(self.taps)) != len(self.taps):
@@ -135,9 +137,9 @@ class MildnetConfig(Config):
             )
 
     @property
-    def spec(self) -> Backbone:
-        """The backbone."""
-        return get_backbone(self.backbone)
+    def spec(self) -> Trunk:
+        """The backbone or backbones."""
+        return get_trunk(self.backbone)
 
     @property
     def tap_lengths(self) -> dict[str, int]:
@@ -183,8 +185,12 @@ PUBLISHED = {
     ),
 }
 
-# The same idea on EfficientNet-Lite0: 24 + 40 + 112 + 320 + 1280 = 1776 numbers.
-LITE = MildnetConfig(backbone=LITE_BACKBONE)
+# 24 + 40 + 112 + 320 + 1280 = 1776 numbers.
+LITE = MildnetConfig(backbone="efficientnet_lite0")
+# 24 + 48 + 120 + 352 + 1280 = 1824 numbers.
+LITE2 = MildnetConfig(backbone="efficientnet_lite2")
+# 1472 + 1776 = 3248 numbers.
+JOINED = MildnetConfig(backbone="vgg16+efficientnet_lite0")
 
 
 def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
@@ -196,7 +202,7 @@ def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
     is :data:`HEAD`.
     """
     photos, pixels = photos_and_pixels(preprocessing)
-    blocks = config.spec.apply(pixels, config.width)
+    blocks = config.spec.apply(photos, pixels, config.width)
     pooled = [_pool(blocks[tap], tap, config) for tap in config.taps]
     x = joined(pooled, "taps" if config.shallow else FEATURES)
     x = dense_layers(x, config.hidden, config.dropout)
@@ -207,7 +213,7 @@ def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
         x = guarded_embedding(x, config.embedding_dim, config.guard)
     else:
         x = embedding(x, config.embedding_dim, config.activation)
-    model = keras.Model(photos, x, name="mildnet_lite" if config.backbone == LITE_BACKBONE else "mildnet")
+    model = keras.Model(photos, x, name="mildnet_lite" if config.backbone == LITE.backbone else "mildnet")
     freeze(model, config.spec, config.frozen_through, config.frozen_batch_norm)
     return model
 

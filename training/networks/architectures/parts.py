@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from shop_similarity.training.networks.backbones.registry import Backbone
+from shop_similarity.training.networks.backbones.trunk import NORMALISATION, Trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.plain_values import PlainValues
 
@@ -17,8 +17,6 @@ HEAD = "embedding"
 # What training adds to the last Dense layer in a guarded model, and how far a photo gets it.
 CHANGE = "change"
 FAMILIARITY = "familiarity"
-# The value of frozen_through that leaves the choice to the backbone.
-DEFAULT = "default"
 
 
 class Config(PlainValues):
@@ -171,7 +169,7 @@ def photos_and_pixels(preprocessing: Preprocessing) -> tuple[keras.KerasTensor, 
     photos = keras.Input((preprocessing.size, preprocessing.size, 3), dtype="float32", name="photos")
     variance = [value**2 for value in preprocessing.std]
     pixels = keras.layers.Normalization(
-        mean=list(preprocessing.mean), variance=variance, dtype="float32", name="normalisation"
+        mean=list(preprocessing.mean), variance=variance, dtype="float32", name=NORMALISATION
     )(photos)
     return photos, pixels
 
@@ -213,26 +211,24 @@ def unit(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     return keras.layers.UnitNormalization(dtype="float32", name=name)(x)
 
 
-def freeze(model: keras.Model, backbone: Backbone, through: str | None, batch_norm: bool = True) -> None:
+def freeze(model: keras.Model, trunk: Trunk, through: str | None, batch_norm: bool = True) -> None:
     """Keep training away from the lower part of a model.
 
     Args:
-        model: with the backbone's layers in it.
-        backbone: which.
-        through: the last layer, or the tap, up to which nothing is trained; :data:`DEFAULT` leaves it to the
-            backbone, ``None`` freezes nothing.
-        batch_norm: whether all of the backbone's batch normalisations keep their statistics too, also where other
-            layers are trained. A batch of triplets is too small and too alike for statistics of its own.
+        model: with the trunk's layers in it.
+        trunk: which.
+        through: the last layer, or the tap, up to which nothing is trained; ``"default"`` leaves it to each
+            backbone, ``None`` freezes nothing. Of several backbones, those that it does not belong to are left alone.
+        batch_norm: whether all batch normalisations keep their statistics too, also where other layers are trained. A
+            batch of triplets is too small and too alike for statistics of its own.
 
     Raises:
         ValueError: if ``through`` is neither a tap nor a layer of the model.
     """
-    if through == DEFAULT:
-        through = backbone.frozen_through
-    if through is not None:
-        last = backbone.tap_layers.get(through, through)
-        if last not in {layer.name for layer in model.layers}:
-            taps = ", ".join(backbone.taps)
+    names = {layer.name for layer in model.layers}
+    for last in trunk.last_frozen(through):
+        if last not in names:
+            taps = ", ".join(trunk.taps)
             raise ValueError(f"frozen_through names neither a layer of the model nor a tap ({taps}): {through!r}.")
         for layer in keras.Model(model.input, model.get_layer(last).output).layers:
             layer.trainable = False

@@ -31,6 +31,7 @@ from shop_similarity.training.networks.architectures.parts import (
 )
 from shop_similarity.training.networks.architectures.shallow import fynd_branches, visnet_branches
 from shop_similarity.training.networks.backbones.registry import get_backbone
+from shop_similarity.training.networks.backbones.trunk import get_trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
 
 
@@ -107,7 +108,7 @@ def build(config: VisnetConfig, preprocessing: Preprocessing) -> keras.Model:
         ]
     )
     model = keras.Model(photos, embedding(x, config.embedding_dim), name="visnet")
-    freeze(model, spec, config.frozen_through)
+    freeze(model, get_trunk(config.backbone), config.frozen_through)
     return model
 
 

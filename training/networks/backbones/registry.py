@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from pathlib import Path
+from typing import Protocol
 
 import keras
 
 from shop_similarity.training.networks.backbones import (
-    efficientnet_lite0,
-    efficientnet_lite0_sources,
+    efficientnet_lite,
     mobilenet,
     mobilenet_sources,
     vgg,
@@ -19,6 +19,40 @@ from shop_similarity.training.networks.backbones import (
     vgg19,
     vgg19_sources,
 )
+from shop_similarity.training.networks.backbones.efficientnet_lite_sources import (
+    LITE0_PACKAGE,
+    LITE2_PACKAGE,
+    LitePackage,
+)
+from shop_similarity.training.networks.backbones.sources import Pretrained, Progress
+
+
+class Sources(Protocol):
+    """Where a backbone's pretrained weights come from: a module, or an object.
+
+    Attributes:
+        REMOTE: what fetches them, to be tried in turn.
+        FILES: what a user may name instead, for people.
+        ADVICE: what to do where they can't be fetched.
+    """
+
+    REMOTE: Sequence[Callable[[Progress], Pretrained]]
+    FILES: str
+    ADVICE: str
+
+    def from_file(self, path: Path) -> Pretrained | None:
+        """Read a file that a user names and that is no HDF5; ``None`` if it is of no known kind.
+
+        Raises:
+            SourceError: if it is of a known kind and cannot be read.
+        """
+
+    def from_keras_file(self, path: Path) -> Pretrained:
+        """Read the HDF5 file of ``keras.applications``.
+
+        Raises:
+            SourceError: if it is not that.
+        """
 
 
 @dataclass(frozen=True)
@@ -30,23 +64,28 @@ class Backbone:
         title: its name for people, and in ``keras.applications`` where it is there.
         tap_layers: the taps (places to listen at) from input to output, each with the layer whose output it is.
         apply: adds its layers to normalised images ``(B, H, W, 3)`` and returns the output of every tap; called as
-            ``apply(pixels, width)``.
+            ``apply(pixels, width, prefix)`` with the share of the filters (1 by default) and what the layers' names
+            begin with (nothing by default).
         filters: number of filters of a tap, called as ``filters(tap, width)``.
-        sources: the module that reads its pretrained weights.
+        sources: reads its pretrained weights.
         frozen_through: the last layer that training leaves alone unless told otherwise, or ``None``.
+        default_taps: those that MILDNet listens to unless told otherwise; empty for all.
         signed_taps: those whose numbers may be negative.
         depthwise: whether it consists of depthwise convolutions, which bfloat16 makes slower on a CPU.
+        size: side in pixels of the photos that its published weights were trained on.
     """
 
     name: str
     title: str
     tap_layers: Mapping[str, str]
-    apply: Callable[[keras.KerasTensor, float], dict[str, keras.KerasTensor]]
+    apply: Callable[..., dict[str, keras.KerasTensor]]
     filters: Callable[[str, float], int]
-    sources: ModuleType
+    sources: Sources
     frozen_through: str | None = None
+    default_taps: tuple[str, ...] = ()
     signed_taps: frozenset[str] = frozenset()
     depthwise: bool = False
+    size: int = 224
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -60,6 +99,24 @@ class Backbone:
 
 
 _VGG_TAPS = {tap: tap for tap in vgg.TAPS}
+
+
+def _lite(name: str, package: LitePackage) -> Backbone:
+    network = package.network
+    return Backbone(
+        name,
+        package.title,
+        network.tap_layers,
+        network.apply,
+        network.filters,
+        package,
+        "top_activation",
+        default_taps=efficientnet_lite.DEFAULT_TAPS,
+        signed_taps=efficientnet_lite.SIGNED_TAPS,
+        depthwise=True,
+        size=network.size,
+    )
+
 
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
@@ -76,17 +133,8 @@ BACKBONES: dict[str, Backbone] = {
             "conv_pw_11_relu",
             depthwise=True,
         ),
-        Backbone(
-            "efficientnet_lite0",
-            "EfficientNet-Lite0",
-            efficientnet_lite0.TAP_LAYERS,
-            efficientnet_lite0.efficientnet_lite0_taps,
-            efficientnet_lite0.filters,
-            efficientnet_lite0_sources,
-            "top_activation",
-            signed_taps=efficientnet_lite0.SIGNED_TAPS,
-            depthwise=True,
-        ),
+        _lite("efficientnet_lite0", LITE0_PACKAGE),
+        _lite("efficientnet_lite2", LITE2_PACKAGE),
     )
 }
 

@@ -34,7 +34,7 @@ def tap_filters(tap: str, width: float = 1.0) -> int:
 
 
 def vgg_blocks(
-    pixels: keras.KerasTensor, convolutions: Sequence[int], width: float = 1.0
+    pixels: keras.KerasTensor, convolutions: Sequence[int], width: float = 1.0, prefix: str = ""
 ) -> dict[str, keras.KerasTensor]:
     """Apply the five blocks.
 
@@ -44,17 +44,18 @@ def vgg_blocks(
         pixels: normalised images, ``(B, H, W, 3)``, with H and W of 32 or more.
         convolutions: their number in each block.
         width: share of the filters; below 1 only for tests, since no pretrained weights fit.
+        prefix: of the layers' names.
 
     Returns:
-        The output of each block by the name of its pooling layer; ``block5_pool`` is ``(B, H/32, W/32, 512)``.
+        The output of each block by the name of its pooling layer without the prefix; ``block5_pool`` is
+        ``(B, H/32, W/32, 512)``.
     """
     taps = {}
     x = pixels
     for block, count in enumerate(convolutions, start=1):
         for number in range(1, count + 1):
-            x = keras.layers.Conv2D(
-                filters(block, width), 3, padding="same", activation="relu", name=f"block{block}_conv{number}"
-            )(x)
-        x = keras.layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
+            name = f"{prefix}block{block}_conv{number}"
+            x = keras.layers.Conv2D(filters(block, width), 3, padding="same", activation="relu", name=name)(x)
+        x = keras.layers.MaxPooling2D(2, name=f"{prefix}block{block}_pool")(x)
         taps[f"block{block}_pool"] = x
     return taps

@@ -11,6 +11,6 @@ BLOCKS = tuple(zip((2, 2, 3, 3, 3), FILTERS, strict=True))
 CONVOLUTIONS = convolution_names([count for count, _ in BLOCKS])
 
 
-def vgg16_blocks(pixels: keras.KerasTensor, width: float = 1.0) -> dict[str, keras.KerasTensor]:
+def vgg16_blocks(pixels: keras.KerasTensor, width: float = 1.0, prefix: str = "") -> dict[str, keras.KerasTensor]:
     """Apply VGG16's thirteen convolutions; see :func:`~shop_similarity.training.networks.backbones.vgg.vgg_blocks`."""
-    return vgg_blocks(pixels, [count for count, _ in BLOCKS], width)
+    return vgg_blocks(pixels, [count for count, _ in BLOCKS], width, prefix)

@@ -12,6 +12,6 @@ CONVOLUTIONS = convolution_names(BLOCKS)
 EXTRA = {"block3_conv4": 256, "block4_conv4": 512, "block5_conv4": 512}
 
 
-def vgg19_blocks(pixels: keras.KerasTensor, width: float = 1.0) -> dict[str, keras.KerasTensor]:
+def vgg19_blocks(pixels: keras.KerasTensor, width: float = 1.0, prefix: str = "") -> dict[str, keras.KerasTensor]:
     """Apply VGG19's sixteen convolutions; see :func:`~shop_similarity.training.networks.backbones.vgg.vgg_blocks`."""
-    return vgg_blocks(pixels, BLOCKS, width)
+    return vgg_blocks(pixels, BLOCKS, width, prefix)

@@ -18,11 +18,13 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import file_sha256, part_beside
 from shop_similarity.training.networks.backbones.registry import Backbone, get_backbone
 from shop_similarity.training.networks.backbones.sources import Pretrained, Progress, SourceError
+from shop_similarity.training.networks.backbones.trunk import SEPARATOR, Trunk, get_trunk
 from shop_similarity.training.networks.backbones.vgg19_sources import deepen_vgg16
 from shop_similarity.training.networks.weights_files import WeightsFileError, check_weights_file, load_checked
 
@@ -59,8 +61,12 @@ class BackboneWeights:
     source: str
     backbone: str = "vgg16"
 
-    def apply(self, model: keras.Model) -> None:
+    def apply(self, model: keras.Model, prefix: str = "") -> None:
         """Put the numbers into every layer of ``model`` that bears their layer's name.
+
+        Args:
+            model: with the backbone's layers in it.
+            prefix: what their names begin with there.
 
         Raises:
             WeightsUnavailable: if the file is not the one any more that was looked at, or can't be used.
@@ -69,7 +75,7 @@ class BackboneWeights:
         pretrained = self.load()
         for layer in pretrained.layers:
             if layer.weights:
-                model.get_layer(layer.name).set_weights(layer.get_weights())
+                model.get_layer(prefix + layer.name).set_weights(layer.get_weights())
 
     def load(self) -> keras.Model:
         """The backbone alone with these weights: in its shapes, and all of them finite.
@@ -87,6 +93,80 @@ class BackboneWeights:
                 f"{self.path} cannot be used: {str(error).rstrip('.')}. Delete it, or name another file with --weights."
             ) from error
         return model
+
+
+@dataclass(frozen=True)
+class TrunkWeights:
+    """The converted weights of one backbone, or of several that are joined.
+
+    Attributes:
+        trunk: the backbones.
+        parts: the weights of each, in their order.
+    """
+
+    trunk: Trunk
+    parts: tuple[BackboneWeights, ...]
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """RGB mean (0..255) that belongs to the first backbone; the others' go into the model."""
+        return self.parts[0].mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """RGB standard deviation (0..255) that belongs to the first backbone; the others' go into the model."""
+        return self.parts[0].std
+
+    @property
+    def source(self) -> str:
+        """Where they came from, for people."""
+        return "; ".join(weights.source for weights in self.parts)
+
+    @property
+    def sha256(self) -> str:
+        """Of each file, with ``+`` between them."""
+        return SEPARATOR.join(weights.sha256 for weights in self.parts)
+
+    def apply(self, model: keras.Model) -> None:
+        """Put the numbers into the backbones' layers, and every further one's normalisation into the layer for it.
+
+        Raises:
+            WeightsUnavailable: if a file is not the one any more that was looked at, or can't be used.
+            ValueError: if the model lacks one of them or has it in another shape.
+        """
+        for part, weights in zip(self.trunk.parts, self.parts, strict=True):
+            weights.apply(model, part.prefix)
+            if part.prefix:
+                model.get_layer(part.normalisation).set_weights([np.float32(weights.mean), np.float32(weights.std)])
+
+
+def find_trunk_weights(
+    trunk: str, cache_dir: Path, files: Sequence[Path] = (), progress: Progress | None = None
+) -> TrunkWeights:
+    """Find the ImageNet weights of one backbone, or of several that are joined.
+
+    Args:
+        trunk: as :func:`~shop_similarity.training.networks.backbones.trunk.get_trunk` takes it.
+        cache_dir: see :func:`find_weights`.
+        files: that the user names, one for each backbone in their order; or none.
+        progress: see :func:`find_weights`.
+
+    Raises:
+        ValueError: for an unknown backbone.
+        WeightsUnavailable: as :func:`find_weights`; or there are more or fewer files than backbones.
+    """
+    known = get_trunk(trunk)
+    if files and len(files) != len(known.parts):
+        raise WeightsUnavailable(
+            f"The weights of {known.title} are {len(known.parts)} files, and --weights names {len(files)}: name one "
+            "for each network in this order, or none."
+        )
+    names = [part.backbone.name for part in known.parts]
+    chosen = list(files) or [None] * len(names)
+    return TrunkWeights(
+        known,
+        tuple(find_weights(name, cache_dir, file, progress) for name, file in zip(names, chosen, strict=True)),
+    )
 
 
 def find_weights(

