@@ -1,10 +1,10 @@
 """The files of a run's folder.
 
 It holds everything that the run was started with (``run.json``, ``start.weights.h5``, ``calibration.json``,
-``validation.csv``; where the triplets are the shop's ``train.csv``, ``old.csv`` and, in ``sets/``, what its products are
-measured by), its curves (``history.jsonl``, ``tensorboard/``), the state it goes on from (``checkpoints/``,
-``weights/``) and what it has come to (``best.weights.h5``, ``evaluation.json``, ``test.json``,
-``embeddings.npz``, ``report.html``).
+``validation.csv``; where the triplets are the shop's ``train.csv``, ``old.csv`` and, in ``sets/``, what its products
+are measured by), its curves (``history.jsonl``, ``tensorboard/``), the state it goes on from (``checkpoints/``,
+``weights/``) and what it has come to (``best.weights.h5``, ``evaluation.json``, ``test.json``, ``embeddings.npz``,
+``report.html``).
 """
 
 from __future__ import annotations
