@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 QUIET = {"POLL_SECONDS": 600, "SWEEP_SECONDS": 0, "SWEEP_FILES_SECONDS": 0}
 # What a shop may say of its own tasks, all of which would lead the plugin's own app astray.
@@ -47,7 +47,6 @@ def _add(shop, name: str, **options) -> float:
     return time.time() - saved_at
 
 
-@pytest.mark.long
 def test_the_plugins_app_takes_nothing_of_the_shops(shop):
     worker = shop.start_worker("-B", "-s", str(shop.data / "beat"), celery=ORDERS, **QUIET)
     assert _queues(worker.log) == {"shop_similarity"}
@@ -67,13 +66,11 @@ def test_the_plugins_app_takes_nothing_of_the_shops(shop):
     assert shop.messages("orders") == 0
 
 
-@pytest.mark.long
 def test_the_operator_may_name_another_queue(shop):
     worker = shop.start_worker("-Q", "shop_similarity,hurry", celery=ORDERS, **QUIET)
     assert _queues(worker.log) == {"shop_similarity", "hurry"}
 
 
-@pytest.mark.long
 def test_eager_shop_does_not_embed_in_the_web_process(shop):
     eager = {"TASK_ALWAYS_EAGER": True}
     before = shop.count("embedding")
@@ -115,7 +112,6 @@ def test_the_shops_app_embeds_sweeps_and_answers_shoppers(shop, arguments, reque
     assert worker.stop() == 0
 
 
-@pytest.mark.long
 def test_prefork_worker_rings_the_broker_that_it_listens_to(shop, monkeypatch):
     # The shop tells its app of the broker in code, where the web process's bell can't see it and rings in vain.
     elsewhere = {"BROKER_URL": "redis://127.0.0.1:9/0"}
@@ -126,7 +122,6 @@ def test_prefork_worker_rings_the_broker_that_it_listens_to(shop, monkeypatch):
     shop.until(lambda: shop.count("embedding") == before + 1)
 
 
-@pytest.mark.long
 def test_a_worker_of_the_shop_without_the_queue_leaves_the_plugin_alone(shop):
     before = shop.count("embedding")
     worker = shop.start_worker(app="shop", without_tensorflow=True, POLL_SECONDS=0.1, SWEEP_SECONDS=1)

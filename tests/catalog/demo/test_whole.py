@@ -92,6 +92,7 @@ def start(project: Path, tmp_path: Path, *arguments: str, **more) -> DemoProcess
     return DemoProcess(*arguments, log=tmp_path / "demo.log", project=project, **more)
 
 
+@pytest.mark.long
 def test_the_check_reports_all_that_it_did(template):
     project, first = template
     assert set(first) >= KEYS
@@ -111,6 +112,7 @@ def test_the_check_reports_all_that_it_did(template):
     assert left_behind(project / ".data") == []
 
 
+@pytest.mark.long
 def test_the_second_start_embeds_nothing_again(template, tmp_path):
     project, first = template
     before = embeddings(Postgres(project / ".data" / "postgres"))
@@ -124,6 +126,7 @@ def test_the_second_start_embeds_nothing_again(template, tmp_path):
     assert left_behind(project / ".data") == []
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_shop_that_is_being_served(template, tmp_path):
     project, _first = template
     process = start(project, tmp_path, "--port", "0")
@@ -170,6 +173,7 @@ def test_a_demo_killed_while_embedding_goes_on_where_it_was(template, tmp_path):
     assert left_behind(project / ".data") == []
 
 
+@pytest.mark.long
 def test_servers_of_the_users_own(template, servers, tmp_path):
     from psycopg import connect, sql
 

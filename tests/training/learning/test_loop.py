@@ -119,7 +119,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     assert result.history == first.history
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, whole):
     with pytest.raises(TrainingInterrupted):
         make_trainer(tmp_path / "run", watcher=Announcer(stop_at=20)).fit()
@@ -335,7 +335,7 @@ def test_a_cosine_rises_and_falls(tmp_path):
     assert rates[-1] < 1e-4
 
 
-@pytest.mark.parametrize("miner", ["semi-hard", "hard"])
+@pytest.mark.parametrize("miner", [pytest.param("semi-hard", marks=pytest.mark.long), "hard"])
 def test_miners_train_losses_over_triplets(tmp_path, miner):
     result = make_trainer(tmp_path, loss="triplet", miner=miner, epochs=4, monitor="val_loss").fit()
     assert result.history[-1]["val_loss"] < result.history[0]["val_loss"]
