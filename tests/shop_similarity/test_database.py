@@ -16,7 +16,7 @@ from shop_similarity import database
 
 ROOT = Path(django_settings.BASE_DIR)
 # Names of django.db that say nothing about which database.
-ERRORS = {"DataError", "DatabaseError", "IntegrityError", "InterfaceError", "OperationalError"}
+ERRORS = {"DataError", "DatabaseError", "Error", "IntegrityError", "InterfaceError", "OperationalError"}
 HARMLESS = ERRORS | {"close_old_connections", "models"}
 
 
