@@ -13,9 +13,10 @@ What moves with the setting alone, light, place, size and ground, belongs to no 
 
 P_t is what is believed where the drawings say little. MILDNet joins pooled taps of several depths and its head is
 linear, so an embedding is a sum of the taps' parts, E = sum E_t, and each part is nearly a linear function of the
-embedding, E_t ~ E Q_t, found by ridge regression on the shop's photos. The early taps stand for colour, the middle ones
-for pattern and the last for shape: P_t is the positive part of (Q_t + Q_t') / 2, divided so that they add up to the
-identity. A model whose head is more than one linear map has P_t = 1/3.
+embedding, E_t ~ E Q_t, found by ridge regression on the shop's photos. The early taps stand for colour, as does a tap
+that is a histogram of colours, the middle ones for pattern and the last for shape: P_t is the positive part of
+(Q_t + Q_t') / 2, divided so that they add up to the identity. A model whose head is more than one linear map has
+P_t = 1/3.
 
 Which of these forms is better, and on what it was measured: ``docs/explanations.md``.
 """
@@ -63,13 +64,16 @@ class LinearHead:
         features: ``(n, d)`` joined taps of the photos whose embeddings are given, in their order.
         kernel: ``(d, embedding_dim)``.
         bias: ``(embedding_dim,)``.
-        lengths: of the joined taps, from the first of the network to the last.
+        lengths: of the joined taps.
+        aspects: the place in :data:`ASPECTS` that each tap stands for; by default they are taken for taps of growing
+            depth, see :func:`depths`.
     """
 
     features: np.ndarray
     kernel: np.ndarray
     bias: np.ndarray
     lengths: Sequence[int]
+    aspects: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +199,8 @@ def _tap_forms(head: LinearHead, embeddings: np.ndarray, directions: np.ndarray)
     ridge = gram + _RIDGE * np.trace(gram) / rank * np.eye(rank)
     projected = kernel @ directions
     ends = np.cumsum(head.lengths)
-    aspect_of = np.repeat(depths(len(head.lengths)), head.lengths)
+    aspects = depths(len(head.lengths)) if head.aspects is None else head.aspects
+    aspect_of = np.repeat(aspects, head.lengths)
     if ends[-1] != features.shape[1]:
         raise AspectsError(f"The taps add up to {ends[-1]} numbers, the features have {features.shape[1]}.")
     forms = _even(rank)

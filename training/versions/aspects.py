@@ -12,7 +12,15 @@ from shop_similarity.conf import get_settings
 from shop_similarity.models import EMBEDDING_DIM, AspectBasis, ModelVersion
 from shop_similarity.search.aspects import Basis, store_basis
 from shop_similarity.training.aspects.drawings import MEMBERS, families
-from shop_similarity.training.aspects.forms import FAMILIES, PHOTOS, AspectsError, LinearHead, fit_aspects
+from shop_similarity.training.aspects.forms import (
+    ASPECTS,
+    FAMILIES,
+    PHOTOS,
+    AspectsError,
+    LinearHead,
+    depths,
+    fit_aspects,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -75,22 +83,24 @@ def _pictures(size: int) -> Iterator[np.ndarray]:
 def _linear_head(version: ModelVersion, model: keras.Model, features: np.ndarray) -> LinearHead | None:
     """The head as one linear map of joined taps; None for a model that has no such head."""
     from shop_similarity.training.networks.architectures import HEAD, full_config
+    from shop_similarity.training.networks.architectures.colour import COLOUR
     from shop_similarity.training.networks.architectures.parts import CHANGE
 
     config = full_config(version.architecture, version.config)
     if not getattr(config, "is_linear", False):
         return None
     lengths = config.tap_lengths
-    in_depth = [tap for tap in config.spec.taps if tap in lengths]
+    taps = [tap for tap in lengths if tap != COLOUR]
     # Of fewer than three depths no aspect's could be told from another's.
-    if len(in_depth) < 3 or list(lengths) != in_depth:
+    if len(taps) < 3 or taps != [tap for tap in config.spec.taps if tap in lengths]:
         return None
+    aspects = [*depths(len(taps)), *(ASPECTS.index("colour") for tap in lengths if tap == COLOUR)]
     kernel, bias = model.get_layer(HEAD).get_weights()
     if config.guard:
         # For photos like those that it was trained on, which the shop's are.
         change, moved = model.get_layer(CHANGE).get_weights()
         kernel, bias = kernel + change, bias + moved
-    return LinearHead(features, kernel, bias, list(lengths.values()))
+    return LinearHead(features, kernel, bias, list(lengths.values()), aspects)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
