@@ -13,9 +13,10 @@ What moves with the setting alone, light, place, size and ground, belongs to no 
 
 P_t is what is believed where the drawings say little. MILDNet joins pooled taps of several depths and its head is
 linear, so an embedding is a sum of the taps' parts, E = sum E_t, and each part is nearly a linear function of the
-embedding, E_t ~ E Q_t, found by ridge regression on the shop's photos. The early taps stand for colour, the middle ones
-for pattern and the last for shape: P_t is the positive part of (Q_t + Q_t') / 2, divided so that they add up to the
-identity. A model whose head is more than one linear map has P_t = 1/3.
+embedding, E_t ~ E Q_t, found by ridge regression on the shop's photos. The early taps stand for colour, as does a tap
+that is a histogram of colours, the middle ones for pattern and the last for shape: P_t is the positive part of
+(Q_t + Q_t') / 2, divided so that they add up to the identity. A model whose head is more than one linear map has
+P_t = 1/3.
 
 Which of these forms is better, and on what it was measured: ``docs/explanations.md``.
 """

@@ -64,6 +64,15 @@ class TrainingData:
         """Places of all photos that some training triplet names, ascending."""
         return np.unique(self._all_rows())
 
+    def products(self) -> np.ndarray:
+        """``(photos,)`` numbers; photos that some triplet names as views of one product have the same."""
+        views = [
+            rows[np.char.startswith(triplets.positive_type, "instance_view")][:, :2]
+            for triplets, rows in ((self.train, self.train_rows), (self.old, self.old_rows))
+            if triplets is not None
+        ]
+        return components(len(self.paths), np.concatenate(views))
+
     def views(self, count: int) -> list[int]:
         """Of each photo, how many augmented views training wants."""
         views = np.zeros(len(self.paths), dtype=int)

@@ -225,15 +225,11 @@ class TrainingRun:
                 strength=recipe.whitening,
                 seed=SEED,
                 tap_trust=recipe.tap_trust,
+                products=self.data.products()[self._sample(SAMPLE)],
             )
         except CalibrationError as error:
             raise TrainingError(f"{error} Train without it: --no-calibrate.") from error
-        self.calibration = {
-            "photos": head.photos,
-            "strength": recipe.whitening,
-            "shrinkage": round(head.shrinkage, 4),
-            "seed": SEED,
-        }
+        self.calibration = {**head.figures(), "strength": recipe.whitening, "seed": SEED}
 
     def _guard(self) -> None:
         if not getattr(self._config, "guard", 0):
@@ -245,9 +241,7 @@ class TrainingRun:
 
     def training_features(self, count: int = SAMPLE) -> np.ndarray:
         """``(n, d)``: what the head is fed with, of ``count`` training photos at most, as the model stands now."""
-        photos = self.data.training_photos()
-        if len(photos) > count:
-            photos = np.sort(np.random.default_rng(SEED).choice(photos, count, replace=False))
+        photos = self._sample(count)
         model = None
         if FEATURES not in self._split.boundary:
             # From the whole model's tensors: those of the trainable half are copies where it begins in the middle.
@@ -267,6 +261,13 @@ class TrainingRun:
             if progress:
                 progress(done, len(photos))
         return np.concatenate(parts)
+
+    def _sample(self, count: int) -> np.ndarray:
+        """Places of ``count`` training photos at most, ascending: all photos of products that are drawn at random."""
+        photos = self.data.training_photos()
+        products = self.data.products()[photos]
+        turn = np.random.default_rng(SEED).permutation(products.max() + 1)
+        return np.sort(photos[np.argsort(turn[products], kind="stable")[:count]])
 
     def _keep_start(self) -> None:
         if self.distribution.chief:

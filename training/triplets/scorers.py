@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from shop_similarity.training.networks import lab as lab_space
+
 COLOUR, OUTLINE, TEXTURE = 0.45, 0.35, 0.2
 """Weights of the Lab histogram, the oriented gradients and the local binary patterns."""
 
@@ -18,9 +20,6 @@ SIDE = 96
 
 _CELL = 12
 _ORIENTATIONS = 9
-_LAB_BINS = (6, 9, 9)
-# Lightness 0..100; a and b of product photos rarely leave -54..54, what does falls into the outer bins.
-_LAB_LOW, _LAB_HIGH = np.array([0.0, -54.0, -54.0]), np.array([100.0, 54.0, 54.0])
 
 
 def describe(image: Image.Image) -> np.ndarray:
@@ -57,10 +56,7 @@ def lab(pixels: np.ndarray) -> np.ndarray:
     """
     values = np.asarray(pixels, dtype=np.float64) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ np.array(
-        [[0.4124564, 0.2126729, 0.0193339], [0.3575761, 0.7151522, 0.1191920], [0.1804375, 0.0721750, 0.9503041]]
-    )
-    xyz /= (0.95047, 1.0, 1.08883)
+    xyz = linear @ lab_space.RGB_TO_XYZ / lab_space.WHITE
     root = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = np.moveaxis(root, -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
@@ -79,9 +75,9 @@ def lab_histogram(pixels: np.ndarray) -> np.ndarray:
     border = np.concatenate([colours[0], colours[-1], colours[:, 0], colours[:, -1]])
     distance = np.linalg.norm(colours - np.median(border, axis=0), axis=-1)
     # Else the white of a studio makes all photos alike. Some of it stays: the product may be white too.
-    weights = np.clip(distance / 20, 0.05, 1)
-    bins = np.array(_LAB_BINS)
-    places = (colours - _LAB_LOW) / (_LAB_HIGH - _LAB_LOW) * bins - 0.5
+    weights = np.clip(distance / lab_space.FAR, lab_space.LEAST, 1)
+    bins, low, high = (np.array(values) for values in (lab_space.BINS, lab_space.LOW, lab_space.HIGH))
+    places = (colours - low) / (high - low) * bins - 0.5
     low = np.floor(places).astype(int)
     part = places - low
     histogram = np.zeros(bins.prod())
@@ -90,7 +86,9 @@ def lab_histogram(pixels: np.ndarray) -> np.ndarray:
         index = np.clip(low + corner, 0, bins - 1)
         share = np.where(corner, part, 1 - part).prod(axis=-1) * weights
         histogram += np.bincount(
-            np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), _LAB_BINS).ravel(), share.ravel(), len(histogram)
+            np.ravel_multi_index(tuple(np.moveaxis(index, -1, 0)), lab_space.BINS).ravel(),
+            share.ravel(),
+            len(histogram),
         )
     return np.sqrt(histogram / histogram.sum())
 

@@ -83,13 +83,14 @@ def _pictures(size: int) -> Iterator[np.ndarray]:
 def _linear_head(version: ModelVersion, model: keras.Model, features: np.ndarray) -> LinearHead | None:
     """The head as one linear map of joined taps; None for a model that has no such head."""
     from shop_similarity.training.networks.architectures import HEAD, full_config
+    from shop_similarity.training.networks.architectures.colour import COLOUR
     from shop_similarity.training.networks.architectures.parts import CHANGE
 
     config = full_config(version.architecture, version.config)
     if not getattr(config, "is_linear", False):
         return None
     lengths = config.tap_lengths
-    aspects: dict[str, int] = {}
+    aspects: dict[str, int] = {COLOUR: ASPECTS.index("colour")}
     for part in config.spec.parts:
         in_depth = [tap for tap in part.taps if tap in lengths]
         # Of fewer than three depths no aspect's could be told from another's.

@@ -1,17 +1,18 @@
-"""The first model version of a shop: ImageNet weights, calibrated on the shop's own unlabelled photos.
+"""The first model version of a shop: ImageNet weights, calibrated on the shop's own photos.
 
-No training and no label is needed. A seeded sample of the photos is pushed through the pretrained backbone, the linear
-head is set from what comes out (:mod:`shop_similarity.training.heads.calibration`), and the whole model is stored as a
+No training is needed, and no label but what every catalogue says: which photos are of one product. A seeded sample of
+products is pushed through the pretrained backbone, the linear head is set from what comes out
+(:mod:`shop_similarity.training.heads.calibration`), and the whole model is stored as a
 :class:`~shop_similarity.models.ModelVersion`. Recipe and reasons: ``docs/model.md``.
 """
 
 from __future__ import annotations
 
-import random
+import hashlib
+import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.utils.translation import gettext as _
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
     from shop_similarity.training.networks.backbones.weights import TrunkWeights
 
-Item = TypeVar("Item")
+# Photos of one product that are sampled at most: more products say more about a shop than more photos of a few.
+PHOTOS_PER_PRODUCT = 4
 # Called as progress(what, done, total); total is 0 while unknown.
 Progress = Callable[[str, int, int], None]
 
@@ -103,6 +105,7 @@ def make_first_version(
     config = full_config(architecture, chosen.config if config is None else config)
     preprocessing = replace(preprocessing or chosen.preprocessing, mean=weights.mean, std=weights.std)
     skipped: list[Skipped] = []
+    used: list[ImageRow] = []
     policy = fast_policy(config.backbone)
     with dtype_policy(policy):
         model = build(architecture, config.to_dict(), preprocessing)
@@ -110,7 +113,7 @@ def make_first_version(
     what = _("Looking at the shop's photos")
     features = extract(
         feature_model(model),
-        prepared_photos(rows, preprocessing, skipped),
+        prepared_photos(rows, preprocessing, skipped, used),
         get_settings().batch_size,
         progress and (lambda done: progress(what, done + len(skipped), len(rows))),
     )
@@ -124,7 +127,16 @@ def make_first_version(
             )
             % {"count": len(skipped), "reason": skipped[0].reason}
         )
-    head = calibrate_head(model, features, config, strength=chosen.whitening, seed=seed, tap_trust=chosen.tap_trust)
+    products = {product: number for number, product in enumerate(dict.fromkeys(row.product_id for row in used))}
+    head = calibrate_head(
+        model,
+        features,
+        config,
+        strength=chosen.whitening,
+        seed=seed,
+        tap_trust=chosen.tap_trust,
+        products=np.array([products[row.product_id] for row in used]),
+    )
     _require_usable(model, features)
     version = store_version(
         model,
@@ -135,13 +147,10 @@ def make_first_version(
         weights_source=weights.source,
         metrics={
             "calibration": {
-                "photos": head.photos,
+                **head.figures(),
                 "skipped": len(skipped),
                 "seed": seed,
                 "strength": chosen.whitening,
-                "shrinkage": round(head.shrinkage, 4),
-                "effective_rank": round(head.effective_rank, 1),
-                "effective_rank_after": round(head.effective_rank_after, 1),
                 "precision": policy,
                 "backbone_sha256": weights.sha256,
             }
@@ -171,25 +180,62 @@ def _require_usable(model: keras.Model, features: np.ndarray) -> None:
 
 
 def sample_rows(count: int, seed: int = recipe.SEED) -> list[ImageRow]:
-    """At most ``count`` photos of the shop, each as likely as any other, read in one pass (reservoir sampling)."""
+    """At most ``count`` photos of the shop, see :func:`sample_by_product`."""
     catalogue = get_catalogue()
-    return reservoir_sample(catalogue.rows(catalogue.images()), count, seed)
+    return sample_by_product(catalogue.rows(catalogue.images()), count, seed)
 
 
-def reservoir_sample(items: Iterable[Item], count: int, seed: int) -> list[Item]:
-    """At most ``count`` of ``items``, each as likely as any other; the same for the same seed."""
-    generator = random.Random(seed)  # noqa: S311
-    iterator = iter(items)
-    chosen = list(islice(iterator, count))
-    for seen, item in enumerate(iterator, start=len(chosen) + 1):
-        place = generator.randrange(seen)
-        if place < count:
-            chosen[place] = item
-    return chosen
+def sample_by_product(
+    rows: Iterable[ImageRow], count: int, seed: int, each: int = PHOTOS_PER_PRODUCT
+) -> list[ImageRow]:
+    """At most ``count`` photos of products of which each is as likely as any other, with up to ``each`` of its photos.
+
+    Products and photos are drawn by the hash of their keys, so what is drawn changes little while a catalogue grows.
+    The rows are read once, in whatever order they come, and no more than about ``count`` are kept in memory.
+
+    Returns:
+        Photos of one product stand next to each other.
+    """
+
+    def place(kind: str, key: Any) -> bytes:
+        return hashlib.blake2b(f"{seed} {kind} {key}".encode(), digest_size=8).digest()
+
+    # By product its place and its photos, each with its own; the heap has the product of the last place first.
+    chosen: dict[Any, tuple[bytes, list[tuple[bytes, ImageRow]]]] = {}
+    last: list[tuple[int, int, Any]] = []
+    total, closed = 0, 1 << 64
+    for number, row in enumerate(rows):
+        if row.product_id not in chosen:
+            turn = place("product", row.product_id)
+            if int.from_bytes(turn) >= closed:
+                continue
+            chosen[row.product_id] = turn, []
+            heapq.heappush(last, (-int.from_bytes(turn), number, row.product_id))
+        photos = chosen[row.product_id][1]
+        photos.append((place("photo", row.image_id), row))
+        total += 1
+        if len(photos) > each:
+            photos.remove(max(photos, key=lambda photo: photo[0]))
+            total -= 1
+        while total - len(chosen[last[0][2]][1]) >= count:
+            # There are enough photos of products before this one, so its others need not be looked at.
+            closed = -last[0][0]
+            total -= len(chosen.pop(heapq.heappop(last)[2])[1])
+    products = sorted(chosen.values(), key=lambda product: product[0])
+    return [row for _, photos in products for _, row in sorted(photos, key=lambda photo: photo[0])][:count]
 
 
-def prepared_photos(rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped]) -> Iterator[np.ndarray]:
-    """The rows' photos, ready for the model, in their order; decoded in threads ahead of the model."""
+def prepared_photos(
+    rows: list[ImageRow], preprocessing: Preprocessing, skipped: list[Skipped], used: list[ImageRow] | None = None
+) -> Iterator[np.ndarray]:
+    """The rows' photos, ready for the model, in their order; decoded in threads ahead of the model.
+
+    Args:
+        rows: of the photos.
+        preprocessing: of the model.
+        skipped: gets those that can't be used.
+        used: gets the others' rows.
+    """
     settings = get_settings()
     storage = get_catalogue().storage
     limits = catalogue_limits()
@@ -201,8 +247,11 @@ def prepared_photos(rows: list[ImageRow], preprocessing: Preprocessing, skipped:
         except (ImageError, OSError) as error:
             return Skipped(row.file_name, str(error))
 
-    for result in ordered_map(prepare, rows, settings.decode_threads, 4 * settings.batch_size):
+    results = ordered_map(prepare, rows, settings.decode_threads, 4 * settings.batch_size)
+    for row, result in zip(rows, results, strict=True):
         if isinstance(result, Skipped):
             skipped.append(result)
-        else:
-            yield result
+            continue
+        if used is not None:
+            used.append(row)
+        yield result

@@ -111,6 +111,37 @@ def test_where_drawings_say_nothing_the_depths_of_the_network_do():
         assert without == pytest.approx(1 / 3, abs=0.1)
 
 
+def test_a_tap_of_colours_is_counted_as_colour():
+    """A fourth tap that no drawing moves: what two photos share in it alone is colour, though it stands last."""
+    random = np.random.default_rng(0)
+    kernel = turned()[:64]
+    features = random.standard_normal((400, 64))
+    photos = unit(features @ kernel)
+    drawn = []
+    for _ in range(60):
+        base = np.concatenate([random.standard_normal(48), np.zeros(16)])
+        for member in range(5):
+            row = base.copy()
+            if member in (1, 2, 3):
+                row[16 * member - 16 : 16 * member] = random.standard_normal(16)
+            drawn.append(row @ kernel)
+
+    def shares(aspects):
+        """Shares of the cosine of two photos that agree in nothing but their histograms, and in nothing at all."""
+        head = LinearHead(features, kernel, np.zeros(DIM), [16] * 4, aspects)
+        found = fit_aspects(photos, unit(np.array(drawn)), head)
+        one, other, another = random.standard_normal((3, 64))
+        other[48:] = one[48:]
+        left, right, far = (unit(row[None] @ kernel)[0] @ found.directions for row in (one, other, another))
+        return [[left @ form @ right for form in found.forms], [left @ form @ far for form in found.forms]]
+
+    agree, differ = shares([0, 1, 2, 0])
+    assert agree[0] > max(agree[1:]) + 0.1
+    assert agree[0] > differ[0] + 0.1
+    by_depth, _ = shares(None)
+    assert by_depth[0] < agree[0] - 0.1
+
+
 def test_depths_of_a_network():
     assert depths(5) == [0, 0, 1, 1, 2]
     assert depths(3) == [0, 1, 2]

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from shop_similarity.training.heads.calibration import (
+    DRAWN,
+    WITHIN,
     CalibrationError,
+    around_their_mean,
     calibrate_head,
     effective_rank,
     fit_head,
@@ -10,6 +13,8 @@ from shop_similarity.training.heads.calibration import (
     orthonormal_lift,
     shrinkage_for,
     tap_weights,
+    views_in_one_colour,
+    within_share,
 )
 from shop_similarity.training.networks.architectures import full_config
 
@@ -297,3 +302,162 @@ def test_features_of_another_model_are_refused():
         calibrate_head(model, np.ones((3, 91)), options)
     with pytest.raises(CalibrationError, match="do not belong together"):
         calibrate_head(model, np.ones((3, 92)), SMALL_LITE)
+
+
+def taken_in_many_ways(products: int, each: int, seed: int = 0, d: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Photos whose strongest directions tell how they were taken, and which product each shows."""
+    random = np.random.default_rng(seed)
+    ways = np.linalg.qr(np.random.default_rng(1).standard_normal((d, d)))[0]
+    shows = np.repeat(np.arange(products), each)
+    looks = random.standard_normal((products, 30))[shows] @ ways[:30]
+    taken = 2 * random.standard_normal((len(shows), 12)) @ ways[30:42]
+    return 5 + looks + taken + 0.05 * random.standard_normal((len(shows), d)), shows
+
+
+def finds_its_product(head, features, shows) -> float:
+    rows = unit(features @ head.kernel.astype(np.float64) + head.bias)
+    similarities = rows @ rows.T
+    np.fill_diagonal(similarities, -9)
+    return float(np.mean(shows[similarities.argmax(axis=1)] == shows))
+
+
+def test_views_of_one_product_tell_what_to_overlook():
+    features, views = taken_in_many_ways(60, 3)
+    later, shows = taken_in_many_ways(80, 2, seed=7)
+    learned, unlabelled = fit_head(features, 256, views=views), fit_head(features, 256)
+    assert finds_its_product(learned, later, shows) > finds_its_product(unlabelled, later, shows) + 0.1
+    assert learned.pairs == 120
+    assert learned.within == within_share(120)
+    assert learned.shrinkage >= DRAWN * learned.within / WITHIN
+    assert (unlabelled.pairs, unlabelled.within) == (0, 0)
+
+
+def test_without_a_second_view_the_head_is_that_of_unlabelled_photos():
+    features, _ = product_features(120)
+    alone = fit_head(features, 256, views=np.arange(120))
+    unlabelled = fit_head(features, 256)
+    assert np.array_equal(alone.kernel, unlabelled.kernel)
+    assert alone.figures() == unlabelled.figures()
+
+
+def test_the_share_of_views_grows_with_their_pairs_and_starts_at_none():
+    shares = [within_share(pairs) for pairs in (0, 1, 5, 20, 80, 10_000)]
+    assert shares == sorted(shares)
+    assert shares[0] == 0
+    assert shares[1] < 0.05
+    assert WITHIN * 0.95 < shares[-1] < WITHIN
+
+
+@pytest.mark.parametrize("products", [1, 2, 5, 10])
+def test_few_views_do_no_harm(products):
+    """A handful of pairs says nearly nothing about so many directions, whatever it says."""
+    features, shows = taken_in_many_ways(100, 1)
+    more, views = taken_in_many_ways(products, 2, seed=3)
+    views = np.concatenate([shows, 100 + views])
+    features = np.concatenate([features, more])
+    later, shows = taken_in_many_ways(80, 2, seed=7)
+    learned, unlabelled = fit_head(features, 256, views=views), fit_head(features, 256)
+    assert finds_its_product(learned, later, shows) > finds_its_product(unlabelled, later, shows) - 0.02
+
+
+def test_photos_around_the_mean_of_their_product():
+    features = np.arange(14.0).reshape(7, 2) ** 2
+    around, pairs = around_their_mean(features, np.array([4, 1, 4, 9, 1, 4, 7]))
+    assert pairs == 3
+    for photos in ([1, 4], [0, 2, 5]):
+        assert any(
+            np.allclose(around[start : start + len(photos)], features[photos] - features[photos].mean(axis=0))
+            for start in range(len(around))
+        )
+    assert len(around) == 5
+
+
+def test_the_same_photo_twice_is_no_pair():
+    features, _ = product_features(30)
+    twice = np.concatenate([features, features])
+    assert around_their_mean(twice, np.tile(np.arange(30), 2))[1] == 0
+    head = fit_head(twice, 256, views=np.tile(np.arange(30), 2))
+    assert np.array_equal(head.kernel, fit_head(twice, 256).kernel)
+
+
+def test_views_are_of_one_colour_where_histograms_agree():
+    red, dark_red, blue = np.eye(3)[0], unit(np.array([[1.0, 0.6, 0]]))[0], np.eye(3)[2]
+    between = unit((red + dark_red)[None])[0]
+    histograms = np.array([red, blue, dark_red, red, blue, between, blue])
+    views = views_in_one_colour(np.array([0, 0, 0, 1, 1, 2, 2]), histograms)
+    # The second product's photos are as those of the first, and stay apart from them.
+    assert len(set(views)) == 6
+    assert views[0] == views[2]
+    assert views[0] != views[3]
+    # Along a chain: red and dark red would not do alone.
+    chained = views_in_one_colour(np.zeros(3, int), np.array([red, dark_red, between]), 0.95)
+    assert len(set(chained)) == 1
+    assert len(set(views_in_one_colour(np.zeros(2, int), np.array([red, dark_red]), 0.95))) == 2
+
+
+def with_histograms(n: int, length: int = 30, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    histograms = np.sqrt(random.dirichlet(np.full(length, 0.2), n))
+    return np.concatenate([product_features(n, d=50, seed=seed)[0], histograms], axis=1)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.25])
+@pytest.mark.parametrize("photos", [2, 40, 500])
+def test_colours_have_their_share_of_the_energy(share, photos):
+    features = with_histograms(photos)
+    head = fit_head(features, 256, colour=(30, share))
+    rows = features @ head.kernel.astype(np.float64) + head.bias
+    colours = (features[:, 50:] - features[:, 50:].mean(axis=0)) @ head.kernel[50:]
+    assert np.square(colours).sum() / np.square(rows).sum() == pytest.approx(share, rel=1e-3)
+    assert head.colour == share
+    # Deep features and colours lie across each other, so that a cosine is the sum of what both say.
+    assert np.abs(head.kernel[:50] @ head.kernel[50:].T).max() < 1e-5 * np.abs(head.kernel).max()
+
+
+@pytest.mark.parametrize("photos", [np.tile(with_histograms(1), (9, 1)), with_histograms(1)])
+def test_colours_without_any_difference_are_tame(photos):
+    head = fit_head(photos, 256, colour=(30, 0.03))
+    rows = with_histograms(20, seed=4) @ head.kernel + head.bias
+    assert np.isfinite(rows).all()
+    assert np.linalg.norm(rows, axis=1).min() > 0
+
+
+def test_a_short_embedding_has_room_for_the_strongest_of_both():
+    features = with_histograms(300)
+    short = fit_head(features, 40, colour=(30, 0.3))
+    assert short.kernel.shape == (80, 40)
+    full = fit_head(features, 80, colour=(30, 0.3))
+    near, exact = (unit(features @ head.kernel + head.bias) for head in (short, full))
+    assert np.corrcoef((near @ near.T).ravel(), (exact @ exact.T).ravel())[0, 1] > 0.9
+
+
+def test_a_model_with_colours_learns_from_the_views_of_its_products():
+    import keras
+
+    from shop_similarity.training.networks.architectures import HEAD, build, feature_model
+    from shop_similarity.training.networks.preprocessing import Preprocessing
+    from tests.shop_similarity.drawn_photos import product_image
+
+    keras.utils.set_random_seed(0)
+    options = {"width": 0.125, "embedding_dim": 1024, "colour": 0.1}
+    model = build("mildnet", options, Preprocessing(size=48))
+    drawn = [(kind, colour, seed) for kind in ("mug", "shirt", "lamp") for colour in ("red", "blue") for seed in (0, 1)]
+    photos = np.stack(
+        [np.asarray(product_image(kind, colour, "plain", (48, 48), seed=seed)) for kind, colour, seed in drawn]
+    )
+    features = feature_model(model)(photos).numpy()
+    # One product in two colours, each seen twice.
+    head = calibrate_head(model, features, options, products=np.repeat(np.arange(3), 4))
+    assert head.pairs == 6
+    assert head.colour == 0.1
+    kernel, bias = model.get_layer(HEAD).get_weights()
+    assert np.array_equal(kernel, head.kernel)
+    assert np.array_equal(bias, head.bias)
+    assert np.allclose(model(photos).numpy(), unit(features @ kernel + bias), atol=1e-5)
+    # Without the tap nothing tells in which colour a photo is, and pairs of any colour would teach to overlook it.
+    options |= {"colour": 0}
+    model = build("mildnet", options, Preprocessing(size=48))
+    assert (
+        calibrate_head(model, feature_model(model)(photos).numpy(), options, products=np.repeat(np.arange(3), 4)).pairs
+        == 0
+    )

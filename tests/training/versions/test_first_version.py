@@ -13,10 +13,16 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from PIL import Image
 
+from shop_similarity.catalogue import ImageRow
 from shop_similarity.models import AspectBasis, ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
-from shop_similarity.training.versions.first_version import FirstVersionError, make_first_version, reservoir_sample
+from shop_similarity.training.versions.first_version import (
+    PHOTOS_PER_PRODUCT,
+    FirstVersionError,
+    make_first_version,
+    sample_by_product,
+)
 from shop_similarity.training.versions.loading import WeightsError, load_version
 from tests.shop_similarity.drawn_photos import product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product, make_version
@@ -151,15 +157,66 @@ def test_the_same_shop_and_seed_give_the_same_head(shop):
     assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(first, second, strict=True))
 
 
-def test_the_sample_is_bounded_seeded_and_fair(shop):
+def test_the_sample_is_bounded(shop):
     assert make(sample=5)[0].metrics["calibration"]["photos"] == 5
-    assert reservoir_sample(range(1000), 10, seed=1) == reservoir_sample(iter(range(1000)), 10, seed=1)
-    assert reservoir_sample(range(3), 10, seed=1) == [0, 1, 2]
-    counts = np.zeros(20)
-    for seed in range(2000):
-        counts[reservoir_sample(range(20), 5, seed)] += 1
-    # Each is drawn 500 times on average, with a standard deviation of 19.
-    assert np.abs(counts - 500).max() < 80
+
+
+def rows_of(*counts):
+    """Photos of products with so many of them, in the order of the photos' keys, which is not that of the products."""
+    owners = [product for product, count in enumerate(counts) for _ in range(count)]
+    order = np.random.default_rng(0).permutation(len(owners))
+    return [ImageRow(number, owners[place], f"{number}.jpg") for number, place in enumerate(order.tolist())]
+
+
+def test_products_are_sampled_with_several_of_their_photos():
+    rows = rows_of(*[3] * 200, *[1] * 50, *[9] * 10)
+    sample = sample_by_product(iter(rows), 100, seed=1)
+    assert sample == sample_by_product(rows[::-1], 100, seed=1)
+    assert sample != sample_by_product(rows, 100, seed=2)
+    assert len(sample) == 100
+    owners = [row.product_id for row in sample]
+    assert [owners[place] for place in range(100) if owners[place] != owners[place - 1]] == list(dict.fromkeys(owners))
+    full = {product: min(PHOTOS_PER_PRODUCT, sum(row.product_id == product for row in rows)) for product in owners}
+    cut = [product for product in full if owners.count(product) != full[product]]
+    assert len(cut) <= 1
+    assert len(sample_by_product(rows, 10_000, seed=1)) == 200 * 3 + 50 + 10 * PHOTOS_PER_PRODUCT
+    assert sample_by_product([], 10, seed=1) == []
+
+
+def test_each_product_is_as_likely_as_any_other_and_so_are_its_photos():
+    rows = rows_of(*[2] * 10, *[6] * 10)
+    products, photos = np.zeros(20), np.zeros(len(rows))
+    for seed in range(1500):
+        sample = sample_by_product(rows, 24, seed)
+        products[list({row.product_id for row in sample})] += 1
+        photos[[row.image_id for row in sample]] += 1
+    # Eight of the twenty each time, give or take: 600, with a standard deviation of 20.
+    assert np.abs(products - products.mean()).max() < 90
+    large = photos[[row.image_id for row in rows if row.product_id >= 10]]
+    assert np.abs(large - large.mean()).max() < 90
+
+
+def test_a_sample_stays_mostly_the_same_while_the_catalogue_grows():
+    before = sample_by_product(rows_of(*[2] * 100), 50, seed=0)
+    after = sample_by_product(rows_of(*[2] * 110), 50, seed=0)
+    assert len({row.product_id for row in before} & {row.product_id for row in after}) >= 20
+
+
+def test_a_version_learns_from_views_of_one_product(db, storages_in_tmp):
+    for drawn in products(8):
+        product = make_product()
+        for seed in (0, 1):
+            add_photo(product, drawn.photo(seed=seed), f"{drawn.name}-{seed}.jpg")
+    add_photo(product, b"no photo", "text.jpg")
+    version, skipped = make_first_version(SmallBackbone(), config=CONFIG | {"colour": 0.03}, preprocessing=SIZE)
+    found = version.metrics["calibration"]
+    assert (found["photos"], found["skipped"], len(skipped)) == (16, 1, 1)
+    assert 0 < found["pairs"] <= 8
+    assert 0 < found["within"] < 0.7
+    assert found["colour"] == 0.03
+    assert load_version(version).get_layer("colour").output.shape[-1] == 486
+    # Without colours nothing tells which views are in one.
+    assert make()[0].metrics["calibration"]["pairs"] == 0
 
 
 def test_a_damaged_weights_file_is_never_opened(shop, storages_in_tmp, monkeypatch):

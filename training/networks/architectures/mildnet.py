@@ -24,6 +24,7 @@ from typing import ClassVar
 
 import keras
 
+from shop_similarity.training.networks.architectures.colour import COLOUR, LENGTH, LabHistogram
 from shop_similarity.training.networks.architectures.parts import (
     FEATURES,
     HEAD,
@@ -92,6 +93,9 @@ class MildnetConfig(Config):
             holds only for familiar photos
             (:class:`~shop_similarity.training.networks.architectures.parts.FamiliarityGate`), so that other goods are
             embedded as before. Only where the embedding is one linear map.
+        colour: 0 for none, else the share of the embedding's energy that calibration gives to one more tap, the
+            histogram of the photo's colours
+            (:class:`~shop_similarity.training.networks.architectures.colour.LabHistogram`), joined after the blocks.
 
     Raises:
         ValueError: for a value that cannot be built.
@@ -114,6 +118,7 @@ class MildnetConfig(Config):
     shallow: bool = False
     frozen_batch_norm: bool = True
     guard: int = 0
+    colour: float = 0.0
 
     def __post_init__(self) -> None:
         known = self.spec.taps
@@ -135,6 +140,8 @@ class MildnetConfig(Config):
             raise ValueError(
                 "guard must be 0 or, for a model whose embedding is one linear map, a number of directions."
             )
+        if not 0 <= self.colour < 1:
+            raise ValueError(f"colour must be at least 0 and below 1, not {self.colour!r}.")
 
     @property
     def spec(self) -> Trunk:
@@ -144,7 +151,8 @@ class MildnetConfig(Config):
     @property
     def tap_lengths(self) -> dict[str, int]:
         """Numbers of each pooled tap, in the order in which they are joined."""
-        return {tap: self.spec.filters(tap, self.width) for tap in self.taps}
+        lengths = {tap: self.spec.filters(tap, self.width) for tap in self.taps}
+        return {**lengths, COLOUR: LENGTH} if self.colour else lengths
 
     @property
     def feature_dim(self) -> int:
@@ -204,6 +212,8 @@ def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
     photos, pixels = photos_and_pixels(preprocessing)
     blocks = config.spec.apply(photos, pixels, config.width)
     pooled = [_pool(blocks[tap], tap, config) for tap in config.taps]
+    if config.colour:
+        pooled.append(LabHistogram(dtype="float32", name=COLOUR)(photos))
     x = joined(pooled, "taps" if config.shallow else FEATURES)
     x = dense_layers(x, config.hidden, config.dropout)
     if config.shallow:
