@@ -138,7 +138,7 @@ def test_a_tap_of_colours_is_counted_as_colour():
     agree, differ = shares([0, 1, 2, 0])
     assert agree[0] > max(agree[1:]) + 0.1
     assert agree[0] > differ[0] + 0.1
-    by_depth, _ = shares(None)
+    by_depth, _ = shares(depths(4))
     assert by_depth[0] < agree[0] - 0.1
 
 

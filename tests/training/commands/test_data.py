@@ -209,8 +209,8 @@ def test_a_run_goes_on_with_the_triplets_of_the_shop_as_it_was(shop, tmp_path, o
     for name in ("train_rows", "validation_rows"):
         assert np.array_equal(getattr(after.data, name), getattr(before.data, name))
     assert np.array_equal(after.data.train.query_group, before.data.train.query_group)
-    for name in ("sides", "by_query", "shared"):
-        assert getattr(after.data, name) == getattr(before.data, name)
+    assert (after.data.sides, after.data.by_query) == (before.data.sides, before.data.by_query)
+    assert [each.to_dict() for each in after.data.shared] == [each.to_dict() for each in before.data.shared]
     assert after.data.measured_groups() == before.data.measured_groups()
     # The shop itself would give others by now.
     assert gather_data(options, console_of(), tmp_path / "other").data.sha256() != before.data.sha256()

@@ -447,7 +447,7 @@ def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, mes
         (["--architecture", "mildnet-joined", "--train", "block6"], "block5, efficientnet_lite0_stem, .*not 'block6'"),
         (["--architecture", "mildnet-joined", "--weights", "a.h5"], "are 2 files, and --weights names 1"),
         (["--config", "embedding_dim=64"], "embeddings of 4096 numbers"),
-        (["--config", "colour=1"], "Unknown MILDNet option"),
+        (["--config", "flavour=1"], "Unknown MILDNet option"),
         (["--architecture", "resnet"], "Unknown architecture"),
         (["--learning-rate", "0"], "learning_rate must be above 0"),
         (["--validation", "gone.csv"], "gone.csv"),
@@ -477,8 +477,8 @@ def test_weights_that_are_not_finite_are_told_before_anything_is_computed(train,
     from shop_similarity.training.networks.backbones import weights
 
     class Damaged(SmallBackbone):
-        def apply(self, model):
-            super().apply(model)
+        def apply(self, model, prefix=""):
+            super().apply(model, prefix)
             kernel, bias = model.get_layer("block3_conv1").get_weights()
             model.get_layer("block3_conv1").set_weights([kernel * np.nan, bias])
 

@@ -283,11 +283,11 @@ def test_powers_keep_the_sign():
 
 
 def test_depthwise_nets_stay_in_float32_on_a_cpu(monkeypatch):
-    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [])
+    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: [])
     monkeypatch.setattr("shop_similarity.training.networks.precision.cpu_multiplies_bfloat16", lambda: True)
     assert fast_policy("vgg16") == "mixed_bfloat16"
     assert fast_policy("efficientnet_lite0") == fast_policy("mobilenet") == "float32"
     assert fast_policy("efficientnet_lite0+efficientnet_lite2") == "float32"
     assert fast_policy("vgg16+efficientnet_lite0") == "mixed_bfloat16"
-    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: ["a GPU"])
+    monkeypatch.setattr("tensorflow.config.get_visible_devices", lambda kind: ["a GPU"])
     assert fast_policy("efficientnet_lite0") == "mixed_float16"

@@ -279,7 +279,7 @@ def test_a_test_set_stands_apart(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"data": {"test": {"triplets": 300, "images": 80}}}))
     for name, accuracy in (("evaluation", 0.95), ("test", 0.91)):
         models = {"trained": evaluation(0.9, accuracy), "start": evaluation(0.8, 0.9)}
-        models["start"]["difference"] = {"triplet_accuracy": {"value": 0.9 - accuracy, "interval": [-0.1, 0.1]}}
+        models["start"]["difference"] = {"triplets": {"accuracy": {"value": 0.9 - accuracy, "interval": [-0.1, 0.1]}}}
         comparison = {"reference": "trained", "models": models, "baselines": {}}
         (tmp_path / f"{name}.json").write_text(json.dumps(comparison))
     report = Report.of_folder(tmp_path)
