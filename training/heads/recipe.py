@@ -35,7 +35,15 @@ class Recipe:
     whitening: float = 0.5
 
 
-_CONFIG = {"pooling": "avg", "tap_power": 0.8, "normalise_taps": True, "hidden": [], "embedding_dim": 4096}
+# The histogram of colours gets this share of the embedding's energy.
+_CONFIG = {
+    "pooling": "avg",
+    "tap_power": 0.8,
+    "normalise_taps": True,
+    "hidden": [],
+    "embedding_dim": 4096,
+    "colour": 0.07,
+}
 _VGG_TRUST = {"block1_pool": 0.54, "block2_pool": 0.59, "block3_pool": 0.67, "block4_pool": 0.8, "block5_pool": 1.0}
 _LITE_TRUST = {"block2": 0.3, "block3": 0.4, "block5": 0.6, "block7": 0.8, "top": 1.0}
 
