@@ -35,7 +35,7 @@ class Photo:
 
     Attributes:
         sha256: of its bytes; "" if it can't be read.
-        size: width and height in pixels as stored.
+        size: width and height in pixels, turned as it is shown.
         file_bytes: of the file.
         hash, colours: see :mod:`shop_similarity.training.triplets.photo_hashes`; None if it can't be read.
         trouble: why it can't be read, or "".
