@@ -6,7 +6,6 @@ counted.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from shop_similarity.photos.decoding import (
     open_image,
     read_bytes,
 )
+from shop_similarity.photos.dimensions import upright_size
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.photo_hashes import Picture, picture_of
 from shop_similarity.training.triplets.table import (
@@ -121,7 +121,7 @@ class ImageReport:
     Attributes:
         counts: of the triplets.
         sha256: of each photo's bytes, in the order of ``triplets.images``.
-        sizes: ``(n, 2)`` ``int32``, width and height in pixels as stored.
+        sizes: ``(n, 2)`` ``int32``, width and height in pixels, turned as it is shown.
         file_bytes: ``(n,)`` ``int64``.
         sound: ``(len(triplets),)`` bool: False where two of a triplet's three photos are the same bytes under two
             names. Such a triplet teaches nothing (query and positive) or something wrong (the negative).
@@ -256,15 +256,14 @@ def _open(path: Path, limits: ImageLimits) -> _Opened:
 
 
 def decoded(path: Path, limits: ImageLimits, target_size: int) -> tuple[bytes, tuple[int, int], Image.Image]:
-    """A photo's bytes, its width and height as stored, and the photo at about ``target_size``.
+    """A photo's bytes, its width and height as it is shown, and the photo at about ``target_size``.
 
     Raises:
         ImageError, OSError: it can't be used.
     """
     data = read_bytes(path, limits.max_bytes)
     photo = open_image(data, limits, target_size=target_size)
-    with Image.open(io.BytesIO(data), formats=[name for name in limits.formats if name in Image.OPEN]) as stored:
-        return data, stored.size, photo
+    return data, upright_size(data, limits) or photo.size, photo
 
 
 def _unusable(names: Sequence[str], opened: Sequence[_Opened]) -> list[Problem]:

@@ -34,7 +34,7 @@ class Photo:
 
     Attributes:
         picture: what it shows; None if it can't be read.
-        size: width and height in pixels as stored.
+        size: width and height in pixels, turned as it is shown.
         file_bytes: of the file.
         trouble: why it can't be read, or "".
     """

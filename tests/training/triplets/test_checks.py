@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +53,19 @@ def test_counts_by_class_and_type(triplets):
     plain = replace(triplets, positive_type=None, negative_type=None)
     assert count_triplets(plain).negative_types == {}
     assert "in-class" not in str(count_triplets(plain))
+
+
+def test_nobody_has_opened_a_photo_before(triplets):
+    """Pillow knows no format until it is told to."""
+    path = triplets.root.parent / "first.csv"
+    write_triplets(triplets, path)
+    said = subprocess.run(
+        [sys.executable, "-m", "tests.training.triplets.first_photos", str(path), str(triplets.root)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.stdout.split() == ["6", "photos,", "81", "x", "60"], said.stderr
 
 
 def test_good_photos_are_measured(triplets):
