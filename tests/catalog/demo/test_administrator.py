@@ -72,6 +72,7 @@ def _until_the_login(data, *arguments: str, terminal: bool) -> str:
     return output.decode()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_terminal_shows_it_and_a_log_only_when_asked_to(data, drawn_catalogue):
     catalogue = ("--folder", str(drawn_catalogue))

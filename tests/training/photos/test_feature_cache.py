@@ -150,6 +150,7 @@ FeatureCache(Path(sys.argv[1]), parts, fingerprint(parts, SIZE.to_dict())).fill(
 """
 
 
+@pytest.mark.long
 def test_a_killed_process_loses_no_more_than_it_was_at(tmp_path, parts, photos, cache):
     child = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert child.stdout.readline().strip() == "seven"

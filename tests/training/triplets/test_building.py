@@ -271,6 +271,7 @@ def fingerprint():
     return digest.hexdigest()
 
 
+@pytest.mark.long
 def test_one_seed_gives_the_same_triplets_under_every_kernel():
     """OpenBLAS chooses its kernels by the processor, and each adds in another order, as other numbers of threads do.
 
