@@ -8,6 +8,7 @@ each with a line of JSON.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -68,7 +69,9 @@ class DecodingChild:
         process, self.process = self.process, None
         if process is None:
             return 0
-        process.stdin.close()
+        # What a dead process has not read can't be flushed.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         code = process.wait()
         process.stdout.close()
         return code
