@@ -150,7 +150,7 @@ def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], consol
 
     architecture = options["architecture"] or "mildnet"
     first = recipe.RECIPES.get(architecture)
-    config = {**(first.config if first else {}), **values}
+    config = {**({**first.config, "colour": recipe.TRAINED_COLOUR} if first else {}), **values}
     # A wrong option is told before weights are fetched.
     full_config(architecture, config)
     weights = fetch_weights(backbone_of(architecture, config), options, console)

@@ -16,7 +16,14 @@ import numpy as np
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.learning.options import SamplingOptions
 from shop_similarity.training.learning.relations import Belonging, Relations
-from shop_similarity.training.learning.sampling import InstanceSampler, Sampler, TripletSampler, Views, categories_of
+from shop_similarity.training.learning.sampling import (
+    InstanceSampler,
+    Sampler,
+    TripletSampler,
+    Views,
+    categories_of,
+    large_categories,
+)
 from shop_similarity.training.learning.validation import Search, Validation
 from shop_similarity.training.photos.feature_cache import content_digests
 from shop_similarity.training.triplets.leakage import Overlap
@@ -118,8 +125,7 @@ class TrainingData:
         rows = self._all_rows()
         categories = None
         if options.by_category:
-            in_class = [triplets.in_class() for triplets in (self.train, self.old) if triplets is not None]
-            categories = categories_of(len(self.paths), rows, np.concatenate(in_class))
+            categories = categories_of(len(self.paths), rows, _in_class(self._trained()))
         instances = max(2, 3 * options.batch_size // options.per_instance)
         groups = components(len(self.paths), rows[:, :2])
         relations = self.relations(options)
@@ -175,7 +181,16 @@ class TrainingData:
             self._belonging(sets),
             negatives,
             twins,
+            self._categories(sets),
         )
+
+    def _categories(self, sets: Sequence[tuple[Triplets, np.ndarray]]) -> np.ndarray | None:
+        """Of photos that triplets link to enough others of their class; None where no triplet names a class."""
+        in_class = _in_class(sets)
+        if not in_class.any():
+            return None
+        rows = np.concatenate([rows for _triplets, rows in sets])
+        return large_categories(categories_of(len(self.paths), rows, in_class))
 
     def _belonging(self, sets: Sequence[tuple[Triplets, np.ndarray]]) -> Belonging:
         views, groups, names = [], [], 0
@@ -188,6 +203,10 @@ class TrainingData:
             groups.append(np.stack([place[memberships[:, 0]], memberships[:, 1] + names], axis=1))
             names += len(known)
         return Belonging(components(len(self.paths), np.concatenate(views)), np.concatenate(groups))
+
+
+def _in_class(sets: Sequence[tuple[Triplets, np.ndarray]]) -> np.ndarray:
+    return np.concatenate([triplets.in_class() for triplets, _rows in sets])
 
 
 def join(

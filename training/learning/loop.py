@@ -28,11 +28,13 @@ from shop_similarity.training.learning import checkpoints, epoch_weights
 from shop_similarity.training.learning.distribution import Distribution
 from shop_similarity.training.learning.feature_sources import FeatureSource, ahead
 from shop_similarity.training.learning.folder import CHECKPOINTS, HISTORY
+from shop_similarity.training.learning.head_space import HeadSpace
 from shop_similarity.training.learning.options import NEEDS_LOOK_ALIKE, NEEDS_RETRIEVAL, TrainingOptions
 from shop_similarity.training.learning.relations import Relations
 from shop_similarity.training.learning.sampling import Batch, Sampler
 from shop_similarity.training.learning.step import Inputs, StepResult, TrainingStep, boundary
 from shop_similarity.training.learning.validation import Validation
+from shop_similarity.training.networks.architectures.parts import FEATURES
 from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split
 
@@ -144,6 +146,8 @@ class Trainer:
         distribution: devices; the model must have been made in its scope.
         watcher: is told what happens.
         backbone: names of the layers that ``backbone_rate`` holds for.
+        colours: numbers at the end of the features that are a histogram of colours; what is trained in the head's own
+            space leaves them alone, and photos of one category that agree in them count as look-alikes.
     """
 
     def __init__(
@@ -159,9 +163,9 @@ class Trainer:
         distribution: Distribution | None = None,
         watcher: Watcher | None = None,
         backbone: Sequence[str] = (),
+        colours: int = 0,
     ) -> None:
         self.model = model
-        self.split = split
         self.options = options
         self.folder = folder
         self._source = source
@@ -181,8 +185,17 @@ class Trainer:
             raise TrainingError(
                 f"{options.monitor} can only be watched with a look-alike set: name one with --look-alike."
             )
+        self._space = HeadSpace.of(model, split, colours, self._distribution.scope())
+        split = self.split = self._space.split if self._space else split
         self._step = TrainingStep(
-            split, options, options.epochs * steps, steps, source.from_photos, self._distribution, backbone
+            split,
+            options,
+            options.epochs * steps,
+            steps,
+            source.from_photos,
+            self._distribution,
+            backbone,
+            colours if split.boundary == (FEATURES,) else 0,
         )
         self._embed = FixedShape(
             lambda *features: split.trainable(boundary(split, features, source.from_photos), training=False),
@@ -219,7 +232,13 @@ class Trainer:
         # The others read what the chief has written.
         self._distribution.agree(0.0)
         epoch_weights.load(self.model, self.folder, state.best_epoch)
+        self.take_weights()
         return TrainingResult(state.history, state.best_epoch, state.stopped_early)
+
+    def take_weights(self) -> None:
+        """Go on with the weights that the model has been given."""
+        if self._space:
+            self._space.take()
 
     def embed(self, photos: np.ndarray, progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """Embeddings ``(n, d)`` ``float32`` of the photos at some places, as they are."""
@@ -288,7 +307,8 @@ class Trainer:
                 raise self._diverged(f"{name} is no number", state)
 
     def _inputs(self, batch: Batch, features: list[np.ndarray]) -> Inputs:
-        return Inputs(features, batch.rows, *self._relations.masks(batch.photos))
+        categories = self._relations.categories_of(batch.photos)
+        return Inputs(features, batch.rows, *self._relations.masks(batch.photos), categories)
 
     def _end_epoch(self, state: _State, figures: dict[str, Any]) -> None:
         """Write an epoch into the history, keep its weights if it is the best, and save the state."""
@@ -304,6 +324,8 @@ class Trainer:
             state.waited += 1
         if self._distribution.chief and (best or self.options.keep_epochs):
             with self._step.kept_weights():
+                if self._space:
+                    self._space.fold()
                 epoch_weights.keep(self.model, self.folder, epoch)
         patience = self.options.patience
         state.stopped_early = bool(patience) and state.waited >= patience and epoch < self.options.epochs
@@ -317,8 +339,11 @@ class Trainer:
         """What epochs are compared by, larger is better: the figure that is watched and, where it ties, the loss."""
         if self._validation is None:
             return None
-        figure, loss = record[self.options.monitor], record["val_loss"]
-        value = [-figure if self.options.monitor == "val_loss" else figure, -loss]
+        monitor = self.options.monitor
+        if monitor == "auto":
+            monitor = "val_accuracy" if self._validation.look_alike is None else NEEDS_LOOK_ALIKE[0]
+        figure, loss = record[monitor], record["val_loss"]
+        value = [-figure if monitor == "val_loss" else figure, -loss]
         return [self._distribution.agree(each) for each in value]
 
     def _evaluate(self) -> dict[str, float]:

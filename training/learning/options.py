@@ -106,19 +106,34 @@ class TrainingOptions(Options):
     )
     loss_options: dict[str, float] = field(default_factory=dict)
     nonzero: bool = _option(False, LOSS, "Average the loss over terms that are not zero")
+    category_weight: float = _option(
+        0.5,
+        LOSS,
+        "For losses over all pairs of a batch, weight of the same loss with photos of one category as positives and "
+        "those of others as negatives, as far as triplets name negatives within a category; 0 for none",
+        _NOT_NEGATIVE,
+    )
+    look_alike_weight: float = _option(
+        0.5,
+        LOSS,
+        "Likewise with photos of one category and alike in colour as positives, all others as negatives, where a head "
+        "is trained on features that hold a histogram of colours; 0 for none",
+        _NOT_NEGATIVE,
+    )
     miner: str | None = _option(
         None,
         LOSS,
         "For losses over triplets, choose negatives within the batch: %(choices)s",
         choices=("semi-hard", "hard"),
     )
-    epochs: int = _option(8, STEPS, "At most so many", _COUNT)
+    epochs: int = _option(4, STEPS, "At most so many", _COUNT)
     patience: int = _option(3, STEPS, "Stop after so many epochs without a better one; 0 never does", _NOT_NEGATIVE)
     monitor: str = _option(
-        "val_accuracy",
+        "auto",
         STEPS,
-        "What the best epoch is best in: %(choices)s",
-        choices=("val_accuracy", "val_loss", *NEEDS_RETRIEVAL, *NEEDS_LOOK_ALIKE),
+        "What the best epoch is best in: %(choices)s; auto is look_alike_ndcg_at_10 where there is a look-alike set, "
+        "and else val_accuracy",
+        choices=("auto", "val_accuracy", "val_loss", *NEEDS_RETRIEVAL, *NEEDS_LOOK_ALIKE),
     )
     optimizer: str = _option("adam", STEPS, "%(choices)s", choices=("adam", "adamw", "sgd"))
     learning_rate: float = _option(2.5e-4, STEPS, "The largest", _POSITIVE)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# The category of a photo that no triplet tells.
+UNKNOWN = -1
 NEGATIVES = ("neighbours", "batch", "components", "explicit")
 
 
@@ -38,6 +40,8 @@ class Relations:
         negative_pairs: ``(k, 2)`` places of photos that are named as unlike.
         components: ``(count,)`` number of the group of photos that are linked by positives.
         belonging: products and groups of the photos; every photo shows another one by default.
+        categories: ``(count,)`` number of each photo's category, :data:`UNKNOWN` where nobody knows; it is of all
+            photos by default.
         negatives: which pairs may be pushed apart, of those that are neither a positive pair nor of one product or
             group. ``"batch"``: all of them. ``"neighbours"``: not two that share a positive, unless they are named as
             unlike: look-alikes of one product are not pushed apart. ``"components"``: likewise, not two that any chain
@@ -58,6 +62,7 @@ class Relations:
         belonging: Belonging | None = None,
         negatives: str = "neighbours",
         twins: bool = False,
+        categories: np.ndarray | None = None,
     ) -> None:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, not {negatives!r}.")
@@ -69,11 +74,16 @@ class Relations:
         self._kind = negatives
         self._twins = twins
         self._components = components
+        self._categories = np.full(count, UNKNOWN) if categories is None else np.asarray(categories)
         belonging = belonging or Belonging(np.arange(count), np.zeros((0, 2), dtype=int))
         self._product = np.asarray(belonging.product)
         self._groups = _Lists(count, belonging.groups)
         self._positives = _Lists(count, _both_ways(positive_pairs))
         self._negatives = _Lists(count, _both_ways(np.zeros((0, 2)) if negative_pairs is None else negative_pairs))
+
+    def categories_of(self, photos: np.ndarray) -> np.ndarray:
+        """``(N,)`` int32 numbers of the categories of ``(N,)`` photos, :data:`UNKNOWN` where nobody knows."""
+        return self._categories[photos].astype(np.int32)
 
     def positives_of(self, photo: int) -> np.ndarray:
         """Places of the photos that belong to this one, ascending."""

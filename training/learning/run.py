@@ -33,6 +33,7 @@ from shop_similarity.training.learning.sampling import Sampler
 from shop_similarity.training.learning.setup import Setup
 from shop_similarity.training.learning.step import boundary
 from shop_similarity.training.networks.architectures import FEATURES, backbone_of, build, full_config
+from shop_similarity.training.networks.architectures.colour import COLOUR
 from shop_similarity.training.networks.backbones import TrunkWeights, get_trunk
 from shop_similarity.training.networks.precision import dtype_policy
 from shop_similarity.training.networks.runner import FixedShape
@@ -179,6 +180,7 @@ class TrainingRun:
                 self.distribution,
                 watcher,
                 trunk.layer_names(),
+                getattr(self._config, "tap_lengths", {}).get(COLOUR, 0),
             )
         except ValueError as error:
             raise TrainingError(str(error)) from error
@@ -190,11 +192,16 @@ class TrainingRun:
 
     def load_start(self) -> None:
         """Give the model the weights that it started with."""
-        load_weights(self.model, self.folder / START_WEIGHTS)
+        self._load(START_WEIGHTS)
 
     def load_best(self) -> None:
         """Give the model the weights of its best epoch."""
-        load_weights(self.model, self.folder / BEST_WEIGHTS)
+        self._load(BEST_WEIGHTS)
+
+    def _load(self, name: str) -> None:
+        load_weights(self.model, self.folder / name)
+        if self._trainer:
+            self._trainer.take_weights()
 
     def _prepare_source(self) -> None:
         setup = self.setup

@@ -12,8 +12,11 @@ from typing import Protocol
 
 import numpy as np
 
-from shop_similarity.training.learning.relations import Relations
+from shop_similarity.training.learning.relations import UNKNOWN, Relations
 from shop_similarity.training.triplets.table import components
+
+LARGE_CATEGORY = 8
+"""Photos from which on what triplets link is taken for a category."""
 
 # Each use of the seed draws from a stream of its own.
 _ORDER, _VIEWS, _OLD, _INSTANCES = range(4)
@@ -239,6 +242,15 @@ def categories_of(count: int, rows: np.ndarray, in_class: np.ndarray) -> np.ndar
         one of its own.
     """
     return components(count, np.concatenate([rows[:, :2], rows[in_class][:, [0, 2]]]))
+
+
+def large_categories(categories: np.ndarray) -> np.ndarray:
+    """The same numbers, with :data:`~shop_similarity.training.learning.relations.UNKNOWN` in place of small categories.
+
+    Rebuilt from triplets, a few photos may be a part of a category that no triplet happened to link to the rest of it.
+    """
+    _numbers, where, sizes = np.unique(categories, return_inverse=True, return_counts=True)
+    return np.where(sizes[where] >= LARGE_CATEGORY, categories, UNKNOWN)
 
 
 def _groups(groups: np.ndarray) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from shop_similarity.training.heads.calibration import ONE_COLOUR
 from shop_similarity.training.learning.distribution import Distribution
 from shop_similarity.training.learning.losses import Loss, correct, make_loss
 from shop_similarity.training.learning.miners import MINERS
@@ -36,12 +37,14 @@ class Inputs:
         rows: ``(B, 3)`` places of the triplets' photos.
         positive: ``(N, N)`` bool.
         negative: ``(N, N)`` bool.
+        categories: ``(N,)`` int32 numbers of categories, below 0 where nobody knows.
     """
 
     features: Sequence[np.ndarray]
     rows: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
+    categories: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class StepResult:
     """The figures of a step.
 
     Attributes:
-        loss: mean over the terms of all batches of the step.
+        loss: mean over the terms of all batches of the step, without that of the categories.
         correct: triplets with the negative farther than the positive.
         triplets: all of them.
         photos: that went through the network.
@@ -72,6 +75,7 @@ class TrainingStep:
         from_photos: whether the inputs are photos, which go through the frozen half in every step.
         distribution: devices.
         backbone: names of the layers that ``backbone_rate`` holds for.
+        colours: numbers at the end of the inputs that are a histogram of colours; 0 for none.
 
     Raises:
         ValueError: for options that the loss or the miner does not have.
@@ -86,10 +90,15 @@ class TrainingStep:
         from_photos: bool = False,
         distribution: Distribution | None = None,
         backbone: Collection[str] = (),
+        colours: int = 0,
     ) -> None:
         self.split = split
         self.options = options
         self.loss = chosen_loss(options)
+        self._colours = colours
+        over_pairs = self.loss.kind == "batch"
+        self._by_category = options.category_weight if over_pairs else 0.0
+        self._by_look = options.look_alike_weight if over_pairs and colours else 0.0
         self._miner = MINERS[options.miner] if options.miner else None
         self._from_photos = from_photos
         self._distribution = distribution or Distribution()
@@ -221,13 +230,14 @@ class TrainingStep:
 
     def _arguments(self, batch: Inputs) -> tuple[Any, ...]:
         features = self._distribution.cut(batch.features)
-        return features, tf.constant(batch.rows), tf.constant(batch.positive), tf.constant(batch.negative)
+        return features, *map(tf.constant, (batch.rows, batch.positive, batch.negative, batch.categories))
 
     def _compile(self) -> None:
         rest = (
             tf.TensorSpec((None, 3), tf.int32),
             tf.TensorSpec((None, None), tf.bool),
             tf.TensorSpec((None, None), tf.bool),
+            tf.TensorSpec((None,), tf.int32),
         )
         # Batches differ in the number of their photos, which must not be compiled anew each time.
         if self._distribution.strategy:
@@ -252,23 +262,27 @@ class TrainingStep:
             lambda gradients: tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
         )
         self._loss_of = tf.function(
-            self.loss.__call__, input_signature=[tf.TensorSpec((None, None), tf.float32), *rest], autograph=False
+            self.loss.__call__, input_signature=[tf.TensorSpec((None, None), tf.float32), *rest[:-1]], autograph=False
         )
 
     def _whole_step(
-        self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor
+        self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, categories: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, _, right, gradients = self._gradients_of(features, rows, positive, negative, tf.constant(1.0))
+        loss, _, right, gradients = self._gradients_of(features, rows, positive, negative, categories, tf.constant(1.0))
         self._update(gradients)
         return loss, right
 
-    def _gradients_of(
-        self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, scale: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        return self._distribution.run(self._replica_gradients, features, rows, positive, negative, scale)
+    def _gradients_of(self, features: Any, *rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        return self._distribution.run(self._replica_gradients, features, *rest)
 
     def _replica_gradients(
-        self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, scale: tf.Tensor
+        self,
+        features: Any,
+        rows: tf.Tensor,
+        positive: tf.Tensor,
+        negative: tf.Tensor,
+        categories: tf.Tensor,
+        scale: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         replicas = self._distribution.replicas
         features = boundary(self.split, features, self._from_photos)
@@ -276,8 +290,17 @@ class TrainingStep:
             embeddings = self._distribution.gather(self._model(features, training=True))
             triplets = self._miner(embeddings, positive, negative) if self._miner else rows
             loss, count = self.loss.with_count(embeddings, triplets, positive, negative)
+            whole = loss
+            if self._by_category or self._by_look:
+                category, others = of_one_category(categories, positive, negative)
+                whole += self._by_category * self.loss(embeddings, rows, category, others)
+            if self._by_look:
+                colours = self._distribution.gather(features[0][:, -self._colours :])
+                alike = category & (tf.matmul(colours, colours, transpose_b=True) >= ONE_COLOUR)
+                others |= category & ~alike & negative
+                whole += self._by_look * self.loss(embeddings, rows, alike, others)
             # Every replica takes the whole loss; summed over them the gradient would be that many times too large.
-            scaled = loss * scale / replicas
+            scaled = whole * scale / replicas
         gradients = tape.gradient(scaled, [v.value for v in self._variables])
         gradients = [
             tf.zeros_like(variable.value) if gradient is None else tf.convert_to_tensor(gradient)
@@ -305,6 +328,24 @@ class TrainingStep:
         # Each replica needs a tensor of its own to sum over.
         self.optimizer.apply([tf.identity(gradient) for gradient in gradients], self._variables)
         return tf.constant(0)
+
+
+def of_one_category(categories: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pairs of a batch by their categories.
+
+    Args:
+        categories: ``(N,)`` numbers, below 0 where nobody knows.
+        positive: ``(N, N)`` bool, pairs that belong together more closely than by their category.
+        negative: ``(N, N)`` bool, pairs that may be pushed apart.
+
+    Returns:
+        ``(N, N)`` bool each: different photos of one category, without ``positive``; and those of ``negative`` that are
+        of different categories.
+    """
+    known = (categories >= 0)[:, None] & (categories >= 0)[None]
+    same = categories[:, None] == categories[None]
+    itself = tf.eye(tf.shape(categories)[0], dtype=tf.bool)
+    return known & same & ~positive & ~itself, known & ~same & negative
 
 
 def chosen_loss(options: TrainingOptions) -> Loss:

@@ -1,12 +1,14 @@
-"""One step on several batches is the step on one batch with all of their triplets."""
+"""One step on several batches is the step on one batch with all of their triplets, and categories are learned along."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from shop_similarity.training.learning.losses import correct
-from shop_similarity.training.learning.sampling import Views
-from shop_similarity.training.learning.step import StepResult
+from shop_similarity.training.learning.sampling import Views, large_categories
+from shop_similarity.training.learning.step import StepResult, of_one_category
 from tests.training.small_run import make_trainer, rows
 
 SGD = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant"}
@@ -66,3 +68,33 @@ def test_gradients_that_are_not_finite_are_told_and_not_passed_over(folder):
 
     trainer._step._gradients = spoilt
     assert np.isnan(trainer._step(inputs).loss)
+
+
+def test_pairs_of_one_category_and_of_different_ones():
+    positive = np.zeros((5, 5), dtype=bool)
+    positive[0, 1] = positive[1, 0] = True
+    negative = np.ones((5, 5), dtype=bool)
+    negative[2, 3] = negative[3, 2] = False
+    same, others = of_one_category(tf.constant([4, 4, 4, 7, -1]), positive, negative)
+    assert set(zip(*np.nonzero(same.numpy()), strict=True)) == {(0, 2), (2, 0), (1, 2), (2, 1)}
+    assert set(zip(*np.nonzero(others.numpy()), strict=True)) == {(0, 3), (3, 0), (1, 3), (3, 1)}
+
+
+def test_what_few_photos_share_is_no_category():
+    assert large_categories(np.array([3] * 8 + [5] * 7)).tolist() == [3] * 8 + [-1] * 7
+
+
+@pytest.mark.parametrize(("categories", "learns"), [([0, 1], True), ([0, 0], False), ([-1, 1], False)])
+def test_photos_of_one_category_are_drawn_together(folder, categories, learns):
+    """The colours 0 to 2 are one category and 3 to 5 another, or all are one, or nobody knows of half of them."""
+
+    def cosine(weight):
+        trainer = make_trainer(folder, **SGD, learning_rate=1.0, category_weight=weight)
+        batch = Views().batch(rows(64, range(6), 1), np.random.default_rng(0))
+        inputs = trainer._inputs(batch, next(trainer._source.training([batch], 1, 0)))
+        numbers = np.repeat(categories, 18)[batch.photos].astype(np.int32)
+        trainer._step([replace(inputs, categories=numbers)])
+        one = trainer.embed(np.arange(18))
+        return (one @ one.T).mean()
+
+    assert (cosine(2.0) > cosine(0.0) + 1e-4) == learns

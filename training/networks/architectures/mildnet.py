@@ -92,7 +92,8 @@ class MildnetConfig(Config):
             trained on. A guarded model's last Dense layer stays as it was before training; what training adds to it
             holds only for familiar photos
             (:class:`~shop_similarity.training.networks.architectures.parts.FamiliarityGate`), so that other goods are
-            embedded as before. Only where the embedding is one linear map.
+            embedded as before. Only where the embedding is one linear map. What the colours give stays as it was for
+            all photos: triplets of one style in several colours would teach to look away from them.
         colour: 0 for none, else the share of the embedding's energy that calibration gives to one more tap, the
             histogram of the photo's colours
             (:class:`~shop_similarity.training.networks.architectures.colour.LabHistogram`), joined after the blocks.
@@ -220,7 +221,7 @@ def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
         branches = joined(ranknet_branches(pixels, config.width), "shallow")
         x = joined([unit(branches, "shallow_unit"), unit(x, "deep_unit")])
     if config.guard:
-        x = guarded_embedding(x, config.embedding_dim, config.guard)
+        x = guarded_embedding(x, config.embedding_dim, config.guard, LENGTH if config.colour else 0)
     else:
         x = embedding(x, config.embedding_dim, config.activation)
     model = keras.Model(photos, x, name="mildnet_lite" if config.backbone == LITE.backbone else "mildnet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from shop_similarity.training.networks.backbones.trunk import NORMALISATION, Trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -120,6 +121,21 @@ class LocalResponseNormalization(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable(package="shop_similarity")
+class LastRowsZero(keras.constraints.Constraint):
+    """The last ``count`` rows of a kernel ``(d, length)`` are 0, so that the features that they weigh give nothing."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __call__(self, kernel: keras.KerasTensor) -> keras.KerasTensor:
+        kept = np.arange(kernel.shape[0]) < kernel.shape[0] - self.count
+        return kernel * keras.ops.cast(kept[:, None], kernel.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+
+@keras.saving.register_keras_serializable(package="shop_similarity")
 class FamiliarityGate(keras.layers.Layer):
     """How familiar features are: ``(B, d)`` to ``(B, 1)``, 1 for those like the training photos' and 0 for others.
 
@@ -197,10 +213,23 @@ def embedding(x: keras.KerasTensor, length: int, activation: str = "linear") -> 
     return unit(x, "unit_length")
 
 
-def guarded_embedding(x: keras.KerasTensor, length: int, rank: int) -> keras.KerasTensor:
-    """A last Dense layer that stays as it is, what training adds to it where photos are familiar, and the division."""
+def guarded_embedding(x: keras.KerasTensor, length: int, rank: int, left_alone: int = 0) -> keras.KerasTensor:
+    """A last Dense layer that stays as it is, what training adds to it where photos are familiar, and the division.
+
+    Args:
+        x: ``(B, d)`` features.
+        length: of the embedding.
+        rank: of the :class:`FamiliarityGate`.
+        left_alone: training adds nothing to what the last so many features give.
+    """
     start = keras.layers.Dense(length, dtype="float32", name=HEAD, trainable=False)(x)
-    change = keras.layers.Dense(length, kernel_initializer="zeros", dtype="float32", name=CHANGE)(x)
+    change = keras.layers.Dense(
+        length,
+        kernel_initializer="zeros",
+        kernel_constraint=LastRowsZero(left_alone) if left_alone else None,
+        dtype="float32",
+        name=CHANGE,
+    )(x)
     familiar = FamiliarityGate(rank, dtype="float32", name=FAMILIARITY)(x)
     change = keras.layers.Multiply(dtype="float32", name="familiar_change")([change, familiar])
     return unit(keras.layers.Add(dtype="float32", name="changed")([start, change]), "unit_length")
