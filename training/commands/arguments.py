@@ -14,6 +14,7 @@ from django.core.management.base import CommandError, CommandParser, DjangoHelpF
 from django.utils.translation import gettext as _
 
 from shop_similarity.training.commands.measurement import choose_baselines
+from shop_similarity.training.heads import recipe
 from shop_similarity.training.learning.options import (
     BATCHES,
     DATA,
@@ -67,7 +68,7 @@ def add_arguments(parser: CommandParser) -> None:
     first.add_argument(
         "--fine-tune", metavar="VERSION", help="Start from a model version (default: from the pretrained network)."
     )
-    first.add_argument("--name", help="Of the version (default: the architecture's name and a number).")
+    first.add_argument("--name", help="Of the version (default: the architecture's first word and a number).")
     first.add_argument(
         "--activate",
         action="store_true",
@@ -161,8 +162,8 @@ def _add_data_and_model(data: Any, model: Any) -> None:
     model.add_argument(
         "--architecture",
         metavar="NAME",
-        help="mildnet, mildnet-lite, mildnet-lite2, mildnet-joined, ranknet, visnet or visnet-fynd (default: mildnet, "
-        "or that of --fine-tune).",
+        help="mildnet-lite, mildnet-lite2, mildnet, mildnet-joined, ranknet, visnet or visnet-fynd (default: "
+        f"{recipe.DEFAULT}, or that of --fine-tune).",
     )
     model.add_argument(
         "--config",

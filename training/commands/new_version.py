@@ -65,7 +65,7 @@ def store(
         metrics["calibration"] = calibration
     version = store_version(
         model,
-        name=free_name(name, prefix=setup.architecture),
+        name=free_name(name, setup.architecture),
         architecture=setup.architecture,
         config=setup.config,
         preprocessing=setup.preprocessing,

@@ -14,6 +14,7 @@ from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
 from shop_similarity.training.files import private_folder, replacement
+from shop_similarity.training.heads import recipe
 from shop_similarity.training.learning.folder import OLD, RUN_FILE, TRAIN, VALIDATION, write_json
 from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
 from shop_similarity.training.triplets.checks import count_triplets
@@ -62,7 +63,7 @@ def new_folder(options: Mapping[str, Any]) -> Path:
     Raises:
         CommandError: it holds a run.
     """
-    name = options["name"] or options["architecture"] or "mildnet"
+    name = options["name"] or options["architecture"] or recipe.DEFAULT
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}"
     folder = options["run"] or default_weights_cache().parent / "runs" / stem
     if (folder / RUN_FILE).exists():

@@ -148,7 +148,7 @@ def _from_version(options: Mapping[str, Any], values: Mapping[str, Any]) -> _Sta
 def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], console: Console) -> _Start:
     from shop_similarity.training.networks.architectures import backbone_of, full_config
 
-    architecture = options["architecture"] or "mildnet"
+    architecture = options["architecture"] or recipe.DEFAULT
     first = recipe.RECIPES.get(architecture)
     config = {**({**first.config, "colour": recipe.TRAINED_COLOUR} if first else {}), **values}
     # A wrong option is told before weights are fetched.

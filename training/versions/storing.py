@@ -102,8 +102,10 @@ def store_evaluation(version: ModelVersion, evaluation: Evaluation, leak: Leak |
         row.save(update_fields=["metrics"])
 
 
-def free_name(name: str | None = None, prefix: str = "mildnet") -> str:
-    """``name`` if it is free, or without one the first free of ``prefix-1``, ``prefix-2`` and so on.
+def free_name(name: str | None = None, architecture: str = "mildnet") -> str:
+    """``name`` if it is free, or without one the first free of ``mildnet-1``, ``mildnet-2`` and so on.
+
+    All forms of an architecture (``mildnet``, ``mildnet-lite``) are counted as one.
 
     Raises:
         NameTaken: if a given name is not free.
@@ -114,7 +116,7 @@ def free_name(name: str | None = None, prefix: str = "mildnet") -> str:
                 _("There is a model version %(name)s already. Choose another name with --name.") % {"name": name}
             )
         return name
-    number = 1
+    number, prefix = 1, architecture.partition("-")[0]
     taken = set(ModelVersion.objects.filter(name__startswith=f"{prefix}-").values_list("name", flat=True))
     while f"{prefix}-{number}" in taken:
         number += 1

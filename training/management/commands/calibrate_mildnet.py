@@ -15,6 +15,7 @@ from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.extra_command import ComputingCommand
 from shop_similarity.training.commands.new_version import activate, explain, queue
 from shop_similarity.training.commands.run_setup import fetch_weights
+from shop_similarity.training.heads import recipe
 from shop_similarity.training.heads.recipe import RECIPES, SAMPLE
 
 
@@ -29,12 +30,12 @@ class Command(ComputingCommand):
         parser.add_argument(
             "--architecture",
             choices=sorted(RECIPES),
-            default="mildnet",
-            help="mildnet listens to VGG16, mildnet-lite and mildnet-lite2 to EfficientNet-Lite0 and -Lite2 in a "
-            "fraction of the time, mildnet-joined to VGG16 and EfficientNet-Lite0 together (%(default)s).",
+            default=recipe.DEFAULT,
+            help="mildnet-lite and mildnet-lite2 listen to EfficientNet-Lite0 and -Lite2, mildnet to VGG16 in twelve "
+            "times the time, mildnet-joined to VGG16 and EfficientNet-Lite0 together (%(default)s).",
         )
         parser.add_argument(
-            "--name", help="Name of the version; by default the architecture and the first free number: mildnet-1."
+            "--name", help="Name of the version; by default mildnet and the first free number: mildnet-1."
         )
         parser.add_argument(
             "--weights",

@@ -41,7 +41,7 @@ class Command(ComputingCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("run", type=Path, metavar="RUN", help="The folder that train_mildnet made.")
         parser.add_argument("epoch", type=int, metavar="EPOCH", help="Its number; 0 is the start.")
-        parser.add_argument("--name", help="Of the version (default: the architecture's name and a number).")
+        parser.add_argument("--name", help="Of the version (default: the architecture's first word and a number).")
         parser.add_argument(
             "--activate",
             action="store_true",
@@ -69,7 +69,7 @@ class Command(ComputingCommand):
                 _("The run has not made epoch %(epoch)d, but %(first)d to %(last)d.")
                 % {"epoch": epoch, "first": made[0], "last": made[-1]}
             )
-        name = free_name(options["name"], prefix=setup.architecture)
+        name = free_name(options["name"], architecture=setup.architecture)
         self.use_device(options)
         console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         model = _model(setup, folder, epoch)
