@@ -290,6 +290,7 @@ def test_fine_tuning_starts_where_the_version_stands_and_mixes_old_triplets_in(t
 @pytest.mark.long
 def test_a_head_is_guarded_unless_that_is_declined_and_can_be_fine_tuned(train, drawn, tmp_path, monkeypatch):
     from shop_similarity.training.heads import recipe
+    from shop_similarity.training.networks.architectures.colour import LENGTH
 
     monkeypatch.setattr(recipe, "GUARD", 6)
     train("--config", "guard=0", "--epochs", "1", "--name", "plain")
@@ -301,7 +302,12 @@ def test_a_head_is_guarded_unless_that_is_declined_and_can_be_fine_tuned(train, 
     assert np.array_equal(
         plain.get_layer("embedding").get_weights()[0], guarded.get_layer("embedding").get_weights()[0]
     )
-    assert np.abs(guarded.get_layer("change").get_weights()[0]).max() > 0
+    change = guarded.get_layer("change").get_weights()[0]
+    assert np.abs(change).max() > 0
+    # Colours have more of a model that is trained than of a first version, and training leaves them alone.
+    config = ModelVersion.objects.get(name="guarded").config
+    assert config["colour"] == recipe.TRAINED_COLOUR
+    assert np.abs(change[-LENGTH:]).max() < 1e-5 * np.abs(change).max()
     train("--fine-tune", "guarded", "--train", "block5", "--epochs", "1", "--name", "again", folder=tmp_path / "again")
     assert ModelVersion.objects.get(name="again").config["guard"] == 6
     with pytest.raises(CommandError, match="guarded can't be fine-tuned as it is configured now"):

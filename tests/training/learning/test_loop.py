@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -15,6 +16,7 @@ from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.learning import checkpoints
 from shop_similarity.training.learning.loop import TrainingInterrupted, Watcher
 from shop_similarity.training.learning.options import SamplingOptions, TrainingOptions
+from shop_similarity.training.learning.validation import Search
 from tests.training.small_run import Announcer, figures, history_of, make_trainer
 
 DROPOUT = {"config": {"hidden": [24], "dropout": 0.3, "frozen_through": "block4_pool"}}
@@ -186,6 +188,16 @@ def test_gradients_of_several_batches_make_one_step(tmp_path):
     assert np.abs(moved[2]).max() > 1e-2
     expected = (one * moved[0] + other * moved[1]) / (one + other)
     assert np.abs(moved[2] - expected).max() < 1e-5 * np.abs(moved[2]).max()
+
+
+def test_the_best_epoch_is_the_best_by_look_alikes_where_there_are_some(tmp_path):
+    trainer = make_trainer(tmp_path)
+    record = {"val_accuracy": 0.5, "val_loss": 1.0, "look_alike_ndcg_at_10": 0.9}
+    assert trainer._value(record) == [0.5, -1.0]
+    places = np.arange(2)
+    found = Search(places, places, np.zeros((2, 2), dtype=np.int8), np.eye(2, dtype=bool))
+    trainer._validation = replace(trainer._validation, look_alike=found)
+    assert trainer._value(record) == [0.9, -1.0]
 
 
 def test_the_backbone_may_learn_more_slowly(tmp_path):
