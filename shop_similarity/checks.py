@@ -3,7 +3,7 @@
 ========== ==========================================================================================
 E001       ``SHOP_SIMILARITY`` is missing, has an unknown key or a wrong value
 E002       the product model or its images can't be found
-E003       ``PRODUCTS``, ``FALLBACK`` or ``EVENT_VISITOR`` can't be imported or is no callable
+E003       ``PRODUCTS``, ``FALLBACK``, ``EVENT_VISITOR`` or ``IMAGE_FILTER`` can't be imported or is no callable
 E004       ``CATEGORY``, ``PRICE`` or ``VARIANT_GROUP`` is no field path of the product
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
@@ -80,9 +80,9 @@ def check_api_docs(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
 
 def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
     messages: list[checks.CheckMessage] = []
-    for key in ("products", "fallback", "event_visitor"):
+    for key in ("products", "fallback", "event_visitor", "image_filter"):
         path = getattr(settings, key)
-        if path is None:
+        if not isinstance(path, str):
             continue
         try:
             target = import_string(path)

@@ -30,14 +30,19 @@ _KINDS = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "dict": (dict,),
     "None": (type(None),),
     "tuple[str, ...]": (tuple, list),
 }
 
 
-def _setting(default: Any, help: str, ends: tuple[float, float] | None = None) -> Any:
-    """A setting: its default (``...``: it is required), what it says, and the ends of its range, both included."""
-    return field(default=MISSING if default is ... else default, metadata={"help": help, "range": ends})
+def _setting(default: Any, help: str, ends: tuple[float, float] | None = None, *, hashed: bool = True) -> Any:
+    """A setting: its default (``...``: it is required), what it says, and the ends of its range, both included.
+
+    ``hashed`` is False where the value may be one that Python can't hash.
+    """
+    metadata = {"help": help, "range": ends}
+    return field(default=MISSING if default is ... else default, metadata=metadata, hash=None if hashed else False)
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,21 @@ class Settings:
     product_model: str = _setting(..., 'The product model, "app_label.Model". Its primary key may be of any type.')
     images: str = _setting(
         ...,
-        'Where a product\'s photos are: "image" is an image field on the product itself, "photos.file" is the image '
-        "field `file` of the model that points to the product with a foreign key whose related_name is `photos`.",
+        "Where a product's photos are, as attributes with dots between them, from the product to the file field: "
+        '"image" on the product itself, "photos.file" by the related_name of a foreign key, a many-to-many field or a '
+        'generic relation, "photo.file" and "gallery.image.file" by foreign keys to images that products share.',
+    )
+    image_filter: dict | str | None = _setting(  # noqa: RUF009  (its default is no dict)
+        None,
+        "Which rows of the model that IMAGES leads to are photos, where it holds other files too: lookups such as "
+        '{"kind": "photo"}, or the dotted path of a callable that takes a queryset of them and returns it filtered. '
+        "None: all that have a file.",
+        hashed=False,
+    )
+    parent: str | None = _setting(
+        None,
+        'Foreign key of the product to the one that it is shown by ("parent"). The photos of a child speak for its '
+        "parent, which is found by them, and a child without photos asks and is shown with its parent's.",
     )
     category: str | None = _setting(
         None,

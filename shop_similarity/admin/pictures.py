@@ -24,10 +24,10 @@ def picture_of(product: models.Model | None) -> Sources | None:
     """The photo of a product to show: the one that a search found most similar, else the first."""
     if product is None:
         return None
-    files = get_catalogue().product_images(product)
+    photos = get_catalogue().product_photos(product)
     similar = getattr(product, "similar_image_id", None)
-    file = next((file for file in files if file.instance.pk == similar), files[0] if files else None)
-    return sources(file, WIDTHS)
+    photo = next((photo for photo in photos if photo.image_id == similar), photos[0] if photos else None)
+    return sources(photo and photo.file, WIDTHS)
 
 
 def picture_tag(product: models.Model | None) -> SafeString:

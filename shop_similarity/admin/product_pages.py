@@ -55,7 +55,7 @@ def find_product(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     term = request.GET.get("q", "").strip()
     catalogue = get_catalogue()
     products = _search(request, site, term) if term else catalogue.all_products().order_by("-pk")
-    found = list(catalogue.with_images(products[: _FOUND + 1]))
+    found = catalogue.with_images(products[: _FOUND + 1])
     return render_page(
         request,
         site,
@@ -194,7 +194,7 @@ def _product(key: Any, *, quoted: bool = True) -> models.Model:
     catalogue = get_catalogue()
     try:
         key = product_key(unquote(key) if quoted else key)
-        product = catalogue.with_images(catalogue.all_products()).filter(pk=key).first()
+        product = next(iter(catalogue.with_images(catalogue.all_products().filter(pk=key))), None)
     except NotAKeyError:
         product = None
     if product is None:

@@ -2,13 +2,17 @@
 
 from .field_paths import FieldPath, parsed, setting_path, unsliced
 from .product_keys import NotAKeyError, product_key
-from .shop import Catalogue, ImageRow, get_catalogue
+from .shop import FILE, OWNER, PRODUCT, Catalogue, ImageRow, ProductPhoto, get_catalogue
 
 __all__ = [
+    "FILE",
+    "OWNER",
+    "PRODUCT",
     "Catalogue",
     "FieldPath",
     "ImageRow",
     "NotAKeyError",
+    "ProductPhoto",
     "get_catalogue",
     "parsed",
     "product_key",

@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from .. import database
-from ..catalogue import ImageRow, get_catalogue
+from ..catalogue import FILE, PRODUCT, ImageRow, get_catalogue
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion, OutboxEntry, SweepRun
 from ..photos.file_marks import file_mark
@@ -106,10 +106,8 @@ def _remove_orphans() -> int:
 
 def _differing(version: int) -> Iterator[list[ImageRow]]:
     """Photos that the version lacks, or holds for another product or under another file name."""
-    catalogue = get_catalogue()
-    product = OuterRef(catalogue.product_field or "pk")
     embedded = Embedding.objects.filter(
-        version=version, image_id=OuterRef("pk"), product_id=product, file_name=OuterRef(catalogue.file_field)
+        version=version, image_id=OuterRef("pk"), product_id=OuterRef(PRODUCT), file_name=OuterRef(FILE)
     )
     waiting = OutboxEntry.objects.filter(version=version, image_id=OuterRef("pk"), failed_at__isnull=True)
     # A photo that failed under this name is looked at again only when its file has changed.
@@ -117,10 +115,10 @@ def _differing(version: int) -> Iterator[list[ImageRow]]:
         version=version,
         image_id=OuterRef("pk"),
         failed_at__isnull=False,
-        product_id=product,
-        file_name__in=["", OuterRef(catalogue.file_field)],
+        product_id=OuterRef(PRODUCT),
+        file_name__in=["", OuterRef(FILE)],
     )
-    images = catalogue.images().filter(~Exists(embedded), ~Exists(waiting), ~Exists(failed))
+    images = get_catalogue().images().filter(~Exists(embedded), ~Exists(waiting), ~Exists(failed))
     yield from _chunks(images)
 
 

@@ -205,7 +205,9 @@ def _places(
         return []
     keys = [product.pk for product in products]
     rules = rules_for(products) if options.rules else NO_RULES
-    exclude = {*exclude, *keys, *rules.hidden_products}
+    # A product that stands for one that was asked with is no look-alike of it.
+    shown = [get_catalogue().shown_key(product) for product in products]
+    exclude = {*exclude, *keys, *shown, *rules.hidden_products}
     searched = query
     if options.lean is not None and get_settings().lean_strength and aspects.has_aspects(version):
         vectors, parts, weights = (front or query).fetch()
@@ -224,7 +226,7 @@ def _places(
         allowed,
         exclude=exclude,
         hidden=hidden,
-        query_keys=keys,
+        query_keys=list(dict.fromkeys([*keys, *shown])),
         candidate_keys=[key for key in rules.candidate_keys if key not in exclude],
         boosted=rules.boosted(),
     )

@@ -160,7 +160,7 @@ def test_saved_photo_costs_one_statement_more():
 
 
 def test_proxy_of_the_photo_model_is_heard_too():
-    from shop_similarity.hooks import _family
+    from shop_similarity.catalogue.photo_paths import family
 
     class Proxy(ProductPhoto):
         class Meta:
@@ -170,7 +170,7 @@ def test_proxy_of_the_photo_model_is_heard_too():
     from django.apps import apps
 
     try:
-        assert Proxy in _family(ProductPhoto)
+        assert Proxy in family(ProductPhoto)
     finally:
         del apps.all_models["catalog"]["proxy"]
         apps.clear_cache()

@@ -32,7 +32,7 @@ GOOD = {"PRODUCT_MODEL": "catalog.Product", "IMAGES": "photos.file"}
         ({**GOOD, "CATEGORY_BOOST": -1}, "E001", "'CATEGORY_BOOST'] is -1", "0 to 2"),
         ({**GOOD, "PRODUCT_MODEL": "Product"}, "E002", "is 'Product'", "app_label.Model"),
         ({**GOOD, "PRODUCT_MODEL": "catalog.Prodct"}, "E002", "not an installed model", "INSTALLED_APPS"),
-        ({**GOOD, "IMAGES": "fotos.file"}, "E002", "no one-to-many relation 'fotos'", "photos"),
+        ({**GOOD, "IMAGES": "fotos.file"}, "E002", "no relation 'fotos'", "photos"),
         ({**GOOD, "IMAGES": "photos.fil"}, "E002", "has no field 'fil'", "caption"),
         ({**GOOD, "IMAGES": "photos.caption"}, "E002", "is a CharField", "ImageField"),
         ({**GOOD, "IMAGES": "name"}, "E002", "is a CharField", "ImageField"),

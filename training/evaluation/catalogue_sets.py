@@ -260,9 +260,9 @@ def _rows(products: list[Product], max_photos: int) -> list[tuple[Product, Image
     for start in range(0, len(products), _PRODUCTS_AT_ONCE):
         chunk = products[start : start + _PRODUCTS_AT_ONCE]
         of_product: dict[Any, list[ImageRow]] = {product.key: [] for product in chunk}
-        images = catalogue.images().filter(**{f"{catalogue.product_field or 'pk'}__in": list(of_product)})
-        for row in catalogue.rows(images):
-            if len(of_product[row.product_id]) < PHOTOS_PER_PRODUCT:
+        for row in catalogue.rows(catalogue.images_of(list(of_product))):
+            # A child that is shown itself has its photos with its parent.
+            if row.product_id in of_product and len(of_product[row.product_id]) < PHOTOS_PER_PRODUCT:
                 of_product[row.product_id].append(row)
         found += [(product, row) for product in chunk for row in of_product[product.key]]
         if len(found) >= max_photos:
