@@ -17,6 +17,7 @@ from django.db.models.functions import Cast
 
 from ..catalogue import get_catalogue
 from ..catalogue.field_paths import setting_path
+from ..catalogue.variant_groups import variant_group
 from ..conf import get_settings
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
 from .paths import Path, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
@@ -345,10 +346,12 @@ class _Statement:
 def _facts_of(condition: Sql) -> Sql:
     """One row (categories, variant_groups) about the products whose key meets the condition."""
     text = models.TextField()
-    values = {}
-    for name in ("category", "variant_group"):
-        path = setting_path(name)
-        values[f"shop_similarity_{name}"] = Cast(F(path.path) if path else models.Value(None, text), text)
+    category = setting_path("category")
+    expressions = {"category": F(category.path) if category else None, "variant_group": variant_group()}
+    values = {
+        f"shop_similarity_{name}": Cast(models.Value(None, text) if expression is None else expression, text)
+        for name, expression in expressions.items()
+    }
     products = get_catalogue().all_products().order_by().annotate(**values).values_list("pk", *values)
     columns = (
         f"array_agg(DISTINCT {name}) FILTER (WHERE {name} <> '') AS {alias}"

@@ -28,6 +28,7 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.catalogue import ImageRow, get_catalogue, setting_path
 from shop_similarity.catalogue.field_paths import FieldPath
+from shop_similarity.catalogue.variant_groups import ends_at_product
 from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.colour_names import NAMES, SIDE, colour_number
@@ -249,8 +250,7 @@ def _name(key: Any, group: Any, path: FieldPath | None) -> str:
     """Of a group of variants, or of a product in none; where the path ends at a product, it is that product's."""
     if path is None or group is None:
         return str(key)
-    is_product = path.field.model is get_catalogue().product_model and path.field.primary_key
-    return str(group) if is_product else f"{path.path}={group}"
+    return str(group) if ends_at_product(path) else f"{path.path}={group}"
 
 
 def _rows(products: list[Product], max_photos: int) -> list[tuple[Product, ImageRow]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shop_similarity.catalogue import get_catalogue, setting_path
+from shop_similarity.catalogue.variant_groups import ends_at_product
 
 
 def keys_of_the_shop() -> str:
@@ -23,8 +24,7 @@ def group_names() -> dict[Any, str]:
     path = setting_path("variant_group")
     if path is None:
         return {}
-    # A relation's field is the key that it points to, so a path to the products ends at their own key.
-    is_product = path.field.model is get_catalogue().product_model and path.field.primary_key
+    is_product = ends_at_product(path)
     names: dict[Any, str] = {}
     rows = get_catalogue().all_products().order_by().values_list("pk", path.path)
     for product, value in rows.iterator(chunk_size=2_000):
