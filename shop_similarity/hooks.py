@@ -52,7 +52,7 @@ def _note_new_file(instance: models.Model, **kwargs: Any) -> None:
     setattr(instance, _NEW_FILE, bool(file) and not getattr(file, "_committed", True))
 
 
-def _saved(
+def _image_saved(
     instance: models.Model,
     using: str,
     created: bool,
@@ -195,7 +195,7 @@ def connect_hooks() -> None:
     for model in {*family(holder), *(model for _path, model in ancestors(holder))}:
         _connect(pre_save, model, _note_new_file, "pre_save")
     for model, step in steps:
-        _connect(post_save, model, _saved, f"saved.{step.lookup}", step=step)
+        _connect(post_save, model, _image_saved, f"saved.{step.lookup}", step=step)
         if step.is_row:
             _connect(post_delete, model, _row_deleted, "deleted", step=step)
         else:

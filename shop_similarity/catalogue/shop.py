@@ -284,7 +284,7 @@ class Catalogue:
                 f"{SETTING}['IMAGE_FILTER'] names {wanted!r}, which returned {type(photos).__name__}.",
                 f"Return the queryset of {self.image_model._meta.label} that it is given, filtered.",
             )
-        return rows.filter(pk__in=photos.values("pk"))
+        return rows.filter(pk__in=_keys_of(photos))
 
     def _in_order(self, rows: QuerySet, *first: Any) -> QuerySet:
         """The rows as the shop orders them: by their manager, their model, or that of the first hop."""
@@ -334,7 +334,17 @@ def _can_be_filtered(query: Any) -> bool:
 def _filterable(rows: QuerySet) -> QuerySet:
     if _can_be_filtered(rows.query):
         return rows
-    return rows.model._base_manager.filter(pk__in=rows.values("pk"))
+    return rows.model._base_manager.filter(pk__in=_keys_of(rows))
+
+
+def _keys_of(rows: QuerySet) -> QuerySet:
+    """The keys of rows, to be looked up among."""
+    keys = rows.values("pk")
+    if not (keys.query.is_sliced or keys.query.combinator or keys.query.distinct_fields):
+        keys = keys.order_by()
+        # Which of the same keys is meant makes no difference here, and sorting all of them takes Postgres long.
+        keys.query.distinct = False
+    return keys
 
 
 def _each_once(rows: QuerySet, filtered: QuerySet) -> QuerySet:

@@ -250,7 +250,7 @@ def test_groups_of_another_kind_are_not_taken_for_products():
 
 
 def test_photos_that_point_to_another_column_than_the_key():
-    with the_shop("Coded", "photos.file", PARENT="parent", VARIANT_GROUP="parent"):
+    with the_shop("Coded", "photos.file"):
         version = make_version()
         # Codes that are keys of other products.
         Coded.objects.create(code="before")
@@ -261,17 +261,29 @@ def test_photos_that_point_to_another_column_than_the_key():
             product.save()
             products.append(product)
         wordy = Coded.objects.create(code="red-shirt")
-        child = Coded.objects.create(code="child", parent=products[0])
-        photos = [CodedPhoto.objects.create(product=product, file=some_file()) for product in [*products, wordy, child]]
-        expected = {(photo.pk, photo.product.pk) for photo in photos[:4]} | {(photos[4].pk, products[0].pk)}
+        photos = [CodedPhoto.objects.create(product=product, file=some_file()) for product in [*products, wordy]]
+        expected = {(photo.pk, photo.product.pk) for photo in photos}
         assert waiting() == expected
         assert set(embed_all(version)) == expected
         assert set(similar_products(wordy)) == set(products)
-        assert products[0] not in similar_products(child, options=SearchOptions(collapse=False))
         assert get_catalogue().with_images([wordy])[0] == wordy
         assert [photo.image_id for photo in get_catalogue().product_photos(wordy)] == [photos[3].pk]
         wordy.delete()
         assert not Embedding.objects.filter(image_id=photos[3].pk).exists()
+
+
+def test_children_that_point_to_another_column_than_the_key():
+    with the_shop("Coded", "photos.file", PARENT="parent", VARIANT_GROUP="parent"):
+        version = make_version()
+        parent, other = Coded.objects.create(code="parent"), Coded.objects.create(code="other")
+        child, bare = (Coded.objects.create(code=code, parent=parent) for code in ("child", "bare"))
+        photos = [CodedPhoto.objects.create(product=product, file=some_file()) for product in (parent, other, child)]
+        assert set(embed_all(version)) == set(
+            zip([p.pk for p in photos], [parent.pk, other.pk, parent.pk], strict=True)
+        )
+        for product in (parent, child, bare):
+            assert similar_products(product) == [other]
+            assert parent not in similar_products(product, options=SearchOptions(collapse=False))
 
 
 def test_photos_of_the_parents_table_are_those_of_products_alone():
