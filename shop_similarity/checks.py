@@ -176,6 +176,8 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
     except SettingsError:
         # Reported by check_settings.
         return messages
+    if databases:
+        messages += _check_images()
     for alias in databases or []:
         if not database.has_tables(alias):
             continue
@@ -196,6 +198,28 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
         messages += _check_key_types(connection)
         messages += _check_experiment(connection, alias)
     return messages
+
+
+def _check_images() -> list[checks.CheckMessage]:
+    """A function of the shop's may ask the database for what it filters by."""
+    path = get_settings().image_filter
+    if not isinstance(path, str):
+        return []
+    try:
+        import_string(path)
+    except ImportError:
+        # Reported by check_settings.
+        return []
+    try:
+        get_catalogue().images()
+    except SettingsError as error:
+        message, hint = error.message, error.hint
+    except Exception as error:
+        message = f"{SETTING}['IMAGE_FILTER'] names {path!r}, which raised {type(error).__name__}: {error}"
+        hint = "It is called with a queryset of the rows that IMAGES leads to, and returns it filtered."
+    else:
+        return []
+    return [checks.Error(message, hint=hint, id="shop_similarity.E003")]
 
 
 def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.apps import apps
@@ -101,9 +101,8 @@ def photo_path(product_model: type[models.Model], path: str) -> PhotoPath:
     for name in names:
         model = _hop(model, name, path)
     file_field = _file_field(model, last, path)
-    # A first hop that the path does not name is the other side of a table of links.
-    is_link = bool(hops) and row_model is not product_model
-    return PhotoPath(row_model, accessor, product, generic, (*hops, *names), file_field, is_link)
+    found = PhotoPath(row_model, accessor, product, generic, (*hops, *names), file_field)
+    return replace(found, is_many_to_many=_is_link(found))
 
 
 def _first_step(
@@ -150,6 +149,20 @@ def _way_back(product_model: type[models.Model], target: type[models.Model], fie
     """From the photo row by a foreign key to ``target``, and where the product inherits that, down to the product."""
     down = product_model._meta.concrete_model._meta.get_path_from_parent(target._meta.concrete_model)
     return LOOKUP_SEP.join([field_name, *(info.join_field.name for info in down)])
+
+
+def _is_link(path: PhotoPath) -> bool:
+    """Whether the photo rows are those of a many-to-many field, which links them without signals of their own."""
+    if not path.product or not path.hops:
+        return False
+    ends = {path.product.split(LOOKUP_SEP)[0], path.hops[0]}
+    sides = [path.row_model._meta.get_field(name).related_model for name in ends]
+    return any(
+        field.remote_field.through is path.row_model
+        and {field.m2m_field_name(), field.m2m_reverse_field_name()} == ends
+        for side in sides
+        for field in side._meta.many_to_many
+    )
 
 
 def _leads_on(field: Any) -> bool:

@@ -144,7 +144,9 @@ def test_a_shared_image_that_changes_is_noticed(shop):
     assert Embedding.objects.count() == 1
 
 
-@pytest.mark.parametrize("shop", ["many to many", "many to many by a table of the shop's"], indirect=True)
+@pytest.mark.parametrize(
+    "shop", ["many to many", "many to many by a table of the shop's", "rows of that table"], indirect=True
+)
 def test_links_that_are_removed_are_noticed(shop):
     version = make_version()
     product, _row = shop("a.jpg")

@@ -8,8 +8,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from shop_similarity.catalogue import get_catalogue
-from shop_similarity.checks import check_settings
-from shop_similarity.conf import SettingsError
+from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.photo_states import Progress, photo_states
 from shop_similarity.embedding.reembedding import reembed
@@ -106,12 +105,19 @@ def test_a_filter_that_can_not_be_is_refused(settings, value, code, message, hin
     assert hint in found.hint
 
 
-def test_a_filter_that_returns_something_else_is_said():
-    with (
-        the_shop("Garment", "images.original", IMAGE_FILTER="builtins.list"),
-        pytest.raises(SettingsError, match=r"Return the queryset of relation_shops\.GarmentPhoto"),
-    ):
-        get_catalogue().images()
+@pytest.mark.parametrize(
+    ("path", "message"), [("builtins.list", "returned list"), ("builtins.float", "raised TypeError: float()")]
+)
+def test_a_filter_that_returns_something_else_is_said(settings, path, message):
+    settings.SHOP_SIMILARITY = {
+        "PRODUCT_MODEL": "relation_shops.Garment",
+        "IMAGES": "images.original",
+        "IMAGE_FILTER": path,
+    }
+    (found,) = check_database(databases=["default"])
+    assert found.id == "shop_similarity.E003"
+    assert message in found.msg
+    assert "filtered" in found.hint
 
 
 def test_a_photo_that_was_deleted_softly_is_gone_everywhere():
