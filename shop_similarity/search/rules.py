@@ -76,9 +76,13 @@ NO_RULES = Rules()
 
 
 def relevant_rules(products: Sequence[models.Model]) -> QuerySet:
-    """The rules in force for the look-alikes of these products: theirs, their categories' and those for all."""
+    """The rules in force for the look-alikes of these products: theirs, their categories' and those for all.
+
+    Those of the product that a child is shown by are a child's too.
+    """
     place = Q(product_id__isnull=True, category="")
-    keys = [product.pk for product in products]
+    shown_key = get_catalogue().shown_key
+    keys = list(dict.fromkeys(key for product in products for key in (product.pk, shown_key(product))))
     if keys:
         place |= Q(product_id__in=keys)
         path = setting_path("category")

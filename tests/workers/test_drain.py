@@ -28,6 +28,9 @@ from shop_similarity.photos import decoder_pool
 from shop_similarity.workers import embedder
 from shop_similarity.workers.drain import drain
 from shop_similarity.workers.embedder import get_embedder
+from tests.relation_shops.models import Bowl
+from tests.relation_shops.models import Image as SharedImage
+from tests.relation_shops.shops import the_shop
 from tests.shop_similarity.factories import add_photo, make_product
 from tests.shop_similarity.photos.bad_files import slow_photo
 
@@ -68,6 +71,28 @@ def test_everything_that_waits_is_embedded_once(tiny_version):
     assert np.allclose(lengths, 1, atol=1e-2)
     assert not OutboxEntry.objects.exists()
     assert drain().settled == 0
+
+
+def test_shared_images_are_embedded_for_each_product_and_files_that_are_no_photos_never_fail(tiny_version):
+    with the_shop("Bowl", "photos.file", IMAGE_FILTER={"image__title": ""}):
+        version = tiny_version()
+        shared, manual = SharedImage.objects.create(), SharedImage.objects.create(title="manual")
+        shared.file.save("shared.jpg", ContentFile(_jpeg(1)))
+        manual.file.save("manual.pdf", ContentFile(b"%PDF-1.7"))
+        bowls = [Bowl.objects.create() for _ in range(2)]
+        for bowl in bowls:
+            bowl.photos.set([shared, manual])
+        report = drain()
+        assert (report.embedded + report.copied, report.failed) == (2, 0)
+        assert set(Embedding.objects.values_list("product_id", flat=True)) == {bowl.pk for bowl in bowls}
+        # The shared file is written anew.
+        before = set(Embedding.objects.values_list("content_sha256", flat=True))
+        shared.file.save("shared.jpg", ContentFile(_jpeg(2)))
+        report = drain()
+        assert (report.embedded, report.copied) == (1, 1)
+        assert before.isdisjoint(Embedding.objects.filter(version=version).values_list("content_sha256", flat=True))
+        shared.delete()
+        assert not Embedding.objects.exists()
 
 
 def test_a_partial_batch_is_embedded_like_a_full_one(tiny_version):

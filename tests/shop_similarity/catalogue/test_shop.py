@@ -13,7 +13,7 @@ from shop_similarity.embedding import outbox
 from shop_similarity.embedding.photo_states import Progress, photo_states
 from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
-from shop_similarity.models import Embedding, OutboxEntry
+from shop_similarity.models import Embedding, MerchandisingRule, OutboxEntry
 from shop_similarity.search import SearchOptions, similar_products, similar_to_several
 from shop_similarity.storefront.cards import widget_cards
 from tests.relation_shops.models import (
@@ -203,6 +203,18 @@ def test_a_child_asks_with_its_own_photos_or_else_with_its_parents():
             photos = {product.title: len(get_catalogue().product_photos(product)) for product in products}
         assert len(queries) == 2
         assert photos == {"Shirt": 2, "Near the shirt": 1, "Near red": 1, "Red": 1, "Bare": 2}
+
+
+def test_the_rules_of_a_parent_hold_for_its_children():
+    with the_shop("Garment", "images.original", CATEGORY="title", **PARENTS):
+        version = make_version()
+        shirt, first, second = (_garment(title) for title in ("Shirt", "First", "Second"))
+        bare = _garment("Bare", shirt, photos=0)
+        embed_all(version)
+        MerchandisingRule.objects.create(kind="hide", product_id=shirt.pk, target_product_id=first.pk)
+        assert similar_products(bare) == [second]
+        MerchandisingRule.objects.create(kind="hide", category="Shirt", target_product_id=second.pk)
+        assert similar_products(bare) == []
 
 
 def test_a_child_that_moves_takes_its_photos_to_the_other_parent():
