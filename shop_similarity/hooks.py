@@ -170,6 +170,12 @@ def _connect(signal: ModelSignal, sender: type[models.Model], handler: Callable,
     _connected.append((signal, sender, uid))
 
 
+def disconnect_hooks() -> None:
+    while _connected:
+        signal, sender, uid = _connected.pop()
+        signal.disconnect(sender=sender, dispatch_uid=uid)
+
+
 def connect_hooks() -> None:
     """Connect the handlers to the shop's models, in place of those that were connected before.
 
@@ -178,9 +184,7 @@ def connect_hooks() -> None:
     """
     catalogue = get_catalogue()
     path = catalogue.path
-    while _connected:
-        signal, sender, uid = _connected.pop()
-        signal.disconnect(sender=sender, dispatch_uid=uid)
+    disconnect_hooks()
     # From each model on the way, the fields that lead on.
     onward = [*path.hops, path.file_field.name]
     back = [path.product.split(LOOKUP_SEP)[0]] if path.product else []
