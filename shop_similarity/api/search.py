@@ -184,11 +184,11 @@ class ImageSearchResultsView(SimilarityAPIView):
 
 
 def _shown_products(keys: list[str]) -> list[models.Model]:
-    """Those of the products that the shop shows, in the order of their keys in the list; one query."""
+    """Those of the products that the shop shows (or whose parent), in the order of their keys in the list; one query."""
     values = list(dict.fromkeys(value for key in keys if (value := _key(key)) is not None))
     if not values:
         return []
-    by_key = {product.pk: product for product in get_catalogue().visible_products().filter(pk__in=values)}
+    by_key = {product.pk: product for product in get_catalogue().products_to_ask_with().filter(pk__in=values)}
     return [by_key[value] for value in values if value in by_key]
 
 

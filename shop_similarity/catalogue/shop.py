@@ -114,6 +114,18 @@ class Catalogue:
             )
         return queryset
 
+    def products_to_ask_with(self) -> QuerySet:
+        """The products whose look-alikes a shopper may ask for: those that may be shown, and their children."""
+        visible = self.visible_products()
+        if self.parent is None:
+            return visible
+        visible = _filterable(visible).order_by()
+        # Each looked up by its key: a shop of millions is not gone through for one page.
+        shown, parent_shown = (
+            Exists(visible.filter(pk=OuterRef(key))) for key in ("pk", f"{self.parent.name}{LOOKUP_SEP}pk")
+        )
+        return self.all_products().using(visible.db).filter(shown | parent_shown)
+
     def photo_rows(self) -> QuerySet:
         """All rows that may hold a photo, whether they do or not."""
         return self.image_model._base_manager.all()

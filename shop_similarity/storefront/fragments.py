@@ -82,7 +82,7 @@ def _cached(request: HttpRequest, response: HttpResponse, has_token: bool) -> Ht
 
 def _visible_product(pk: str) -> models.Model:
     try:
-        product = get_catalogue().visible_products().filter(pk=product_key(pk)).first()
+        product = get_catalogue().products_to_ask_with().filter(pk=product_key(pk)).first()
     except NotAKeyError:
         product = None
     if product is None:

@@ -15,6 +15,7 @@ from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, MerchandisingRule, OutboxEntry
 from shop_similarity.search import SearchOptions, similar_products, similar_to_several
+from shop_similarity.storefront import fragments
 from shop_similarity.storefront.cards import widget_cards
 from tests.relation_shops.models import (
     Book,
@@ -203,6 +204,20 @@ def test_a_child_asks_with_its_own_photos_or_else_with_its_parents():
             photos = {product.title: len(get_catalogue().product_photos(product)) for product in products}
         assert len(queries) == 2
         assert photos == {"Shirt": 2, "Near the shirt": 1, "Near red": 1, "Red": 1, "Bare": 2}
+
+
+def test_a_child_of_a_product_that_is_shown_may_be_asked_for(client):
+    with the_shop("Garment", "images.original", **PARENTS):
+        version = make_version()
+        shirt, coat = _garment("Shirt"), _garment("Coat")
+        bare = _garment("Bare", shirt, photos=0)
+        grandchild = _garment("Grandchild", bare, photos=0)
+        embed_all(version)
+        for product in (shirt, bare):
+            answer = client.get(f"/api/similarity/v1/products/{product.pk}/similar/").json()
+            assert [row["id"] for row in answer["results"]] == [str(coat.pk)]
+            assert fragments._visible_product(str(product.pk)) == product
+        assert client.get(f"/api/similarity/v1/products/{grandchild.pk}/similar/").status_code == 404
 
 
 def test_the_rules_of_a_parent_hold_for_its_children():
