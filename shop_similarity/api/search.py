@@ -184,7 +184,7 @@ class ImageSearchResultsView(SimilarityAPIView):
 
 
 def _shown_products(keys: list[str]) -> list[models.Model]:
-    """Those of the products that the shop shows (or whose parent), in the order of their keys in the list; one query."""
+    """Those of the products that may be asked for, in the order of their keys in the list; one query."""
     values = list(dict.fromkeys(value for key in keys if (value := _key(key)) is not None))
     if not values:
         return []
