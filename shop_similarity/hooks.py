@@ -26,6 +26,8 @@ def _note_new_file(instance: models.Model, **kwargs: Any) -> None:
 def _image_saved(instance: models.Model, using: str, update_fields: frozenset | None = None, **kwargs: Any) -> None:
     catalogue = get_catalogue()
     new_file = instance.__dict__.pop(_NEW_FILE, False)
+    if not database.is_written_to(using):
+        return
     if update_fields is not None and not new_file:
         watched = {catalogue.file_field, catalogue.product_field}
         if not watched & set(update_fields):
@@ -47,7 +49,7 @@ def _product_saved(
 ) -> None:
     # The photos of a new product come after it, each with a signal of its own. A later save is a cheap moment to
     # notice photos that came without one.
-    if created or update_fields is not None:
+    if created or update_fields is not None or not database.is_written_to(using):
         return
     if outbox.enqueue_missing_of_product(instance.pk, using=using):
         database.on_commit(bell.ring, using)
@@ -58,6 +60,8 @@ def _product_deleted(instance: models.Model, using: str, **kwargs: Any) -> None:
 
 
 def _forget(using: str, **key: Any) -> None:
+    if not database.is_written_to(using):
+        return
     for model in (Embedding, OutboxEntry):
         database.raw_delete(model.objects.filter(**key), using)
 

@@ -18,6 +18,7 @@ from django.db.models.fields.files import FileField
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
+from .. import database
 from ..conf import SETTING, SettingsError, get_settings
 
 
@@ -55,7 +56,7 @@ class Catalogue:
         return self.image_model._meta.get_field(self.product_field).attname
 
     def all_products(self) -> models.QuerySet:
-        return self.product_model._base_manager.all()
+        return database.where_written(self.product_model._base_manager.all())
 
     def visible_products(self) -> models.QuerySet:
         """The products that may be shown, as the shop's ``PRODUCTS`` callable says.
@@ -65,18 +66,18 @@ class Catalogue:
         """
         path = get_settings().products
         if path is None:
-            return self.product_model._default_manager.all()
+            return database.where_written(self.product_model._default_manager.all())
         queryset = import_string(path)()
         if not isinstance(queryset, models.QuerySet) or not issubclass(queryset.model, self.product_model):
             raise SettingsError(
                 f"{SETTING}['PRODUCTS'] names {path!r}, which returned {type(queryset).__name__}.",
                 f"Return a queryset of {self.product_model._meta.label}.",
             )
-        return queryset
+        return database.where_written(queryset)
 
     def images(self) -> models.QuerySet:
         """All rows that hold a photo, in the order of their keys, without those whose file field is empty."""
-        return (
+        return database.where_written(
             self.image_model._base_manager.exclude(**{self.file_field: ""})
             .exclude(**{f"{self.file_field}__isnull": True})
             .exclude(**({f"{self.product_field}__isnull": True} if self.product_field else {}))
@@ -86,10 +87,14 @@ class Catalogue:
     def images_of(self, product_id: Any) -> models.QuerySet:
         return self.images().filter(**{self.product_field or "pk": product_id})
 
-    def rows(self, queryset: models.QuerySet) -> Iterator[ImageRow]:
-        """The given image rows as keys and file names only, streamed."""
+    def rows(self, queryset: models.QuerySet, *, streamed: bool = False) -> Iterator[ImageRow]:
+        """The given image rows as keys and file names only.
+
+        Args:
+            streamed: not held in memory, for commands that go through all photos.
+        """
         values = queryset.values_list("pk", self.product_field or "pk", self.file_field)
-        for image_id, product_id, file_name in values.iterator(chunk_size=2_000):
+        for image_id, product_id, file_name in database.stream(values) if streamed else values:
             yield ImageRow(image_id, product_id, file_name)
 
     def row_of(self, instance: models.Model) -> ImageRow:
