@@ -270,9 +270,9 @@ def _check_pooler(connection: Any, alias: str) -> list[checks.CheckMessage]:
         return []
     return [
         checks.Warning(
-            f"A pooler such as PgBouncer stands before the database {alias!r}. In transaction mode it loses the server's "
-            "cursors, which Django opens for QuerySet.iterator() and for the choices of forms.",
-            hint=f"Set DATABASES[{alias!r}]['DISABLE_SERVER_SIDE_CURSORS'] = True. The plugin's own requests open none.",
+            f"A pooler such as PgBouncer stands before the database {alias!r}. In transaction mode it loses "
+            "the cursors that Django opens on the server for QuerySet.iterator() and for the choices of forms.",
+            hint=f"Set DATABASES[{alias!r}]['DISABLE_SERVER_SIDE_CURSORS'] to True. The plugin itself opens none.",
             id="shop_similarity.W020",
         )
     ]
