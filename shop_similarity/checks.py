@@ -15,6 +15,8 @@ E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
 E012       a key column has another type than the key of the shop's model
 E013       the tables are half way between two unreleased versions
+W020       a pooler stands before the database, and Django opens cursors that it loses
+E020       products or photos are in another database than the plugin's tables
 ========== ==========================================================================================
 """
 
@@ -37,6 +39,7 @@ from .catalogue import get_catalogue
 from .catalogue.field_paths import setting_path
 from .client_addresses import trusted_proxies
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
+from .models import Embedding
 
 _TAG = "shop_similarity"
 
@@ -58,6 +61,42 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
         *_check_broker(),
         *_check_proxies(),
     ]
+
+
+@checks.register(_TAG)
+def check_databases(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    try:
+        catalogue = get_catalogue()
+    except SettingsError:
+        return []
+    ours = database.aliases_of(Embedding)
+    hint = (
+        "Let the routers in DATABASE_ROUTERS answer for the app 'shop_similarity' (db_for_read, db_for_write, "
+        "allow_migrate) as they do for the shop's products, and run `manage.py migrate --database ALIAS`."
+    )
+    messages: list[checks.CheckMessage] = [
+        checks.Error(
+            f"{model._meta.label} is in the database {_and(theirs)}, the plugin's tables are in {_and(ours)}: searches "
+            "join both in one statement, so they have to be in one.",
+            hint=hint,
+            id="shop_similarity.E020",
+        )
+        for model in dict.fromkeys((catalogue.product_model, catalogue.image_model))
+        if (theirs := database.aliases_of(model)) != ours
+    ]
+    if not database.has_tables(alias := database.write_alias()):
+        messages.append(
+            checks.Error(
+                f"The plugin's rows are written to the database {alias!r}, but its tables are not migrated there.",
+                hint=hint,
+                id="shop_similarity.E020",
+            )
+        )
+    return messages
+
+
+def _and(aliases: set[str]) -> str:
+    return " and ".join(map(repr, sorted(aliases)))
 
 
 @checks.register(_TAG)
@@ -192,6 +231,7 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
             )
             continue
         messages += _check_extension(connection, alias)
+        messages += _check_pooler(connection, alias)
         if half_way := _check_history(connection, alias):
             messages += half_way
             continue
@@ -249,6 +289,19 @@ def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
     return []
 
 
+def _check_pooler(connection: Any, alias: str) -> list[checks.CheckMessage]:
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS") or not database.is_pooled(alias):
+        return []
+    return [
+        checks.Warning(
+            f"A pooler such as PgBouncer stands before the database {alias!r}. In transaction mode it loses "
+            "the cursors that Django opens on the server for QuerySet.iterator() and for the choices of forms.",
+            hint=f"Set DATABASES[{alias!r}]['DISABLE_SERVER_SIDE_CURSORS'] to True. The plugin itself opens none.",
+            id="shop_similarity.W020",
+        )
+    ]
+
+
 def _check_history(connection: Any, alias: str) -> list[checks.CheckMessage]:
     """Django takes a migration whose predecessors are gone and applied in part for none at all, without a word."""
     loader = MigrationLoader(connection, load=False)
@@ -296,7 +349,7 @@ def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
 
 
 def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
-    from .models import Embedding, OutboxEntry
+    from .models import OutboxEntry
 
     messages: list[checks.CheckMessage] = []
     with connection.cursor() as cursor:

@@ -63,8 +63,8 @@ def _image_saved(
 ) -> None:
     catalogue = get_catalogue()
     new_file = instance.__dict__.pop(_NEW_FILE, False)
-    if created and not step.is_row:
-        # Nothing leads to it yet.
+    # Nothing leads to an image that is new.
+    if (created and not step.is_row) or not database.is_written_to(using):
         return
     if update_fields is not None and not new_file and not catalogue.is_filtered and not step.fields & update_fields:
         return
@@ -92,6 +92,8 @@ def _row_deleted(instance: models.Model, using: str, *, step: _Step, **kwargs: A
 
 
 def _losing(instance: models.Model, using: str, *, step: _Step, **kwargs: Any) -> None:
+    if not database.is_written_to(using):
+        return
     rows = step.rows(get_catalogue().photo_rows(), instance)
     instance.__dict__[_LOSING] = list(rows.using(using).values_list("pk", flat=True))
 
@@ -105,6 +107,8 @@ def _links_changed(
     instance: models.Model, action: str, using: str, pk_set: Collection[Any] | None, **kwargs: Any
 ) -> None:
     """A many-to-many relation has other links: of one product or, from the other side, of one image."""
+    if not database.is_written_to(using):
+        return
     catalogue = get_catalogue()
     to_product, to_image = catalogue.path.product.split(LOOKUP_SEP)[0], catalogue.path.hops[0]
     side = catalogue.image_model._meta.get_field(to_product).related_model._meta.concrete_model
@@ -134,6 +138,8 @@ def _product_saved(
     # notice photos that came without one.
     if created or (update_fields is not None and not step.fields & update_fields):
         return
+    if not database.is_written_to(using):
+        return
     products = step.rows(get_catalogue().all_products().using(using), instance).values_list("pk", flat=True)
     keys = [getattr(instance, step.key)] if step.is_row else list(products)
     if keys and outbox.enqueue_missing_of_products(keys, using=using):
@@ -145,6 +151,8 @@ def _product_deleted(instance: models.Model, using: str, *, step: _Step, **kwarg
 
 
 def _forget(using: str, **key: Any) -> None:
+    if not database.is_written_to(using):
+        return
     for model in (Embedding, OutboxEntry):
         database.raw_delete(model.objects.filter(**key), using)
 

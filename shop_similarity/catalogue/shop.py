@@ -21,6 +21,7 @@ from django.db.models.functions import Cast, Coalesce
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
+from .. import database
 from ..conf import SETTING, SettingsError, get_settings
 from .photo_paths import PhotoPath, family, photo_path
 
@@ -95,7 +96,7 @@ class Catalogue:
         return get_settings().image_filter is not None or any(map(_is_managed, models_))
 
     def all_products(self) -> QuerySet:
-        return self.product_model._base_manager.all()
+        return database.where_written(self.product_model._base_manager.all())
 
     def visible_products(self) -> QuerySet:
         """The products that may be shown, as the shop's ``PRODUCTS`` callable says.
@@ -105,14 +106,14 @@ class Catalogue:
         """
         path = get_settings().products
         if path is None:
-            return self.product_model._default_manager.all()
+            return database.where_written(self.product_model._default_manager.all())
         queryset = import_string(path)()
         if not isinstance(queryset, QuerySet) or not issubclass(queryset.model, self.product_model):
             raise SettingsError(
                 f"{SETTING}['PRODUCTS'] names {path!r}, which returned {type(queryset).__name__}.",
                 f"Return a queryset of {self.product_model._meta.label}.",
             )
-        return queryset
+        return database.where_written(queryset)
 
     def products_to_ask_with(self) -> QuerySet:
         """The products whose look-alikes a shopper may ask for: those that may be shown, and their children."""
@@ -136,7 +137,7 @@ class Catalogue:
         This is the one answer to the question which photos exist: rows that the default managers of their models show,
         with a file and a product, and that the ``IMAGE_FILTER`` setting takes for photos.
         """
-        return self._photos().order_by("pk")
+        return database.where_written(self._photos().order_by("pk"))
 
     def images_of(self, product_ids: Collection[Any]) -> QuerySet:
         """Of :meth:`images`, those that hang on these products or speak for them."""
@@ -176,10 +177,14 @@ class Catalogue:
         parent = self.parent_key(product)
         return product.pk if parent is None else parent
 
-    def rows(self, queryset: QuerySet) -> Iterator[ImageRow]:
-        """The given rows of :meth:`images` as keys and file names only, streamed."""
+    def rows(self, queryset: QuerySet, *, streamed: bool = False) -> Iterator[ImageRow]:
+        """The given rows of :meth:`images` as keys and file names only.
+
+        Args:
+            streamed: not held in memory, for commands that go through all photos.
+        """
         values = queryset.values_list("pk", PRODUCT, FILE)
-        for image_id, product_id, file_name in values.iterator(chunk_size=2_000):
+        for image_id, product_id, file_name in database.stream(values) if streamed else values:
             yield ImageRow(image_id, product_id, file_name)
 
     def product_photos(self, product: models.Model) -> list[ProductPhoto]:

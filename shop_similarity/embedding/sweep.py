@@ -34,6 +34,7 @@ class SweepReport:
     skipped: bool = False
 
 
+@database.on_primary()
 def sweep(
     *,
     files: bool = True,
@@ -51,7 +52,7 @@ def sweep(
         priority: of the photos it queues; by default a backfill for candidates, ahead of that for the others.
         progress: called with the number of photos examined since the last call.
     """
-    with database.session_lock("sweep") as is_ours:
+    with database.long_lock("sweep") as is_ours:
         if not is_ours:
             return SweepReport(skipped=True)
         run = SweepRun.objects.create(with_files=files)
@@ -83,6 +84,7 @@ def _priority(state: str) -> int:
     return OutboxEntry.Priority.SWEPT
 
 
+@database.on_primary()
 def due_sweep() -> str | None:
     """Which sweep is due by the clock of the whole database: ``"files"``, ``"rows"`` or none."""
     settings = get_settings()
@@ -100,8 +102,11 @@ def _remove_orphans() -> int:
     """Remove embeddings and entries whose photo is no longer there. Returns how many embeddings."""
     catalogue = get_catalogue()
     there = catalogue.images().order_by().filter(pk=OuterRef("image_id"))
-    database.raw_delete(OutboxEntry.objects.filter(~Exists(there)))
-    return database.raw_delete(Embedding.objects.filter(~Exists(there)))
+    removed = 0
+    for model in (OutboxEntry, Embedding):
+        with database.long_atomic():
+            removed = database.raw_delete(model.objects.filter(~Exists(there)))
+    return removed
 
 
 def _differing(version: int) -> Iterator[list[ImageRow]]:
@@ -165,7 +170,9 @@ def _chunks(images: QuerySet) -> Iterator[list[ImageRow]]:
     last = None
     while True:
         page = images if last is None else images.filter(pk__gt=last)
-        rows = list(catalogue.rows(page.order_by("pk")[:_CHUNK]))
+        # Where nothing differs one statement walks through all of them.
+        with database.long_atomic():
+            rows = list(catalogue.rows(page.order_by("pk")[:_CHUNK]))
         if not rows:
             return
         last = rows[-1].image_id

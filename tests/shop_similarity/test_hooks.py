@@ -190,3 +190,18 @@ def test_ringing_costs_no_time_when_the_broker_is_away(answer, settings):
         finally:
             assert bell.flush(30)
             bell._app.cache_clear()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_save_of_the_shop_opens_a_cursor_of_the_server(monkeypatch):
+    """Behind PgBouncer in transaction mode the server's cursor is gone with the statement that opened it."""
+    make_version()
+    product = make_product()
+    make_photos_without_files([product], 3)
+
+    def chunked_cursor() -> None:
+        raise AssertionError("a cursor of the server")
+
+    monkeypatch.setattr(connection, "chunked_cursor", chunked_cursor)
+    product.save()
+    assert OutboxEntry.objects.count() == 3

@@ -20,6 +20,7 @@ from django.utils import timezone
 from PIL import Image
 
 from catalog.models import ProductPhoto
+from shop_similarity import database
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
@@ -369,7 +370,7 @@ def test_photo_that_the_network_chokes_on_does_not_take_its_batch_along(tiny_ver
 def test_photo_deleted_while_it_waits_is_forgotten(tiny_version):
     tiny_version()
     photo = add_photo(make_product(), _jpeg(1))
-    ProductPhoto.objects.filter(pk=photo.pk)._raw_delete("default")
+    database.raw_delete(ProductPhoto.objects.filter(pk=photo.pk))
     assert drain().gone == 1
     assert not OutboxEntry.objects.exists()
 

@@ -26,6 +26,7 @@ from typing import Any
 from django.db.models import Count, QuerySet
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.catalogue import ImageRow, get_catalogue, setting_path
 from shop_similarity.catalogue.field_paths import FieldPath
 from shop_similarity.catalogue.variant_groups import ends_at_product
@@ -221,7 +222,7 @@ def _categories(seed: int) -> dict[str, int]:
         return {"": 0}
     counted = _visible().values_list(path.path).annotate(number=Count("pk", distinct=path.many))
     many = counted.filter(number__gt=1, **{f"{path.path}__isnull": False})
-    values = ((str(value), number) for value, number in many.iterator(chunk_size=2_000) if str(value))
+    values = ((str(value), number) for value, number in database.stream(many) if str(value))
     chosen = heapq.nsmallest(MAX_CATEGORIES, values, key=lambda entry: _hash(seed, entry[0]))
     # Instances can be looked for without categories.
     return dict(chosen) or {"": 0}
@@ -237,7 +238,8 @@ def _products(categories: dict[str, int]) -> Iterator[Product]:
     if "category" in paths:
         path = paths["category"]
         products = products.filter(**{f"{path.path}__in": [path.parse(text) for text in categories]})
-    for key, *values in products.values_list("pk", *(path.path for path in paths.values())).iterator(chunk_size=2_000):
+    rows = products.values_list("pk", *(path.path for path in paths.values()))
+    for key, *values in database.stream(rows):
         known = {name: value for name, value in zip(paths, values, strict=True) if value not in (None, "")}
         category = str(known.get("category", ""))
         if category in categories:

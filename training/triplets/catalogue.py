@@ -19,6 +19,7 @@ import numpy as np
 from django.core.files.storage import Storage
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
@@ -154,7 +155,7 @@ def _sample(max_photos: int, seed: int) -> tuple[list[ImageRow], dict[Any, str]]
     """Photos of products drawn from all categories in turn, and the category of each product that has one."""
     catalogue = get_catalogue()
     of_product: dict[Any, list[ImageRow]] = {}
-    for row in catalogue.rows(catalogue.images()):
+    for row in catalogue.rows(catalogue.images(), streamed=True):
         of_product.setdefault(row.product_id, []).append(row)
     categories = _categories()
     of_category: dict[str, list[Any]] = {}
@@ -179,7 +180,7 @@ def _categories() -> dict[Any, str]:
         return {}
     categories: dict[Any, str] = {}
     rows = get_catalogue().all_products().order_by("pk").values_list("pk", path)
-    for product, category in rows.iterator(chunk_size=2_000):
+    for product, category in database.stream(rows):
         # A product may be in several; the lowest key is as good as another, and the same in every run.
         if category is not None and (product not in categories or str(category) < categories[product]):
             categories[product] = str(category)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from shop_similarity import database
 from shop_similarity.catalogue import get_catalogue, setting_path
 from shop_similarity.catalogue.variant_groups import ends_at_product
 
@@ -27,7 +28,7 @@ def group_names() -> dict[Any, str]:
     is_product = ends_at_product(path)
     names: dict[Any, str] = {}
     rows = get_catalogue().all_products().order_by().values_list("pk", path.path)
-    for product, value in rows.iterator(chunk_size=2_000):
+    for product, value in database.stream(rows):
         if value is None or value == "":
             continue
         name = product_name(value) if is_product else f"{path.path}={value}"

@@ -182,7 +182,7 @@ def _require_usable(model: keras.Model, features: np.ndarray) -> None:
 def sample_rows(count: int, seed: int = recipe.SEED) -> list[ImageRow]:
     """At most ``count`` photos of the shop, see :func:`sample_by_product`."""
     catalogue = get_catalogue()
-    return sample_by_product(catalogue.rows(catalogue.images()), count, seed)
+    return sample_by_product(catalogue.rows(catalogue.images(), streamed=True), count, seed)
 
 
 def sample_by_product(

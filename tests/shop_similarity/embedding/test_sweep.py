@@ -105,7 +105,7 @@ def test_two_sweeps_at_once_do_the_work_of_one():
 
     def hold() -> None:
         try:
-            with database.session_lock("sweep"):
+            with database.long_lock("sweep"):
                 held.set()
                 leave.wait(10)
         finally:
