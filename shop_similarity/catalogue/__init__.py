@@ -1,17 +1,17 @@
 """How the plugin sees the shop: its models, its keys and the field paths that settings name."""
 
-from .field_paths import FieldPath, parsed, setting_path, unsliced
+from .field_paths import ProductValue, setting_value
 from .product_keys import NotAKeyError, product_key
+from .querysets import filterable
 from .shop import Catalogue, ImageRow, get_catalogue
 
 __all__ = [
     "Catalogue",
-    "FieldPath",
     "ImageRow",
     "NotAKeyError",
+    "ProductValue",
+    "filterable",
     "get_catalogue",
-    "parsed",
     "product_key",
-    "setting_path",
-    "unsliced",
+    "setting_value",
 ]

@@ -19,6 +19,7 @@ from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 from ..conf import SETTING, SettingsError, get_settings
+from .querysets import UnusableQuerysetError, filterable
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Catalogue:
     def visible_products(self) -> models.QuerySet:
         """The products that may be shown, as the shop's ``PRODUCTS`` callable says.
 
+        It can be filtered and ordered further, whatever the callable does.
+
         Raises:
             SettingsError: the callable returns something else than a queryset of products.
         """
@@ -72,7 +75,13 @@ class Catalogue:
                 f"{SETTING}['PRODUCTS'] names {path!r}, which returned {type(queryset).__name__}.",
                 f"Return a queryset of {self.product_model._meta.label}.",
             )
-        return queryset
+        try:
+            return filterable(queryset)
+        except UnusableQuerysetError as error:
+            raise SettingsError(
+                f"{SETTING}['PRODUCTS'] names {path!r}, which returned no instances. {error}",
+                f"Return a queryset of {self.product_model._meta.label} as all() or filter() make it.",
+            ) from error
 
     def images(self) -> models.QuerySet:
         """All rows that hold a photo, in the order of their keys, without those whose file field is empty."""
