@@ -282,7 +282,9 @@ def _check_products(alias: str) -> list[checks.CheckMessage]:
     """Whether the products that the shop shows can be asked for, and how many of the first ones lack a value."""
     catalogue = get_catalogue()
     try:
-        keys = list(catalogue.visible_products().using(alias).order_by().values_list("pk", flat=True)[:_SAMPLE])
+        visible = catalogue.visible_products().using(alias).order_by().values_list("pk", flat=True)
+        # A join may return a product more than once.
+        keys = set(visible[:_SAMPLE])
         messages = []
         for name in ("category", "price", "in_stock"):
             value = setting_value(name)

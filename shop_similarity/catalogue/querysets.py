@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django.core.exceptions import EmptyResultSet
 from django.db import models
+from django.db.models.expressions import RawSQL
 from django.db.models.query import ModelIterable
 
 
@@ -41,6 +45,26 @@ def filterable(queryset: models.QuerySet) -> models.QuerySet:
     queryset.query.select_for_update = False
     if is_plain(queryset):
         return queryset
-    rows = queryset.model._base_manager.using(queryset._db).filter(pk__in=queryset.values("pk"))
+    rows = queryset.model._base_manager.using(queryset._db).filter(pk__in=_keys(queryset))
     rows.query.select_related = queryset.query.select_related
     return rows.prefetch_related(*queryset._prefetch_related_lookups)
+
+
+def _keys(queryset: models.QuerySet) -> Any:
+    """The keys of a queryset's rows, for a lookup ``in``."""
+    if not (queryset.query.combinator and queryset.query.is_sliced):
+        return queryset.values("pk")
+    # Django would add the columns that it is ordered by, and no order is to be lost before a slice.
+    try:
+        compiler = queryset.query.get_compiler(using=queryset.db)
+        sql, parameters = compiler.as_sql()
+    except EmptyResultSet:
+        return []
+    # Its columns have names that differ from one release of Django to the next.
+    columns = [f"column_{number}" for number in range(len(compiler.select))]
+    targets = [getattr(column[0], "target", None) for column in compiler.select]
+    key = columns[targets.index(queryset.model._meta.pk)]
+    return RawSQL(  # noqa: S611  # nosec B611
+        f"SELECT {key} FROM ({sql}) combined({', '.join(columns)})",  # noqa: S608
+        parameters,
+    )
