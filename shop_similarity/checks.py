@@ -4,17 +4,19 @@
 E001       ``SHOP_SIMILARITY`` is missing, has an unknown key or a wrong value
 E002       the product model or its images can't be found
 E003       ``PRODUCTS``, ``FALLBACK``, ``EVENT_VISITOR`` or ``IMAGE_FILTER`` can't be imported or is no callable
-E004       ``CATEGORY``, ``PRICE`` or ``VARIANT_GROUP`` is no field path of the product
+E004       ``CATEGORY``, ``PRICE``, ``VARIANT_GROUP``, ``COLOUR`` or ``IN_STOCK`` says nothing about a product
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
 W003       no broker is named, so that Celery looks for one where hardly any shop has it
 W004       a proxy seems to stand before the shop, and nobody said how many do
+W005       many visible products have no value for ``CATEGORY``, ``PRICE`` or ``IN_STOCK``
 I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
 E012       a key column has another type than the key of the shop's model
 E013       the tables are half way between two unreleased versions
+E014       ``PRODUCTS`` returns what is no queryset of products
 W020       a pooler stands before the database, and Django opens cursors that it loses
 E020       products or photos are in another database than the plugin's tables
 ========== ==========================================================================================
@@ -29,6 +31,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
@@ -36,12 +39,14 @@ from django.utils.module_loading import import_string
 
 from . import database
 from .catalogue import get_catalogue
-from .catalogue.field_paths import setting_path
+from .catalogue.field_paths import VALUE_SETTINGS, ProductValue, setting_value
 from .client_addresses import trusted_proxies
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
 from .models import Embedding
 
 _TAG = "shop_similarity"
+# Products that are looked at for values; a shop may have a million.
+_SAMPLE = 10_000
 
 
 @checks.register(_TAG)
@@ -147,9 +152,9 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
 
 def _check_paths() -> list[checks.CheckMessage]:
     messages = []
-    for name in ("category", "price", "variant_group", "colour"):
+    for name in VALUE_SETTINGS:
         try:
-            setting_path(name)
+            setting_value(name)
         except SettingsError as error:
             messages.append(checks.Error(error.message, hint=error.hint, id="shop_similarity.E004"))
     return messages
@@ -237,6 +242,8 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
             continue
         messages += _check_key_types(connection)
         messages += _check_experiment(connection, alias)
+        if alias == database.read_alias():
+            messages += _check_products(alias)
     return messages
 
 
@@ -346,6 +353,49 @@ def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
             id="shop_similarity.W002",
         )
     ]
+
+
+def _check_products(alias: str) -> list[checks.CheckMessage]:
+    """Whether the products that the shop shows can be asked for, and how many of the first ones lack a value."""
+    catalogue = get_catalogue()
+    try:
+        visible = catalogue.visible_products().using(alias).order_by().values_list("pk", flat=True)
+        # A join may return a product more than once.
+        keys = set(visible[:_SAMPLE])
+        messages = []
+        for name in ("category", "price", "in_stock"):
+            value = setting_value(name)
+            if value is None or not keys:
+                continue
+            sampled = catalogue.all_products().using(alias).filter(pk__in=keys)
+            with_value = value.select(sampled, isnull=False).values("pk").distinct().count()
+            if missing := len(keys) - with_value:
+                messages.append(_missing_values(name, value, missing, len(keys)))
+        return messages
+    except SettingsError as error:
+        if error.message.startswith(f"{SETTING}['PRODUCTS']"):
+            return [checks.Error(error.message, hint=error.hint, id="shop_similarity.E014")]
+        # Reported by check_settings.
+        return []
+    except DatabaseError:
+        # Before the shop's own first migration there is nothing to ask.
+        return []
+
+
+def _missing_values(name: str, value: ProductValue, missing: int, looked_at: int) -> checks.CheckMessage:
+    of = f"the first {looked_at}" if looked_at == _SAMPLE else str(looked_at)
+    # A few may well have none; where many lack it, the path leads astray.
+    kind = checks.Warning if 10 * missing > looked_at else checks.Info
+    return kind(
+        f"{SETTING}[{name.upper()!r}], {value.name!r}, has no value for {missing} of {of} visible products.",
+        hint=(
+            "A filter by it finds none of them. Where parents have the value with their variants, or the other way "
+            f"round, name both paths: ({value.name!r}, 'children__{value.name}')."
+            if value.path
+            else "A filter by it finds none of them."
+        ),
+        id="shop_similarity.W005",
+    )
 
 
 def _check_key_types(connection: Any) -> list[checks.CheckMessage]:

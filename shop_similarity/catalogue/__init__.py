@@ -1,7 +1,8 @@
 """How the plugin sees the shop: its models, its keys and the field paths that settings name."""
 
-from .field_paths import FieldPath, parsed, setting_path, unsliced
+from .field_paths import ProductValue, setting_value
 from .product_keys import NotAKeyError, product_key
+from .querysets import filterable
 from .shop import FILE, OWNER, PRODUCT, Catalogue, ImageRow, ProductPhoto, get_catalogue
 
 __all__ = [
@@ -9,13 +10,12 @@ __all__ = [
     "OWNER",
     "PRODUCT",
     "Catalogue",
-    "FieldPath",
     "ImageRow",
     "NotAKeyError",
     "ProductPhoto",
+    "ProductValue",
+    "filterable",
     "get_catalogue",
-    "parsed",
     "product_key",
-    "setting_path",
-    "unsliced",
+    "setting_value",
 ]

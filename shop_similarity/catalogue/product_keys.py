@@ -7,7 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from .field_paths import FieldPath
+from .field_paths import ProductValue
 from .shop import get_catalogue
 
 
@@ -31,7 +31,7 @@ def product_key(value: Any) -> Any:
     """
     field = concrete_key(get_catalogue().product_model)
     try:
-        key = FieldPath("pk", field, many=False).parse(value)
+        key = ProductValue("pk", None, field).parse(value)
         # A number may lie outside of what the column holds, a text may be too long for it.
         field.run_validators(key)
     except (ValueError, ValidationError) as error:

@@ -24,6 +24,7 @@ from django.utils.module_loading import import_string
 from .. import database
 from ..conf import SETTING, SettingsError, get_settings
 from .photo_paths import PhotoPath, family, photo_path
+from .querysets import UnusableQuerysetError, filterable, is_plain
 
 OWNER = "shop_similarity_owner"
 """Annotation of a photo row: the key of the product that it hangs on."""
@@ -101,6 +102,8 @@ class Catalogue:
     def visible_products(self) -> QuerySet:
         """The products that may be shown, as the shop's ``PRODUCTS`` callable says.
 
+        It can be filtered and ordered further, whatever the callable does.
+
         Raises:
             SettingsError: the callable returns something else than a queryset of products.
         """
@@ -113,14 +116,20 @@ class Catalogue:
                 f"{SETTING}['PRODUCTS'] names {path!r}, which returned {type(queryset).__name__}.",
                 f"Return a queryset of {self.product_model._meta.label}.",
             )
-        return database.where_written(queryset)
+        try:
+            return database.where_written(filterable(queryset))
+        except UnusableQuerysetError as error:
+            raise SettingsError(
+                f"{SETTING}['PRODUCTS'] names {path!r}, which returned no instances. {error}",
+                f"Return a queryset of {self.product_model._meta.label} as all() or filter() make it.",
+            ) from error
 
     def products_to_ask_with(self) -> QuerySet:
         """The products whose look-alikes a shopper may ask for: those that may be shown, and their children."""
         visible = self.visible_products()
         if self.parent is None:
             return visible
-        visible = _filterable(visible).order_by()
+        visible = visible.order_by()
         # Each looked up by its key: a shop of millions is not gone through for one page.
         shown, parent_shown = (
             Exists(visible.filter(pk=OuterRef(key))) for key in ("pk", f"{self.parent.name}{LOOKUP_SEP}pk")
@@ -262,7 +271,7 @@ class Catalogue:
     def _photos(self) -> QuerySet:
         # Which products may be shown is what PRODUCTS says, whatever their default manager hides.
         is_product = self.image_model is self.product_model
-        rows = self.photo_rows() if is_product else _filterable(self.image_model._default_manager.all())
+        rows = self.photo_rows() if is_product else filterable(self.image_model._default_manager.all())
         for path, model in self.path.hop_models:
             if _is_managed(model):
                 rows = rows.filter(**{f"{path}{LOOKUP_SEP}in": model._default_manager.order_by().values("pk")})
@@ -291,7 +300,6 @@ class Catalogue:
             return rows
         if not isinstance(wanted, str):
             return _each_once(rows, rows.filter(**wanted))
-        # Of rows without annotations, for a shop's function may well ask for values().
         photos = import_string(wanted)(self.photo_rows())
         if (
             not isinstance(photos, QuerySet)
@@ -301,7 +309,17 @@ class Catalogue:
                 f"{SETTING}['IMAGE_FILTER'] names {wanted!r}, which returned {type(photos).__name__}.",
                 f"Return the queryset of {self.image_model._meta.label} that it is given, filtered.",
             )
-        return rows.filter(pk__in=_keys_of(photos))
+        try:
+            photos = filterable(photos).order_by()
+        except UnusableQuerysetError as error:
+            raise SettingsError(
+                f"{SETTING}['IMAGE_FILTER'] names {wanted!r}, which returned no instances. {error}",
+                f"Return the queryset of {self.image_model._meta.label} that it is given, filtered.",
+            ) from error
+        keys = photos.values("pk")
+        # Which of the same keys is meant makes no difference here, and sorting all of them takes Postgres long.
+        keys.query.distinct = False
+        return rows.filter(pk__in=keys)
 
     def _in_order(self, rows: QuerySet, *first: Any) -> QuerySet:
         """The rows as the shop orders them: by their manager, their model, or that of the first hop."""
@@ -340,28 +358,8 @@ def _concrete(key: models.Field) -> models.Field:
 
 def _is_managed(model: type[models.Model]) -> bool:
     """Whether the default manager of a model leaves rows out."""
-    query = model._default_manager.all().query
-    return bool(query.where) or not _can_be_filtered(query)
-
-
-def _can_be_filtered(query: Any) -> bool:
-    return not (query.is_sliced or query.combinator or query.distinct)
-
-
-def _filterable(rows: QuerySet) -> QuerySet:
-    if _can_be_filtered(rows.query):
-        return rows
-    return rows.model._base_manager.filter(pk__in=_keys_of(rows))
-
-
-def _keys_of(rows: QuerySet) -> QuerySet:
-    """The keys of rows, to be looked up among."""
-    keys = rows.values("pk")
-    if not (keys.query.is_sliced or keys.query.combinator or keys.query.distinct_fields):
-        keys = keys.order_by()
-        # Which of the same keys is meant makes no difference here, and sorting all of them takes Postgres long.
-        keys.query.distinct = False
-    return keys
+    rows = model._default_manager.all()
+    return bool(rows.query.where) or not is_plain(rows)
 
 
 def _each_once(rows: QuerySet, filtered: QuerySet) -> QuerySet:

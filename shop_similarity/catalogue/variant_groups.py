@@ -1,4 +1,4 @@
-"""Which products are variants of one: those that share a value of the ``VARIANT_GROUP`` path."""
+"""Which products are variants of one: those that share a value of the ``VARIANT_GROUP`` setting."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ from typing import Any
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from .field_paths import FieldPath, setting_path
-from .product_keys import concrete_key
+from .field_paths import setting_value
 from .shop import get_catalogue
-
-
-def ends_at_product(path: FieldPath) -> bool:
-    """Whether a path leads to the key of a product, as ``"parent"`` does."""
-    return path.field is concrete_key(get_catalogue().product_model)
 
 
 def variant_group() -> Any:
     """Expression on a product that gives its group; None without the ``VARIANT_GROUP`` setting.
 
-    A product without a value is a group of its own. Where the path leads to products, others may be in it, as children
-    are in that of their parent: then it is called by the product's own value of the field at the end of the path. That
-    is no value of another kind, for it is of the same field, and no other product's, for it is unique.
+    A product without a value is a group of its own. Where the value is another product's, as that of ``"parent"`` is,
+    the product may be the one that others name: then it is called by what they name it by. That is no value of another
+    kind, for it is of the same field, and no other product's, for it is unique.
     """
-    path = setting_path("variant_group")
-    if path is None:
+    value = setting_value("variant_group")
+    if value is None:
         return None
-    if path.field.unique and path.field in get_catalogue().product_model._meta.concrete_fields:
-        return Coalesce(F(path.path), F(path.field.name))
-    return F(path.path)
+    if getattr(value.field, "unique", False) and value.field in get_catalogue().product_model._meta.concrete_fields:
+        return Coalesce(value.expression, F(value.field.name), output_field=value.field)
+    return value.expression

@@ -12,7 +12,6 @@ from django.db.models import QuerySet
 
 from .. import database
 from ..catalogue import get_catalogue
-from ..catalogue.field_paths import unsliced
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion
 from . import aspects
@@ -155,7 +154,7 @@ def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet
     """The products that a search may return: ``among``, or the shop's visible ones, behind the options' filters.
 
     Raises:
-        ValueError: ``among`` is a queryset of another model, or the filters name what can't be.
+        ValueError: ``among`` is a queryset of another model or yields no instances, or the filters name what can't be.
     """
     catalogue = get_catalogue()
     if among is None:
@@ -180,7 +179,7 @@ def load(places: Sequence[Place], allowed: QuerySet) -> list[models.Model]:
     if not places:
         return []
     catalogue = get_catalogue()
-    wanted = unsliced(allowed).order_by().filter(pk__in=[place.product_id for place in places])
+    wanted = allowed.order_by().filter(pk__in=[place.product_id for place in places])
     by_key = {product.pk: product for product in catalogue.with_images(wanted)}
     products = []
     for place in places:
@@ -244,7 +243,7 @@ def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden:
     pinned = [pin.product_id for pin in rules.pins if pin.product_id is not None and pin.product_id not in exclude]
     if not pinned:
         return set()
-    products = unsliced(allowed).order_by().filter(pk__in=pinned)
+    products = allowed.order_by().filter(pk__in=pinned)
     if hidden is not None:
         products = products.exclude(pk__in=hidden.values("pk"))
     return set(products.values_list("pk", flat=True))

@@ -20,7 +20,7 @@ from django.core.files.storage import Storage
 from django.utils.translation import gettext as _
 
 from shop_similarity import database
-from shop_similarity.catalogue import ImageRow, get_catalogue
+from shop_similarity.catalogue import ImageRow, get_catalogue, setting_value
 from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
@@ -175,11 +175,11 @@ def _sample(max_photos: int, seed: int) -> tuple[list[ImageRow], dict[Any, str]]
 
 
 def _categories() -> dict[Any, str]:
-    path = get_settings().category
-    if path is None:
+    value = setting_value("category")
+    if value is None:
         return {}
     categories: dict[Any, str] = {}
-    rows = get_catalogue().all_products().order_by("pk").values_list("pk", path)
+    rows = value.annotate(get_catalogue().all_products().order_by("pk")).values_list("pk", value.alias)
     for product, category in database.stream(rows):
         # A product may be in several; the lowest key is as good as another, and the same in every run.
         if category is not None and (product not in categories or str(category) < categories[product]):
