@@ -10,6 +10,7 @@ W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
 W003       no broker is named, so that Celery looks for one where hardly any shop has it
 W004       a proxy seems to stand before the shop, and nobody said how many do
+W006       ``PRODUCTS`` shows children, which with ``PARENT`` nobody finds
 I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
@@ -27,6 +28,7 @@ from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
@@ -196,6 +198,7 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
             messages += half_way
             continue
         messages += _check_key_types(connection)
+        messages += _check_children(alias)
         messages += _check_experiment(connection, alias)
     return messages
 
@@ -291,6 +294,28 @@ def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
             f"The experiment {running!r} runs, but nothing divides the visitors: everybody sees the control version.",
             hint="Add 'shop_similarity.middleware.ExperimentMiddleware' to MIDDLEWARE.",
             id="shop_similarity.W002",
+        )
+    ]
+
+
+def _check_children(alias: str) -> list[checks.CheckMessage]:
+    catalogue = get_catalogue()
+    if catalogue.parent is None:
+        return []
+    children = catalogue.all_products().using(alias).exclude(**{catalogue.parent.name: None})
+    try:
+        is_shown = children.filter(pk__in=catalogue.visible_products().using(alias).values("pk")).exists()
+    except (SettingsError, DatabaseError):
+        # Reported elsewhere, or the shop's tables are not there yet.
+        return []
+    if not is_shown:
+        return []
+    return [
+        checks.Warning(
+            f"{SETTING}['PRODUCTS'] shows products with a parent, but with {SETTING}['PARENT'] these are never found: "
+            "their parents are, by their photos.",
+            hint="Leave children out of PRODUCTS; or where each is shown by itself, leave PARENT out.",
+            id="shop_similarity.W006",
         )
     ]
 
