@@ -11,6 +11,7 @@ W002       an experiment runs and the middleware that divides the visitors is mi
 W003       no broker is named, so that Celery looks for one where hardly any shop has it
 W004       a proxy seems to stand before the shop, and nobody said how many do
 W005       many visible products have no value for ``CATEGORY``, ``PRICE`` or ``IN_STOCK``
+W006       ``PRODUCTS`` shows children, which with ``PARENT`` nobody finds
 I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL
 E011       the pgvector extension is missing or older than 0.8
@@ -241,6 +242,7 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
             messages += half_way
             continue
         messages += _check_key_types(connection)
+        messages += _check_children(alias)
         messages += _check_experiment(connection, alias)
         if alias == database.read_alias():
             messages += _check_products(alias)
@@ -396,6 +398,28 @@ def _missing_values(name: str, value: ProductValue, missing: int, looked_at: int
         ),
         id="shop_similarity.W005",
     )
+
+
+def _check_children(alias: str) -> list[checks.CheckMessage]:
+    catalogue = get_catalogue()
+    if catalogue.parent is None:
+        return []
+    children = catalogue.all_products().using(alias).exclude(**{catalogue.parent.name: None})
+    try:
+        is_shown = children.filter(pk__in=catalogue.visible_products().using(alias).values("pk")).exists()
+    except (SettingsError, DatabaseError):
+        # Reported elsewhere, or the shop's tables are not there yet.
+        return []
+    if not is_shown:
+        return []
+    return [
+        checks.Warning(
+            f"{SETTING}['PRODUCTS'] shows products with a parent, but with {SETTING}['PARENT'] these are never found: "
+            "their parents are, by their photos.",
+            hint="Leave children out of PRODUCTS; or where each is shown by itself, leave PARENT out.",
+            id="shop_similarity.W006",
+        )
+    ]
 
 
 def _check_key_types(connection: Any) -> list[checks.CheckMessage]:

@@ -261,6 +261,16 @@ def test_a_parent_that_can_not_be_is_refused(settings, value, message):
     assert "parent" in found.hint
 
 
+def test_children_that_are_shown_but_never_found_are_said():
+    with the_shop("Garment", "images.original", **PARENTS):
+        _garment("Red", _garment("Shirt"))
+        assert check_database(databases=["default"]) == []
+    with the_shop("Garment", "images.original", PARENT="parent"):
+        (found,) = check_database(databases=["default"])
+        assert found.id == "shop_similarity.W006"
+        assert "Leave children out of PRODUCTS" in found.hint
+
+
 def test_a_parent_is_in_the_group_of_its_children():
     with the_shop("Garment", "images.original", VARIANT_GROUP="parent"):
         version = make_version()
