@@ -13,13 +13,14 @@ W004       a proxy seems to stand before the shop, and nobody said how many do
 W005       many visible products have no value for ``CATEGORY``, ``PRICE`` or ``IN_STOCK``
 W006       ``PRODUCTS`` shows children, which with ``PARENT`` nobody finds
 I001       the API's documentation has no files to show itself with
-E010       the database is not PostgreSQL
-E011       the pgvector extension is missing or older than 0.8
+E010       the database is not PostgreSQL, or older than 15
+E011       the pgvector extension is missing, older than 0.8, or in a schema where it is not found
 E012       a key column has another type than the key of the shop's model
 E013       the tables are half way between two unreleased versions
 E014       ``PRODUCTS`` returns what is no queryset of products
 W020       a pooler stands before the database, and Django opens cursors that it loses
 E020       products or photos are in another database than the plugin's tables
+E021       each tenant of django-tenants would have tables of its own
 ========== ==========================================================================================
 """
 
@@ -48,6 +49,8 @@ from .models import Embedding
 _TAG = "shop_similarity"
 # Products that are looked at for values; a shop may have a million.
 _SAMPLE = 10_000
+# NULLS NOT DISTINCT.
+_OLDEST_POSTGRESQL = 150_000
 
 
 @checks.register(_TAG)
@@ -99,6 +102,32 @@ def check_databases(app_configs: Any = None, **kwargs: Any) -> list[checks.Check
             )
         )
     return messages
+
+
+@checks.register(_TAG)
+def check_tenants(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    try:
+        catalogue = get_catalogue()
+    except SettingsError:
+        return []
+    own = {_TAG, *(model._meta.app_config.name for model in (catalogue.product_model, catalogue.image_model))}
+    # Apps may be listed by the path of their configuration.
+    of_tenants = {
+        name
+        for entry in getattr(django_settings, "TENANT_APPS", ())
+        for name in own
+        if f"{entry}.".startswith(f"{name}.")
+    }
+    if not of_tenants:
+        return []
+    return [
+        checks.Error(
+            f"TENANT_APPS has {_and(of_tenants)}: each tenant of django-tenants would have tables of its own, which "
+            "the plugin does not support. Workers would embed for one tenant, and caches and locks be shared by all.",
+            hint="List them in SHARED_APPS alone, or run a process of the shop, with settings of its own, per tenant.",
+            id="shop_similarity.E021",
+        )
+    ]
 
 
 def _and(aliases: set[str]) -> str:
@@ -236,6 +265,16 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
                 )
             )
             continue
+        if connection.pg_version < _OLDEST_POSTGRESQL:
+            messages.append(
+                checks.Error(
+                    f"The server of database {alias!r} is PostgreSQL {connection.pg_version // 10_000}; the plugin's "
+                    "tables need 15 or newer.",
+                    hint="Upgrade the server; without it `manage.py migrate` fails at a constraint.",
+                    id="shop_similarity.E010",
+                )
+            )
+            continue
         messages += _check_extension(connection, alias)
         messages += _check_pooler(connection, alias)
         if half_way := _check_history(connection, alias):
@@ -295,7 +334,27 @@ def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
                 id="shop_similarity.E011",
             )
         ]
-    return []
+    fault = hidden_extension(connection, alias)
+    return [fault] if fault else []
+
+
+def hidden_extension(connection: Any, alias: str) -> checks.Error | None:
+    """What is wrong where the extension is there and its types are not found: ``type "halfvec" does not exist``."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extnamespace::regnamespace::text, current_setting('search_path') FROM pg_extension "
+            "WHERE extname = 'vector' AND to_regtype('halfvec') IS NULL"
+        )
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    schema, path = found
+    return checks.Error(
+        f"Database {alias!r} has pgvector in the schema {schema}, which is not in the search_path of the shop's role "
+        f"({path}), so that its types are not found.",
+        hint=f"Run ALTER ROLE ... SET search_path = {path}, {schema}; or ALTER EXTENSION vector SET SCHEMA public.",
+        id="shop_similarity.E011",
+    )
 
 
 def _check_pooler(connection: Any, alias: str) -> list[checks.CheckMessage]:

@@ -8,6 +8,7 @@ is given.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
@@ -29,6 +30,8 @@ from .models import Embedding
 from .models.rows import on_primary, reads_primary
 
 __all__ = ["on_primary"]
+
+logger = logging.getLogger(__name__)
 
 # Between two statements of a short transaction; a busy machine may take seconds for what is a matter of milliseconds.
 _LONGEST_PAUSE_SECONDS = 20
@@ -261,7 +264,13 @@ def long_lock(name: str) -> Iterator[bool]:
             (is_ours,) = statements.fetchone()
         yield is_ours
     finally:
-        holder.close()
+        try:
+            # The server lets go of it before this goes on; of a session that is closed it hears later.
+            holder.rollback()
+        except DatabaseError:
+            logger.debug("The connection of the lock %s was cut off.", name, exc_info=True)
+        finally:
+            holder.close()
 
 
 def lock_for_writing(alias: str | None = None) -> None:

@@ -7,6 +7,8 @@ and time with what they were when it was embedded.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +21,10 @@ from ..catalogue import FILE, PRODUCT, ImageRow, get_catalogue
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion, OutboxEntry, SweepRun
 from ..photos.file_marks import file_mark
+from ..photos.storage_faults import final_sentence, is_busy
 from . import bell, outbox
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 2_000
 
@@ -131,6 +136,7 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
     """Photos whose file is not what a version embedded, or failed on."""
     catalogue = get_catalogue()
     storage = catalogue.storage
+    trouble = _Trouble()
     for rows in _chunks(catalogue.images()):
         ids = [row.image_id for row in rows]
         marks: dict[tuple, str] = {}
@@ -150,11 +156,13 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
                 continue
             try:
                 now = file_mark(storage, row.file_name)
-            except FileNotFoundError:
+                trouble.passed()
+            except Exception as error:
+                if not final_sentence(error, row.file_name):
+                    trouble.met(error)
+                    continue
                 # The worker will find it missing and say so on the photo.
                 now = ""
-            except OSError:
-                continue
             for version in known_to:
                 if marks[version, row.image_id, row.file_name] != now and (version, row.image_id) not in waiting:
                     changed.setdefault(version, []).append(row)
@@ -162,6 +170,37 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
             progress(len(rows))
         for version, changed_rows in changed.items():
             yield changed_rows, version
+    trouble.tell()
+
+
+class _Trouble:
+    """What the storage would not tell in one sweep; a storage that asks for it gets fewer requests."""
+
+    _LONGEST_REST_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self.photos = 0
+        self.last = ""
+        self._rest = 0.0
+
+    def met(self, error: Exception) -> None:
+        self.photos += 1
+        self.last = f"{type(error).__name__}: {error}"
+        if is_busy(error):
+            self._rest = min(max(2 * self._rest, 0.1), self._LONGEST_REST_SECONDS)
+            time.sleep(self._rest)
+
+    def passed(self) -> None:
+        self._rest /= 2
+
+    def tell(self) -> None:
+        if self.photos:
+            logger.warning(
+                "The storage did not tell whether the files of %d photos have changed; the next sweep asks again. "
+                "The last one: %s",
+                self.photos,
+                self.last,
+            )
 
 
 def _chunks(images: QuerySet) -> Iterator[list[ImageRow]]:

@@ -9,7 +9,7 @@ from django.db import connections
 from catalog.models import Product, ProductPhoto
 from shop_similarity import database, rollout
 from shop_similarity.catalogue import get_catalogue
-from shop_similarity.checks import check_databases
+from shop_similarity.checks import check_databases, check_tenants
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.embedding.writing import PhotoVector, write_embeddings
@@ -169,3 +169,20 @@ class ShopIsReal:
         return "shop_real"
 
     db_for_write = db_for_read
+
+
+def test_tables_of_tenants_are_refused(settings):
+    assert check_tenants() == []
+    settings.TENANT_APPS = [
+        "django.contrib.auth",
+        "shop_similarity.apps.ShopSimilarityConfig",
+        "shop_similarity_of_ours",
+    ]
+    (found,) = check_tenants()
+    assert found.id == "shop_similarity.E021"
+    assert "'shop_similarity'" in found.msg and "catalog" not in found.msg
+    settings.TENANT_APPS = ["catalog"]
+    (found,) = check_tenants()
+    assert "'catalog'" in found.msg
+    settings.TENANT_APPS = []
+    assert check_tenants() == []

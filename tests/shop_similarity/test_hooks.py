@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product, ProductPhoto
+from shop_similarity import database
 from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from tests.shop_similarity.factories import (
@@ -43,7 +44,11 @@ def test_saved_photo_waits_for_every_live_version():
 def test_rolled_back_save_leaves_nothing(django_capture_on_commit_callbacks):
     make_version()
     product = make_product()
-    with django_capture_on_commit_callbacks() as callbacks, pytest.raises(RuntimeError), transaction.atomic():
+    with (
+        django_capture_on_commit_callbacks(using=database.write_alias()) as callbacks,
+        pytest.raises(RuntimeError),
+        transaction.atomic(),
+    ):
         add_photo(product, BYTES)
         raise RuntimeError
     assert _waiting() == []
@@ -53,7 +58,7 @@ def test_rolled_back_save_leaves_nothing(django_capture_on_commit_callbacks):
 def test_bell_is_rung_on_commit_and_not_before(django_capture_on_commit_callbacks):
     make_version()
     product = make_product()
-    with django_capture_on_commit_callbacks() as callbacks:
+    with django_capture_on_commit_callbacks(using=database.write_alias()) as callbacks:
         add_photo(product, BYTES)
         assert callbacks == []
     assert callbacks == [bell.ring]

@@ -34,6 +34,7 @@ from tests.relation_shops.models import Image as SharedImage
 from tests.relation_shops.shops import the_shop
 from tests.shop_similarity.factories import add_photo, make_product
 from tests.shop_similarity.photos.bad_files import slow_photo
+from tests.shop_similarity.photos.odd_storage import FORBIDDEN, GONE, NO_KEY, OUTSIDE, SLOW_DOWN, make_odd
 
 pytestmark = pytest.mark.django_db
 
@@ -503,3 +504,18 @@ def test_drain_does_not_wait_for_rows_that_another_worker_is_claiming(tiny_versi
         assert ended.wait(60)
     thread.join()
     assert drain().embedded == 1
+
+
+def test_what_a_storage_raises_for_one_photo_is_one_photos(tiny_version, monkeypatch):
+    tiny_version()
+    errors = {"404": GONE, "key": NO_KEY, "outside": OUTSIDE, "403": FORBIDDEN, "slow": SLOW_DOWN}
+    product = make_product()
+    photos = {name: add_photo(product, _jpeg(seed), f"{name}.jpg") for seed, name in enumerate([*errors, "a", "b"])}
+    make_odd(monkeypatch, {photos[name].file.name: error for name, error in errors.items()})
+    report = drain()
+    assert (report.embedded, report.failed, report.retried) == (2, 3, 2)
+    entries = {entry.image_id: entry for entry in OutboxEntry.objects.all()}
+    assert all(entries[photos[name].pk].failed_at for name in ("404", "key", "outside"))
+    assert "ListBucket" in entries[photos["403"].pk].last_error
+    assert "SlowDown" in entries[photos["slow"].pk].last_error
+    assert all(entries[photos[name].pk].due_at and entries[photos[name].pk].attempts == 1 for name in ("403", "slow"))

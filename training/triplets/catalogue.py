@@ -25,6 +25,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.limits import catalogue_limits
+from shop_similarity.photos.storage_faults import final_sentence
 from shop_similarity.training.files import private_folder, write_atomically
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.building import MIN_PRODUCTS, ProductPhoto, build_triplets
@@ -272,9 +273,9 @@ class PhotoStore:
                 return name, mark, describe(image), picture_of(Path(name).name, image)
             except ImageError as error:
                 return str(error)
-            except FileNotFoundError:
-                return f"The file {row.file_name} is not in the storage."
             except Exception as error:
+                if sentence := final_sentence(error, row.file_name):
+                    return sentence
                 failure = error
         return failure
 

@@ -24,6 +24,7 @@ from shop_similarity.embedding.vectors import SAMPLE, are_nearly_the_same, unusa
 from shop_similarity.models import ModelVersion
 from shop_similarity.photos.decoding import ImageError, open_image
 from shop_similarity.photos.limits import catalogue_limits
+from shop_similarity.photos.storage_faults import final_sentence, passing_sentence
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -244,8 +245,11 @@ def prepared_photos(
         try:
             with storage.open(row.file_name, "rb") as file:
                 return preprocessing.prepare(open_image(file, limits, target_size=preprocessing.size))
-        except (ImageError, OSError) as error:
+        except ImageError as error:
             return Skipped(row.file_name, str(error))
+        # One photo's exception is one photo's, whatever the storage raises.
+        except Exception as error:
+            return Skipped(row.file_name, final_sentence(error, row.file_name) or passing_sentence(error))
 
     results = ordered_map(prepare, rows, settings.decode_threads, 4 * settings.batch_size)
     for row, result in zip(rows, results, strict=True):
