@@ -27,6 +27,7 @@ E021       each tenant of django-tenants would have tables of its own
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from django.apps import apps
@@ -489,12 +490,14 @@ def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
         for model in (Embedding, OutboxEntry):
             for name in ("product_id", "image_id"):
                 cursor.execute(
-                    "SELECT format_type(atttypid, atttypmod) = format_type(to_regtype(%s), -1) "
-                    "OR format_type(atttypid, atttypmod) = %s, format_type(atttypid, atttypmod) "
-                    "FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s",
+                    # The type has other names and blanks in Postgres' words, the numbers behind it are the same.
+                    "SELECT atttypid = to_regtype(%s)::oid AND "
+                    "coalesce(substring(format_type(atttypid, atttypmod) FROM '[(].*[)]'), '') = %s, "
+                    "format_type(atttypid, atttypmod) FROM pg_attribute "
+                    "WHERE attrelid = to_regclass(%s) AND attname = %s",
                     [
                         (wanted := model._meta.get_field(name).db_type(connection)),
-                        wanted.replace("varchar", "character varying"),
+                        "".join(re.findall(r"[(].*[)]", wanted)).replace(" ", ""),
                         model._meta.db_table,
                         name,
                     ],

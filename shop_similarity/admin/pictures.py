@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ..catalogue import get_catalogue
+from ..catalogue import get_catalogue, key_segment
 from ..photos.thumbnails import Sources, sources
 from .access import may_view_products, products_for
 from .pages import admin_url
@@ -57,4 +57,4 @@ def product_admin_url(site: admin.AdminSite, key: Any) -> str | None:
 
 def similar_products_url(request: HttpRequest, site: admin.AdminSite, key: Any) -> str | None:
     """The plugin's own page of a product; None where the user may not see it."""
-    return admin_url(site, "shop_similarity_product", quote(key)) if may_view_products(request) else None
+    return admin_url(site, "shop_similarity_product", key_segment(key)) if may_view_products(request) else None

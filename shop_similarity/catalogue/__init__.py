@@ -1,7 +1,7 @@
 """How the plugin sees the shop: its models, its keys and the field paths that settings name."""
 
 from .field_paths import ProductValue, setting_value
-from .product_keys import NotAKeyError, product_key
+from .product_keys import NotAKeyError, key_segment, product_key, segment_key
 from .querysets import filterable
 from .shop import FILE, OWNER, PRODUCT, Catalogue, ImageRow, ProductPhoto, get_catalogue
 
@@ -16,6 +16,8 @@ __all__ = [
     "ProductValue",
     "filterable",
     "get_catalogue",
+    "key_segment",
     "product_key",
+    "segment_key",
     "setting_value",
 ]

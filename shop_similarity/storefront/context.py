@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..catalogue import get_catalogue, setting_value
+from ..catalogue import get_catalogue, key_segment, setting_value
 from ..feedback import tokens
 from ..models import ModelVersion, Surface
 from ..search import options as search
@@ -64,7 +64,7 @@ class Address:
         if signed := options.signed():
             parameters["options"] = signed
         parameters["page"] = "1"
-        return cls(reverse("shop_similarity:similar-products", args=[product.pk]), parameters)
+        return cls(reverse("shop_similarity:similar-products", args=[key_segment(product.pk)]), parameters)
 
     def url(self, choices: dict[str, str], anchor: str = "") -> str:
         query = "&".join(filter(None, [self.parameters.urlencode(), urlencode(choices)]))
@@ -78,7 +78,7 @@ class Address:
 def fragment_url(product: models.Model, options: WidgetOptions, choices: Choices | None = None) -> str:
     """Address of the widget alone; empty where the shop does not include ``shop_similarity.urls``."""
     try:
-        path = reverse("shop_similarity:similar-products", args=[product.pk])
+        path = reverse("shop_similarity:similar-products", args=[key_segment(product.pk)])
     except NoReverseMatch:
         return ""
     signed = options.signed()
@@ -160,7 +160,7 @@ def frame(
     among: models.QuerySet | None = None,
 ) -> dict[str, Any]:
     """All but the products: heading, layout and what the shopper can choose."""
-    identity = options.element_id or f"similar-products-{product.pk}"
+    identity = options.element_id or f"similar-products-{key_segment(product.pk)}"
     context = {
         "similar_to": product,
         "options": options,

@@ -13,7 +13,7 @@ from shop_similarity.catalogue.categories import category_choices
 from shop_similarity.catalogue.category_tree import category_tree, closeness, split_trail
 from shop_similarity.catalogue.field_paths import setting_value
 from shop_similarity.checks import check_database, check_settings
-from shop_similarity.models import MerchandisingRule
+from shop_similarity.models import Embedding, MerchandisingRule, OutboxEntry
 from shop_similarity.search import Filters, SearchOptions, similar_products
 from shop_similarity.search.rules import relevant_rules
 from shop_similarity.training.triplets.product_groups import group_names
@@ -225,3 +225,23 @@ def test_training_reads_the_same_values(settings, items):
     assert group_names() == {"child 0": "parent", "child 1": "parent"}
     _configure(settings, VARIANT_GROUP=("parent", "parent__parent"))
     assert group_names() == {"child 0": "parent", "child 1": "parent"}
+
+
+def test_columns_of_keys_whose_type_has_a_modifier_pass_the_checks(monkeypatch, settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "CATEGORY": None, "PRICE": None}
+    assert check_settings() == []
+    assert check_database(databases=["default"]) == []
+    fields = [model._meta.get_field(name) for model in (Embedding, OutboxEntry) for name in ("product_id", "image_id")]
+    for field in fields:
+        monkeypatch.setattr(field, "db_type", lambda connection: "numeric(20, 0)")
+    assert {found.id for found in check_database(databases=["default"])} == {"shop_similarity.E012"}
+    with connection.cursor() as cursor:
+        for field in fields:
+            table = field.model._meta.db_table
+            cursor.execute(
+                f"ALTER TABLE {table} ALTER COLUMN {field.column} TYPE numeric(20, 0) USING {field.column}::numeric"
+            )
+    assert check_database(databases=["default"]) == []
+    for field in fields:
+        monkeypatch.setattr(field, "db_type", lambda connection: "numeric(30, 0)")
+    assert len(check_database(databases=["default"])) == 4

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ("tests/odd_shop/run_values.py",)
+FILES = ("tests/odd_shop/run_values.py", "tests/odd_shop/run_keys.py")
 
 
 def test_everything_works_in_an_odd_shop(servers):
