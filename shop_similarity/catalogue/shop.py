@@ -6,6 +6,7 @@ Everything else asks the one :class:`Catalogue` that the settings describe; no o
 from __future__ import annotations
 
 import functools
+import operator
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -251,10 +252,7 @@ class Catalogue:
     def _of_products(self) -> Q:
         """The condition that a generic relation leads to a product and not to a row of another model."""
         content_types = apps.get_model("contenttypes", "ContentType")._base_manager
-        labels = Q()
-        for model in family(self.product_model):
-            labels |= Q(app_label=model._meta.app_label, model=model._meta.model_name)
-        ids = content_types.filter(labels).values("pk")
+        ids = content_types.filter(_content_types(self.product_model)).values("pk")
         return Q(**{f"{self.path.generic.content_type_field_name}{LOOKUP_SEP}in": ids})
 
     def _to_product(self, name: str) -> str:
@@ -354,6 +352,12 @@ def _concrete(key: models.Field) -> models.Field:
     while key.remote_field is not None:
         key = key.target_field
     return key
+
+
+@functools.cache
+def _content_types(model: type[models.Model]) -> Q:
+    labels = [Q(app_label=other._meta.app_label, model=other._meta.model_name) for other in family(model)]
+    return functools.reduce(operator.or_, labels)
 
 
 def _is_managed(model: type[models.Model]) -> bool:
