@@ -26,11 +26,10 @@ def main() -> None:
 
 def run(saves: int) -> None:
     from django.conf import settings
-    from django.db.models.signals import post_save, pre_save
 
     from catalog.models import Category, Product, ProductPhoto
     from shop_similarity.embedding import bell
-    from shop_similarity.hooks import connect_hooks
+    from shop_similarity.hooks import connect_hooks, disconnect_hooks
     from shop_similarity.models import ModelVersion, OutboxEntry
 
     category = Category.objects.create(name="Things", slug="things")
@@ -46,10 +45,7 @@ def run(saves: int) -> None:
             times.append(time.perf_counter() - started)
         return times
 
-    for signal in (pre_save, post_save):
-        for sender in (Product, ProductPhoto):
-            for uid in ("pre_save", "image", "product"):
-                signal.disconnect(sender=sender, dispatch_uid=f"shop_similarity.{uid}.{sender._meta.label}")
+    disconnect_hooks()
     save_many()
     assert not OutboxEntry.objects.exists()
     rows = {"peer: no hooks": save_many()}

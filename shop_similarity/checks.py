@@ -3,30 +3,38 @@
 ========== ==========================================================================================
 E001       ``SHOP_SIMILARITY`` is missing, has an unknown key or a wrong value
 E002       the product model or its images can't be found
-E003       ``PRODUCTS``, ``FALLBACK`` or ``EVENT_VISITOR`` can't be imported or is no callable
-E004       ``CATEGORY``, ``PRICE`` or ``VARIANT_GROUP`` is no field path of the product
+E003       ``PRODUCTS``, ``FALLBACK``, ``EVENT_VISITOR`` or ``IMAGE_FILTER`` can't be imported or is no callable
+E004       ``CATEGORY``, ``PRICE``, ``VARIANT_GROUP``, ``COLOUR`` or ``IN_STOCK`` says nothing about a product
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
 W003       no broker is named, so that Celery looks for one where hardly any shop has it
 W004       a proxy seems to stand before the shop, and nobody said how many do
+W005       many visible products have no value for ``CATEGORY``, ``PRICE`` or ``IN_STOCK``
+W006       ``PRODUCTS`` shows children, which with ``PARENT`` nobody finds
 I001       the API's documentation has no files to show itself with
-E010       the database is not PostgreSQL
-E011       the pgvector extension is missing or older than 0.8
+E010       the database is not PostgreSQL, or older than 15
+E011       the pgvector extension is missing, older than 0.8, or in a schema where it is not found
 E012       a key column has another type than the key of the shop's model
 E013       the tables are half way between two unreleased versions
+E014       ``PRODUCTS`` returns what is no queryset of products
+W020       a pooler stands before the database, and Django opens cursors that it loses
+E020       products or photos are in another database than the plugin's tables
+E021       each tenant of django-tenants would have tables of its own
 ========== ==========================================================================================
 """
 
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
@@ -34,11 +42,16 @@ from django.utils.module_loading import import_string
 
 from . import database
 from .catalogue import get_catalogue
-from .catalogue.field_paths import setting_path
+from .catalogue.field_paths import VALUE_SETTINGS, ProductValue, setting_value
 from .client_addresses import trusted_proxies
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
+from .models import Embedding
 
 _TAG = "shop_similarity"
+# Products that are looked at for values; a shop may have a million.
+_SAMPLE = 10_000
+# NULLS NOT DISTINCT.
+_OLDEST_POSTGRESQL = 150_000
 
 
 @checks.register(_TAG)
@@ -61,6 +74,68 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
 
 
 @checks.register(_TAG)
+def check_databases(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    try:
+        catalogue = get_catalogue()
+    except SettingsError:
+        return []
+    ours = database.aliases_of(Embedding)
+    hint = (
+        "Let the routers in DATABASE_ROUTERS answer for the app 'shop_similarity' (db_for_read, db_for_write, "
+        "allow_migrate) as they do for the shop's products, and run `manage.py migrate --database ALIAS`."
+    )
+    messages: list[checks.CheckMessage] = [
+        checks.Error(
+            f"{model._meta.label} is in the database {_and(theirs)}, the plugin's tables are in {_and(ours)}: searches "
+            "join both in one statement, so they have to be in one.",
+            hint=hint,
+            id="shop_similarity.E020",
+        )
+        for model in dict.fromkeys((catalogue.product_model, catalogue.image_model))
+        if (theirs := database.aliases_of(model)) != ours
+    ]
+    if not database.has_tables(alias := database.write_alias()):
+        messages.append(
+            checks.Error(
+                f"The plugin's rows are written to the database {alias!r}, but its tables are not migrated there.",
+                hint=hint,
+                id="shop_similarity.E020",
+            )
+        )
+    return messages
+
+
+@checks.register(_TAG)
+def check_tenants(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    try:
+        catalogue = get_catalogue()
+    except SettingsError:
+        return []
+    own = {_TAG, *(model._meta.app_config.name for model in (catalogue.product_model, catalogue.image_model))}
+    # Apps may be listed by the path of their configuration.
+    of_tenants = {
+        name
+        for entry in getattr(django_settings, "TENANT_APPS", ())
+        for name in own
+        if f"{entry}.".startswith(f"{name}.")
+    }
+    if not of_tenants:
+        return []
+    return [
+        checks.Error(
+            f"TENANT_APPS has {_and(of_tenants)}: each tenant of django-tenants would have tables of its own, which "
+            "the plugin does not support. Workers would embed for one tenant, and caches and locks be shared by all.",
+            hint="List them in SHARED_APPS alone, or run a process of the shop, with settings of its own, per tenant.",
+            id="shop_similarity.E021",
+        )
+    ]
+
+
+def _and(aliases: set[str]) -> str:
+    return " and ".join(map(repr, sorted(aliases)))
+
+
+@checks.register(_TAG)
 def check_api_docs(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
     if apps.is_installed("drf_spectacular_sidecar"):
         return []
@@ -80,9 +155,9 @@ def check_api_docs(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
 
 def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
     messages: list[checks.CheckMessage] = []
-    for key in ("products", "fallback", "event_visitor"):
+    for key in ("products", "fallback", "event_visitor", "image_filter"):
         path = getattr(settings, key)
-        if path is None:
+        if not isinstance(path, str):
             continue
         try:
             target = import_string(path)
@@ -108,9 +183,9 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
 
 def _check_paths() -> list[checks.CheckMessage]:
     messages = []
-    for name in ("category", "price", "variant_group", "colour"):
+    for name in VALUE_SETTINGS:
         try:
-            setting_path(name)
+            setting_value(name)
         except SettingsError as error:
             messages.append(checks.Error(error.message, hint=error.hint, id="shop_similarity.E004"))
     return messages
@@ -176,6 +251,8 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
     except SettingsError:
         # Reported by check_settings.
         return messages
+    if databases:
+        messages += _check_images()
     for alias in databases or []:
         if not database.has_tables(alias):
             continue
@@ -189,13 +266,49 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
                 )
             )
             continue
+        if connection.pg_version < _OLDEST_POSTGRESQL:
+            messages.append(
+                checks.Error(
+                    f"The server of database {alias!r} is PostgreSQL {connection.pg_version // 10_000}; the plugin's "
+                    "tables need 15 or newer.",
+                    hint="Upgrade the server; without it `manage.py migrate` fails at a constraint.",
+                    id="shop_similarity.E010",
+                )
+            )
+            continue
         messages += _check_extension(connection, alias)
+        messages += _check_pooler(connection, alias)
         if half_way := _check_history(connection, alias):
             messages += half_way
             continue
         messages += _check_key_types(connection)
+        messages += _check_children(alias)
         messages += _check_experiment(connection, alias)
+        if alias == database.read_alias():
+            messages += _check_products(alias)
     return messages
+
+
+def _check_images() -> list[checks.CheckMessage]:
+    """A function of the shop's may ask the database for what it filters by."""
+    path = get_settings().image_filter
+    if not isinstance(path, str):
+        return []
+    try:
+        import_string(path)
+    except ImportError:
+        # Reported by check_settings.
+        return []
+    try:
+        get_catalogue().images()
+    except SettingsError as error:
+        message, hint = error.message, error.hint
+    except Exception as error:
+        message = f"{SETTING}['IMAGE_FILTER'] names {path!r}, which raised {type(error).__name__}: {error}"
+        hint = "It is called with a queryset of the rows that IMAGES leads to, and returns it filtered."
+    else:
+        return []
+    return [checks.Error(message, hint=hint, id="shop_similarity.E003")]
 
 
 def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
@@ -222,7 +335,40 @@ def _check_extension(connection: Any, alias: str) -> list[checks.CheckMessage]:
                 id="shop_similarity.E011",
             )
         ]
-    return []
+    fault = hidden_extension(connection, alias)
+    return [fault] if fault else []
+
+
+def hidden_extension(connection: Any, alias: str) -> checks.Error | None:
+    """What is wrong where the extension is there and its types are not found: ``type "halfvec" does not exist``."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT extnamespace::regnamespace::text, current_setting('search_path') FROM pg_extension "
+            "WHERE extname = 'vector' AND to_regtype('halfvec') IS NULL"
+        )
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    schema, path = found
+    return checks.Error(
+        f"Database {alias!r} has pgvector in the schema {schema}, which is not in the search_path of the shop's role "
+        f"({path}), so that its types are not found.",
+        hint=f"Run ALTER ROLE ... SET search_path = {path}, {schema}; or ALTER EXTENSION vector SET SCHEMA public.",
+        id="shop_similarity.E011",
+    )
+
+
+def _check_pooler(connection: Any, alias: str) -> list[checks.CheckMessage]:
+    if connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS") or not database.is_pooled(alias):
+        return []
+    return [
+        checks.Warning(
+            f"A pooler such as PgBouncer stands before the database {alias!r}. In transaction mode it loses "
+            "the cursors that Django opens on the server for QuerySet.iterator() and for the choices of forms.",
+            hint=f"Set DATABASES[{alias!r}]['DISABLE_SERVER_SIDE_CURSORS'] to True. The plugin itself opens none.",
+            id="shop_similarity.W020",
+        )
+    ]
 
 
 def _check_history(connection: Any, alias: str) -> list[checks.CheckMessage]:
@@ -271,20 +417,87 @@ def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
     ]
 
 
+def _check_products(alias: str) -> list[checks.CheckMessage]:
+    """Whether the products that the shop shows can be asked for, and how many of the first ones lack a value."""
+    catalogue = get_catalogue()
+    try:
+        visible = catalogue.visible_products().using(alias).order_by().values_list("pk", flat=True)
+        # A join may return a product more than once.
+        keys = set(visible[:_SAMPLE])
+        messages = []
+        for name in ("category", "price", "in_stock"):
+            value = setting_value(name)
+            if value is None or not keys:
+                continue
+            sampled = catalogue.all_products().using(alias).filter(pk__in=keys)
+            with_value = value.select(sampled, isnull=False).values("pk").distinct().count()
+            if missing := len(keys) - with_value:
+                messages.append(_missing_values(name, value, missing, len(keys)))
+        return messages
+    except SettingsError as error:
+        if error.message.startswith(f"{SETTING}['PRODUCTS']"):
+            return [checks.Error(error.message, hint=error.hint, id="shop_similarity.E014")]
+        # Reported by check_settings.
+        return []
+    except DatabaseError:
+        # Before the shop's own first migration there is nothing to ask.
+        return []
+
+
+def _missing_values(name: str, value: ProductValue, missing: int, looked_at: int) -> checks.CheckMessage:
+    of = f"the first {looked_at}" if looked_at == _SAMPLE else str(looked_at)
+    # A few may well have none; where many lack it, the path leads astray.
+    kind = checks.Warning if 10 * missing > looked_at else checks.Info
+    return kind(
+        f"{SETTING}[{name.upper()!r}], {value.name!r}, has no value for {missing} of {of} visible products.",
+        hint=(
+            "A filter by it finds none of them. Where parents have the value with their variants, or the other way "
+            f"round, name both paths: ({value.name!r}, 'children__{value.name}')."
+            if value.path
+            else "A filter by it finds none of them."
+        ),
+        id="shop_similarity.W005",
+    )
+
+
+def _check_children(alias: str) -> list[checks.CheckMessage]:
+    catalogue = get_catalogue()
+    if catalogue.parent is None:
+        return []
+    children = catalogue.all_products().using(alias).exclude(**{catalogue.parent.name: None})
+    try:
+        is_shown = children.filter(pk__in=catalogue.visible_products().using(alias).values("pk")).exists()
+    except (SettingsError, DatabaseError):
+        # Reported elsewhere, or the shop's tables are not there yet.
+        return []
+    if not is_shown:
+        return []
+    return [
+        checks.Warning(
+            f"{SETTING}['PRODUCTS'] shows products with a parent, but with {SETTING}['PARENT'] these are never found: "
+            "their parents are, by their photos.",
+            hint="Leave children out of PRODUCTS; or where each is shown by itself, leave PARENT out.",
+            id="shop_similarity.W006",
+        )
+    ]
+
+
 def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
-    from .models import Embedding, OutboxEntry
+    from .models import OutboxEntry
 
     messages: list[checks.CheckMessage] = []
     with connection.cursor() as cursor:
         for model in (Embedding, OutboxEntry):
             for name in ("product_id", "image_id"):
                 cursor.execute(
-                    "SELECT format_type(atttypid, atttypmod) = format_type(to_regtype(%s), -1) "
-                    "OR format_type(atttypid, atttypmod) = %s, format_type(atttypid, atttypmod) "
-                    "FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s",
+                    # The type has other names and blanks in Postgres' words, the numbers behind it are the same.
+                    "SELECT atttypid = to_regtype(%s)::oid AND "
+                    "coalesce(substring(format_type(atttypid, atttypmod) FROM '[(].*[)]'), '') = %s, "
+                    "format_type(atttypid, atttypmod) FROM pg_attribute "
+                    "WHERE attrelid = to_regclass(%s) AND attname = %s",
                     [
                         (wanted := model._meta.get_field(name).db_type(connection)),
-                        wanted.replace("varchar", "character varying"),
+                        "".join(re.findall(r"[(].*[)]", wanted)).replace(" ", ""),
                         model._meta.db_table,
                         name,
                     ],

@@ -30,14 +30,19 @@ _KINDS = {
     "int": (int,),
     "float": (int, float),
     "bool": (bool,),
+    "dict": (dict,),
     "None": (type(None),),
     "tuple[str, ...]": (tuple, list),
 }
 
 
-def _setting(default: Any, help: str, ends: tuple[float, float] | None = None) -> Any:
-    """A setting: its default (``...``: it is required), what it says, and the ends of its range, both included."""
-    return field(default=MISSING if default is ... else default, metadata={"help": help, "range": ends})
+def _setting(default: Any, help: str, ends: tuple[float, float] | None = None, *, hashed: bool = True) -> Any:
+    """A setting: its default (``...``: it is required), what it says, and the ends of its range, both included.
+
+    ``hashed`` is False where the value may be one that Python can't hash.
+    """
+    metadata = {"help": help, "range": ends}
+    return field(default=MISSING if default is ... else default, metadata=metadata, hash=None if hashed else False)
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,27 @@ class Settings:
     product_model: str = _setting(..., 'The product model, "app_label.Model". Its primary key may be of any type.')
     images: str = _setting(
         ...,
-        'Where a product\'s photos are: "image" is an image field on the product itself, "photos.file" is the image '
-        "field `file` of the model that points to the product with a foreign key whose related_name is `photos`.",
+        "Where a product's photos are, as attributes with dots between them, from the product to the file field: "
+        '"image" on the product itself, "photos.file" by the related_name of a foreign key, a many-to-many field or a '
+        'generic relation, "photo.file" and "gallery.image.file" by foreign keys to images that products share.',
     )
-    category: str | None = _setting(
+    image_filter: dict | str | None = _setting(  # noqa: RUF009  (its default is no dict)
         None,
-        'Field path on the product ("category", "category__parent", "categories"). Look-alikes that share its '
-        "value with the product are preferred. None switches the preference off.",
+        "Which rows of the model that IMAGES leads to are photos, where it holds other files too: lookups such as "
+        '{"kind": "photo"}, or the dotted path of a callable that takes a queryset of them and returns it filtered. '
+        "None: all that have a file.",
+        hashed=False,
+    )
+    parent: str | None = _setting(
+        None,
+        'Foreign key of the product to the one that it is shown by ("parent"). The photos of a child speak for its '
+        "parent, which is found by them, and a child without photos asks and is shown with its parent's.",
+    )
+    category: str | tuple[str, ...] | None = _setting(
+        None,
+        'Field path on the product ("category", "category__parent", "categories"), several of them, or the dotted path '
+        "of a callable that returns a database expression. Look-alikes that share its value with the product are "
+        "preferred, and those of a category nearby in its tree a little. None switches the preference off.",
     )
     category_boost: float = _setting(
         0.1, "How much cosine similarity sharing the category is worth in the ranking.", (0, 2)
@@ -63,18 +82,27 @@ class Settings:
         "Dotted path of a callable that returns the queryset of products that may be shown. None: everything the "
         "model's default manager returns.",
     )
-    price: str | None = _setting(
+    price: str | tuple[str, ...] | None = _setting(
         None,
-        'Field path on the product of its price ("price", "stockrecords__price"). None: no filter by price.',
+        'Field path on the product of its price ("price"), several of them, of which the first that has a value counts '
+        '(("stockrecords__price", "children__stockrecords__price")), or the dotted path of a callable that returns a '
+        "database expression. None: no filter by price.",
     )
-    variant_group: str | None = _setting(
+    variant_group: str | tuple[str, ...] | None = _setting(
         None,
-        'Field path on the product whose value all variants of one product share ("parent"). Of these one is shown.',
+        'Field path on the product whose value all variants of one product share ("parent"), several of them or a '
+        "callable, as for PRICE. Of these one is shown.",
     )
-    colour: str | None = _setting(
+    colour: str | tuple[str, ...] | None = _setting(
         None,
         'Field path on the product of its colour ("colour"), where each colour is a product of its own. '
         "`evaluate_mildnet --from-catalog` asks by it for products that look alike. None: the photos are looked at.",
+    )
+    in_stock: str | tuple[str, ...] | None = _setting(
+        None,
+        'Field path on the product of what says that it can be had ("stock", "stockrecords__num_in_stock"), several of '
+        "them or a callable, as for PRICE: true, a number above zero or a text that is not empty. Other products are "
+        "never recommended, unless a search or a widget asks for sold-out ones. None: nothing is left out.",
     )
     fallback: str | None = _setting(
         None,
@@ -281,6 +309,8 @@ def _must_be(setting: Field, value: Any) -> str:
     # bool is an int to Python, but True as a number of seconds is a mistake.
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         return f"It must be of type {' or '.join(kind.__name__ for kind in kinds)}."
+    if isinstance(value, tuple | list) and not (value and all(isinstance(part, str) and part for part in value)):
+        return "Write texts into it, at least one."
     if value is not None and setting.name.endswith("_rate") and not RATE.fullmatch(value):
         return "Write a number, a slash and s, min, hour or day: '600/min'."
     if value is not None and (ends := setting.metadata["range"]) and not ends[0] <= value <= ends[1]:
@@ -299,10 +329,7 @@ def get_settings() -> Settings:
     wrong = problems(raw)
     if wrong:
         raise wrong[0]
-    values = {key.lower(): value for key, value in raw.items()}
-    for name in ("image_formats", "visual_search_formats"):
-        if name in values:
-            values[name] = tuple(values[name])
+    values = {key.lower(): tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
     return Settings(**values)
 
 

@@ -9,7 +9,8 @@ from .visual_search import views as visual_search
 app_name = "shop_similarity"
 
 urlpatterns = [
-    path("products/<str:pk>/similar/", fragments.similar_products, name="similar-products"),
+    # Hosts may write a key with slashes into the address as it is.
+    path("products/<path:pk>/similar/", fragments.similar_products, name="similar-products"),
     path("search/", visual_search.visual_search, name="visual-search"),
     path("search/<uuid:pk>/", visual_search.visual_search_results, name="visual-search-results"),
     path("events/", feedback.events, name="events"),

@@ -28,8 +28,10 @@ os.environ["SHOP_DATA"] = os.environ[FOLDER]
 os.environ.setdefault("SHOP_SECRET_KEY", "for the tests alone")
 
 from catalog.settings import *  # noqa: E402, F403
-from catalog.settings import ALLOWED_HOSTS, SHOP_SIMILARITY, STORAGES  # noqa: E402
+from catalog.settings import ALLOWED_HOSTS, INSTALLED_APPS, SHOP_SIMILARITY, STORAGES  # noqa: E402
 
+# Models of shops whose photos hang on products in other ways.
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.relation_shops.apps.RelationShopsConfig"]
 ALLOWED_HOSTS = [*ALLOWED_HOSTS, "testserver"]
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}

@@ -28,6 +28,7 @@ _CLEARING_SECONDS = 1.0
 _threads: list[threading.Thread] = []
 
 
+@database.on_primary()
 def look_round(embed: Callable[[], object] = drain_unless_running) -> None:
     """Sweep if it is time to, tidy up, and see to it that what waits in the outbox is embedded.
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from shop_similarity import database
 from shop_similarity.embedding import outbox
 from shop_similarity.models import ModelVersion
 from shop_similarity.workers.embedder import complain, get_embedder, keep_only
@@ -35,6 +36,7 @@ def drain_unless_running() -> DrainReport | None:
     return report
 
 
+@database.on_primary()
 def drain(
     versions: Sequence[int] | None = None,
     *,

@@ -32,6 +32,7 @@ from shop_similarity.models import Embedding, ModelVersion
 from shop_similarity.photos.decoding import DecoderUnavailable, ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.limits import catalogue_limits
+from shop_similarity.photos.storage_faults import final_sentence, passing_sentence
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.workers.embedder import UnusableVectors, get_embedder
 from shop_similarity.workers.identity import worker_name
@@ -274,11 +275,9 @@ class Line:
             photo.error = str(error)
         except DecoderUnavailable as error:
             photo.error, photo.is_passing = str(error), True
-        except FileNotFoundError:
-            photo.error = _("The file %(name)s is not in the storage. Upload the photo again.") % {"name": name}
         except Exception as error:
-            photo.error = _("The storage could not be read: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
-            photo.is_passing = True
+            final = final_sentence(error, name)
+            photo.error, photo.is_passing = final or passing_sentence(error), not final
 
     def _finish(self, batch: _Batch) -> None:
         for future in batch.reading:

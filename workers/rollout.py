@@ -7,10 +7,10 @@ import time
 
 from django.db import DatabaseError
 
-from shop_similarity import rollout
+from shop_similarity import database, rollout
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import outbox
-from shop_similarity.embedding.index import build_index, index_state
+from shop_similarity.embedding.index import build_index_unless_it_failed, index_state
 from shop_similarity.models import Embedding
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ def advance_rollout() -> None:
         _next_count = time.monotonic() + _REST * (time.monotonic() - started)
 
 
+@database.on_primary()
 def index_after_bulk_load(version_id: int) -> None:
     """Build the index of a version that has enough photos for one, once none waits any more."""
     # Searches don't use the index before INDEX_ROWS, and until it is there a bulk load goes faster without it.
@@ -46,5 +47,5 @@ def index_after_bulk_load(version_id: int) -> None:
     enough = get_settings().index_rows // 2
     if Embedding.objects.filter(version=version_id)[enough : enough + 1].exists():
         started = time.monotonic()
-        if build_index(version_id):
+        if build_index_unless_it_failed(version_id):
             logger.info("Built the index of version %d in %.1f s.", version_id, time.monotonic() - started)

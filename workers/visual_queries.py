@@ -32,6 +32,7 @@ _PURGE_SECONDS = 5.0
 _LOAD_AGAIN_SECONDS = 30.0
 
 
+@database.on_primary()
 def answer_waiting(stop: threading.Event = stopping) -> int:
     """Embed the photos that wait, the oldest first, until there are none; returns how many."""
     answered = 0
@@ -92,6 +93,7 @@ def _load(version: ModelVersion) -> Embedder | None:
     return embedder
 
 
+@database.on_primary()
 def warm_up() -> None:
     """Load and compile the networks that shoppers may ask for: the active version's and those of an experiment."""
     running = Experiment.objects.running()
@@ -108,6 +110,7 @@ def warm_up() -> None:
         _load(version)
 
 
+@database.on_primary()
 def watch(stop: threading.Event = stopping) -> None:
     """Answer shoppers until ``stop`` is set; the target of the thread."""
     complained = ""

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from .. import rollout
-from ..catalogue import NotAKeyError, product_key
+from ..catalogue import NotAKeyError, product_key, segment_key
 from ..models import ModelVersion
 from ..photos.thumbnails import Sources
 from ..rollout.gate import Figure, measured
@@ -156,11 +156,11 @@ def _chosen(versions: list[ModelVersion], text: str | None) -> ModelVersion | No
 
 
 def _keys(text: str) -> tuple[list, list[str]]:
-    """Keys of products, separated by commas or blanks, and the texts that can't be one."""
+    """Keys of products, separated by commas or blanks or in the form of addresses, and texts that can't be one."""
     keys, unknown = [], []
     for word in dict.fromkeys(text.replace(",", " ").split()[:_MOST_PRODUCTS]):
         try:
-            keys.append(product_key(word))
+            keys.append(product_key(segment_key(word)))
         except NotAKeyError:
             unknown.append(word)
     return keys, unknown

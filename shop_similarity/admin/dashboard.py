@@ -298,8 +298,8 @@ def _failure(
     for entry in entries:
         reasons[entry.last_error].append(entry.version.name)
     product = products.get(newest.product_id)
-    files = get_catalogue().product_images(product) if product is not None else []
-    file = next((file for file in files if file.instance.pk == newest.image_id), None)
+    photos = get_catalogue().product_photos(product) if product is not None else []
+    file = next((photo.file for photo in photos if photo.image_id == newest.image_id), None)
     return Failure(
         newest,
         product,

@@ -15,6 +15,7 @@ from django.urls import NoReverseMatch, URLPattern, path, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
+from .. import database
 from ..request_text import check_request, check_values
 
 
@@ -39,7 +40,9 @@ def admin_path(
         if permission is not None and not request.user.has_perm(permission):
             raise PermissionDenied
         request.current_app = site.name
-        return view(request, site, **arguments)
+        # Who has just changed something sees it changed.
+        with database.on_primary():
+            return view(request, site, **arguments)
 
     return checked(path(route, site.admin_view((require_POST if post else require_safe)(permitted)), name=name))
 

@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from ..catalogue import get_catalogue
+from ..catalogue import get_catalogue, key_segment
 from ..photos.thumbnails import Sources, sources
 from .access import may_view_products, products_for
 from .pages import admin_url
@@ -24,10 +24,10 @@ def picture_of(product: models.Model | None) -> Sources | None:
     """The photo of a product to show: the one that a search found most similar, else the first."""
     if product is None:
         return None
-    files = get_catalogue().product_images(product)
+    photos = get_catalogue().product_photos(product)
     similar = getattr(product, "similar_image_id", None)
-    file = next((file for file in files if file.instance.pk == similar), files[0] if files else None)
-    return sources(file, WIDTHS)
+    photo = next((photo for photo in photos if photo.image_id == similar), photos[0] if photos else None)
+    return sources(photo and photo.file, WIDTHS)
 
 
 def picture_tag(product: models.Model | None) -> SafeString:
@@ -57,4 +57,4 @@ def product_admin_url(site: admin.AdminSite, key: Any) -> str | None:
 
 def similar_products_url(request: HttpRequest, site: admin.AdminSite, key: Any) -> str | None:
     """The plugin's own page of a product; None where the user may not see it."""
-    return admin_url(site, "shop_similarity_product", quote(key)) if may_view_products(request) else None
+    return admin_url(site, "shop_similarity_product", key_segment(key)) if may_view_products(request) else None

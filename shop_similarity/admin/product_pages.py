@@ -7,7 +7,6 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.models import ADDITION, DELETION
-from django.contrib.admin.utils import quote, unquote
 from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models import Max, Q
@@ -17,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import database
-from ..catalogue import NotAKeyError, get_catalogue, product_key
+from ..catalogue import NotAKeyError, get_catalogue, key_segment, product_key, segment_key
 from ..embedding.reembedding import reembed
 from ..models import MerchandisingRule
 from . import access, journal
@@ -55,7 +54,7 @@ def find_product(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     term = request.GET.get("q", "").strip()
     catalogue = get_catalogue()
     products = _search(request, site, term) if term else catalogue.all_products().order_by("-pk")
-    found = list(catalogue.with_images(products[: _FOUND + 1]))
+    found = catalogue.with_images(products[: _FOUND + 1])
     return render_page(
         request,
         site,
@@ -193,8 +192,8 @@ def reembedded_sentence(count: int) -> str:
 def _product(key: Any, *, quoted: bool = True) -> models.Model:
     catalogue = get_catalogue()
     try:
-        key = product_key(unquote(key) if quoted else key)
-        product = catalogue.with_images(catalogue.all_products()).filter(pk=key).first()
+        key = product_key(segment_key(key) if quoted else key)
+        product = next(iter(catalogue.with_images(catalogue.all_products().filter(pk=key))), None)
     except NotAKeyError:
         product = None
     if product is None:
@@ -205,7 +204,7 @@ def _product(key: Any, *, quoted: bool = True) -> models.Model:
 def _answer(
     request: HttpRequest, site: admin.AdminSite, product: models.Model, said: str, level: int = messages.SUCCESS
 ) -> HttpResponse:
-    own_page = reverse("admin:shop_similarity_product", args=[quote(product.pk)], current_app=site.name)
+    own_page = reverse("admin:shop_similarity_product", args=[key_segment(product.pk)], current_app=site.name)
     back = way_back(request, own_page)
     if request.headers.get(_PANEL_HEADER):
         return HttpResponse(render_panel(request, site, product, back=back, in_form=back != own_page, said=said))

@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
-from django.contrib.admin.utils import quote
 from django.db import models
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from ..catalogue import key_segment
 from ..embedding.photo_states import Photo, photo_states
 from ..models import MerchandisingRule
 from ..photos.thumbnails import Sources, sources
@@ -74,7 +74,7 @@ def panel_context(
     may = request.user.has_perm
 
     def action(name: str) -> str | None:
-        url = admin_url(site, f"shop_similarity_{name}", quote(product.pk))
+        url = admin_url(site, f"shop_similarity_{name}", key_segment(product.pk))
         return url and f"{url}?{urlencode({'next': back})}"
 
     rule_list = admin_url(site, "shop_similarity_merchandisingrule_changelist")

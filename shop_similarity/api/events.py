@@ -10,13 +10,14 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from ..catalogue import segment_key
 from ..feedback.events import BadEvent, record_events
 from ..feedback.tokens import BadToken, read
 from ..models import Event
 from . import documentation
 from .base import SimilarityAPIView
 from .documentation import EVENTS_TAG, operation, problems
-from .fields import BodySerializer, TextField, choice_schema
+from .fields import BodySerializer, KeyField, TextField, choice_schema
 from .parsers import JSONParser
 from .problems import TokenUnusable, Unprocessable
 from .serializers import component
@@ -35,7 +36,7 @@ class EventSerializer(BodySerializer):
     """One thing that a shopper did with a list."""
 
     kind = KindField(choices=Event.Kind.values)
-    product = TextField(
+    product = KeyField(
         required=False,
         help_text=_("Key of the product that was clicked or put into the basket, as text; not for an impression."),
     )
@@ -71,7 +72,10 @@ class EventsView(SimilarityAPIView):
         sent.is_valid(raise_exception=True)
         values: dict[str, Any] = sent.validated_data
         try:
-            reported = [(event["kind"], event.get("product")) for event in values["events"]]
+            reported = [
+                (event["kind"], segment_key(event["product"]) if "product" in event else None)
+                for event in values["events"]
+            ]
             record_events(read(values["token"]), reported, request._request)
         except BadToken as error:
             raise TokenUnusable(str(error), field="token") from error

@@ -94,6 +94,13 @@ class TextField(serializers.RegexField):
         return super().to_internal_value(data)
 
 
+class KeyField(TextField):
+    """The key of a product, also in the form that addresses have."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=2_000, **kwargs)
+
+
 class CropField(serializers.RegexField):
     """``left,top,right,bottom`` as parts of 1."""
 

@@ -20,7 +20,7 @@ from ..search.options import (
     Filters,
     SearchOptions,
 )
-from .fields import BooleanField, CropField, IntegerField, NumberField, PhotoField, TextField, choice_schema
+from .fields import BooleanField, CropField, IntegerField, KeyField, NumberField, PhotoField, TextField, choice_schema
 from .problems import Unprocessable
 
 MAX_LIMIT = 100
@@ -117,7 +117,7 @@ class SearchParameters(PageParameters):
 
 class BasketParameters(SearchParameters):
     product = serializers.ListField(
-        child=TextField(),
+        child=KeyField(),
         min_length=1,
         max_length=MAX_BASKET,
         help_text=_("Key of a product, once for each product of the basket."),

@@ -20,7 +20,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from .. import visual_search
-from ..catalogue import NotAKeyError, get_catalogue, product_key
+from ..catalogue import NotAKeyError, get_catalogue, product_key, segment_key
 from ..conf import get_settings
 from ..feedback import tokens
 from ..models import ModelVersion, Surface, VisualQuery
@@ -40,7 +40,11 @@ from .problems import Busy, ImageUnusable, LeanUnavailable, NoActiveModel, TooLa
 from .serializers import BasketSerializer, ImageSearchSerializer, ResultSerializer, SimilarProductsSerializer
 from .throttles import UploadThrottle
 
-PRODUCT_KEY = OpenApiParameter("id", OpenApiTypes.STR, OpenApiParameter.PATH, description="Key of the product.")
+KEY_HELP = (
+    "Key of the product. One with other characters than letters, digits and `_-.:@+` is best written as a tilde and "
+    "the base64url of its UTF-8, without padding: slashes and dots do not get through every server."
+)
+PRODUCT_KEY = OpenApiParameter("id", OpenApiTypes.STR, OpenApiParameter.PATH, description=KEY_HELP)
 
 
 class SimilarProductsView(SimilarityAPIView):
@@ -184,18 +188,18 @@ class ImageSearchResultsView(SimilarityAPIView):
 
 
 def _shown_products(keys: list[str]) -> list[models.Model]:
-    """Those of the products that the shop shows, in the order of their keys in the list; one query."""
+    """Those of the products that may be asked for, in the order of their keys in the list; one query."""
     values = list(dict.fromkeys(value for key in keys if (value := _key(key)) is not None))
     if not values:
         return []
-    by_key = {product.pk: product for product in get_catalogue().visible_products().filter(pk__in=values)}
+    by_key = {product.pk: product for product in get_catalogue().products_to_ask_with().filter(pk__in=values)}
     return [by_key[value] for value in values if value in by_key]
 
 
 def _key(text: str) -> Any:
     """The key that a text stands for; None where it can be none."""
     try:
-        return product_key(text)
+        return product_key(segment_key(text))
     except NotAKeyError:
         return None
 

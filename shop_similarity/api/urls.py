@@ -22,7 +22,7 @@ app_name = "shop_similarity_api"
 
 version_1 = [
     path("products/similar/", BasketView.as_view(), name="similar-to-several"),
-    path("products/<str:id>/similar/", SimilarProductsView.as_view(), name="similar-products"),
+    path("products/<path:id>/similar/", SimilarProductsView.as_view(), name="similar-products"),
     path("search/image/", ImageSearchView.as_view(), name="image-search"),
     path("search/image/<str:id>/", ImageSearchResultsView.as_view(), name="image-search-results"),
     path("events/", EventsView.as_view(), name="events"),

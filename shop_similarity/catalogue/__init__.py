@@ -1,17 +1,23 @@
 """How the plugin sees the shop: its models, its keys and the field paths that settings name."""
 
-from .field_paths import FieldPath, parsed, setting_path, unsliced
-from .product_keys import NotAKeyError, product_key
-from .shop import Catalogue, ImageRow, get_catalogue
+from .field_paths import ProductValue, setting_value
+from .product_keys import NotAKeyError, key_segment, product_key, segment_key
+from .querysets import filterable
+from .shop import FILE, OWNER, PRODUCT, Catalogue, ImageRow, ProductPhoto, get_catalogue
 
 __all__ = [
+    "FILE",
+    "OWNER",
+    "PRODUCT",
     "Catalogue",
-    "FieldPath",
     "ImageRow",
     "NotAKeyError",
+    "ProductPhoto",
+    "ProductValue",
+    "filterable",
     "get_catalogue",
-    "parsed",
+    "key_segment",
     "product_key",
-    "setting_path",
-    "unsliced",
+    "segment_key",
+    "setting_value",
 ]

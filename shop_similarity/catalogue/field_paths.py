@@ -1,32 +1,57 @@
-"""Field paths on the product that settings name ("category", "stockrecords__price"): what lies at their end."""
+"""What settings say of a product by field paths or a callable: its price, category, group of variants, colour, stock.
+
+One :class:`ProductValue` stands for each of these settings, and nothing else reads them.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
 from django.db import models
+from django.db.models import ExpressionWrapper, F, Q
 from django.db.models.constants import LOOKUP_SEP
+from django.db.models.functions import Coalesce
+from django.utils.module_loading import import_string
 
 from ..conf import SETTING, SettingsError, get_settings
+from .querysets import is_plain
 from .shop import get_catalogue
+
+# The settings that a ProductValue stands for, in lower case.
+VALUE_SETTINGS = ("category", "price", "variant_group", "colour", "in_stock")
 
 
 @dataclass(frozen=True)
-class FieldPath:
-    """A lookup path from the product to a value.
+class ProductValue:
+    """A value that products have in the database.
 
     Attributes:
-        path: as the setting has it.
+        name: as the setting has it, in messages: ``"category"``, ``"price or variants__price"``.
+        expression: of the database; of several paths, the first that has a value.
         field: the field that holds the value; for a relation, the key that it points to.
         many: whether one product can have several values.
+        path: the path, where the setting names one alone.
+        ends_at_key: whether the value is a row of another model, not a text of it.
     """
 
-    path: str
+    name: str
+    expression: Any
     field: models.Field
-    many: bool
+    many: bool = False
+    path: str | None = None
+    ends_at_key: bool = False
+    # Name of the annotation that :meth:`annotate` and :meth:`values` give by default.
+    alias: ClassVar[str] = "shop_similarity_value"
+
+    @property
+    def is_product(self) -> bool:
+        """Whether the value is another product, such as the parent of a variant."""
+        model = getattr(self.field, "model", None)
+        return self.ends_at_key and model is not None and issubclass(get_catalogue().product_model, model)
 
     def parse(self, text: Any) -> Any:
         """The value that a text stands for.
@@ -40,39 +65,104 @@ class FieldPath:
                 raise ValueError
             return self.field.to_python(text)
         except (ValidationError, ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{str(text)[:80]!r} can't be a value of {self.path!r}.") from error
+            raise ValueError(f"{str(text)[:80]!r} can't be a value of {self.name!r}.") from error
+
+    def parsed(self, texts: Iterable[str]) -> list[Any]:
+        """Values of those texts that can be one; the others name nothing that exists."""
+        values = []
+        for text in texts:
+            try:
+                values.append(self.parse(text))
+            except ValueError:
+                continue
+        return values
+
+    def annotate(self, queryset: models.QuerySet, name: str = alias) -> models.QuerySet:
+        """The products, once for each value that they have, with the value by this name; None where there is none."""
+        return queryset.annotate(**{name: self.expression})
+
+    def values(self, queryset: models.QuerySet) -> models.QuerySet:
+        """The values that products of a queryset have, as a queryset of one column, in no order."""
+        return self.annotate(queryset.order_by()).filter(self.is_given).values_list(self.alias, flat=True)
+
+    @property
+    def is_given(self) -> Q:
+        """The condition that an annotated product has the value."""
+        return Q(**{f"{self.alias}{LOOKUP_SEP}isnull": False})
 
     def select(self, queryset: models.QuerySet, **lookups: Any) -> models.QuerySet:
         """The products of a queryset one value of which meets all lookups, each product once.
 
         Args:
-            queryset: products, sliced or not.
+            queryset: products, of whatever kind :func:`.querysets.filterable` gives.
             lookups: such as ``gte=3``; all have to hold for the same value.
         """
-        conditions = {f"{self.path}{LOOKUP_SEP}{name}": value for name, value in lookups.items()}
-        if not self.many and not queryset.query.is_sliced:
-            return queryset.filter(**conditions)
+        if self.path is not None and not self.many and is_plain(queryset):
+            return queryset.filter(**{f"{self.path}{LOOKUP_SEP}{name}": value for name, value in lookups.items()})
         # A join to several values would return a product once for each.
-        return unsliced(queryset).filter(pk__in=get_catalogue().all_products().filter(**conditions).values("pk"))
+        meeting = self.annotate(get_catalogue().all_products().order_by()).filter(
+            **{f"{self.alias}{LOOKUP_SEP}{name}": value for name, value in lookups.items()}
+        )
+        return queryset.filter(pk__in=meeting.values("pk"))
+
+    def select_true(self, queryset: models.QuerySet) -> models.QuerySet:
+        """The products of a queryset one value of which is true, a number above zero or a text that is not empty."""
+        if isinstance(self.field, models.BooleanField):
+            return self.select(queryset, exact=True)
+        if isinstance(self.field, _NUMBERS) and not self.ends_at_key:
+            return self.select(queryset, gt=0)
+        if isinstance(self.field, models.CharField | models.TextField):
+            return self.select(queryset, gt="")
+        return self.select(queryset, isnull=False)
 
 
-def unsliced(queryset: models.QuerySet) -> models.QuerySet:
-    """The same rows as a queryset that can be filtered further."""
-    if not queryset.query.is_sliced:
-        return queryset
-    return queryset.model._default_manager.filter(pk__in=queryset.values("pk"))
+_NUMBERS = (models.IntegerField, models.DecimalField, models.FloatField)
 
 
-def setting_path(name: str) -> FieldPath | None:
-    """The path that the setting ``name`` (``"category"``, ``"price"``, ``"variant_group"``) gives; None without one.
+def setting_value(name: str) -> ProductValue | None:
+    """The value that the setting ``name`` (``"category"``, ``"price"``, ...) describes; None without one.
 
     Raises:
-        SettingsError: the product has no such path.
+        SettingsError: the product has no such path, or the callable is none or gives no expression.
     """
-    path = getattr(get_settings(), name)
-    if path is None:
+    setting = getattr(get_settings(), name)
+    if setting is None:
         return None
-    model, field, many = get_catalogue().product_model, None, False
+    if isinstance(setting, str) and "." in setting:
+        return _called(name, setting)
+    return _of_paths(name, (setting,) if isinstance(setting, str) else setting, get_catalogue().product_model)
+
+
+@functools.lru_cache(maxsize=32)
+def _of_paths(name: str, paths: tuple[str, ...], model: type[models.Model]) -> ProductValue:
+    values = [_of_path(name, path, model) for path in paths]
+    first = values[0]
+    if len(values) == 1:
+        return first
+    kinds = {_kind(value) for value in values}
+    if len(kinds) > 1:
+        raise SettingsError(
+            f"{SETTING}[{name.upper()!r}] names {', '.join(map(repr, paths))}, which hold values of different kinds.",
+            "Name paths that all end at one model, or at fields of one type.",
+        )
+    return ProductValue(
+        " or ".join(paths),
+        Coalesce(*paths, output_field=first.field),
+        first.field,
+        any(value.many for value in values),
+        ends_at_key=first.ends_at_key,
+    )
+
+
+def _kind(value: ProductValue) -> Any:
+    """The same for values that one column can hold."""
+    if value.ends_at_key:
+        return value.field
+    return "number" if isinstance(value.field, _NUMBERS) else value.field.get_internal_type()
+
+
+def _of_path(name: str, path: str, product_model: type[models.Model]) -> ProductValue:
+    model, field, many = product_model, None, False
     for part in path.split(LOOKUP_SEP):
         try:
             if model is None:
@@ -87,15 +177,38 @@ def setting_path(name: str) -> FieldPath | None:
         many = many or bool(field.one_to_many or field.many_to_many)
         model = field.related_model
     assert field is not None
-    return FieldPath(path, field.target_field if field.is_relation else field, many)
+    ends_at_key = bool(field.is_relation or field.primary_key)
+    field = field.target_field if field.is_relation else field
+    return ProductValue(path, ExpressionWrapper(F(path), output_field=field), field, many, path, ends_at_key)
 
 
-def parsed(path: FieldPath, texts: Iterable[str]) -> list[Any]:
-    """Values of those texts that can be one; the others name nothing that exists."""
-    values = []
-    for text in texts:
-        try:
-            values.append(path.parse(text))
-        except ValueError:
-            continue
-    return values
+def _called(name: str, dotted: str) -> ProductValue:
+    setting = f"{SETTING}[{name.upper()!r}] names {dotted!r}"
+    hint = "Name a function without arguments that returns an expression, for example F('price') or Subquery(...)."
+    try:
+        function = import_string(dotted)
+    except ImportError as error:
+        raise SettingsError(f"{setting}, which can't be imported: {error}", hint) from error
+    if not callable(function):
+        raise SettingsError(f"{setting}, which is no callable.", hint)
+    try:
+        expression = function()
+    # It is the shop's own, and may fail as it likes.
+    except Exception as error:
+        raise SettingsError(f"{setting}, which failed: {type(error).__name__}: {error}", hint) from error
+    if not hasattr(expression, "resolve_expression"):
+        raise SettingsError(f"{setting}, which returned {type(expression).__name__}, no expression.", hint)
+    try:
+        query = get_catalogue().all_products().annotate(**{ProductValue.alias: expression}).query
+        field = query.annotations[ProductValue.alias].output_field
+    except (FieldError, ValueError, TypeError) as error:
+        raise SettingsError(f"{setting}, whose expression can't be used: {error}", hint) from error
+    many = any(_has_several(join) for join in query.alias_map.values())
+    ends_at_key = bool(field.is_relation)
+    field = field.target_field if field.is_relation else field
+    return ProductValue(dotted, expression, field, many, ends_at_key=ends_at_key)
+
+
+def _has_several(join: Any) -> bool:
+    field = getattr(join, "join_field", None)
+    return bool(field is not None and (field.one_to_many or field.many_to_many))

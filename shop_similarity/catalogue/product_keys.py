@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from .field_paths import FieldPath
+from .field_paths import ProductValue
 from .shop import get_catalogue
+
+# What servers, proxies and browsers hand on as it is. A path of dots alone, a slash and a percent sign are not.
+_PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.:@+-]*\Z")
+_ESCAPE = "~"
 
 
 class NotAKeyError(ValueError):
@@ -31,7 +38,7 @@ def product_key(value: Any) -> Any:
     """
     field = concrete_key(get_catalogue().product_model)
     try:
-        key = FieldPath("pk", field, many=False).parse(value)
+        key = ProductValue("pk", None, field).parse(value)
         # A number may lie outside of what the column holds, a text may be too long for it.
         field.run_validators(key)
     except (ValueError, ValidationError) as error:
@@ -39,3 +46,25 @@ def product_key(value: Any) -> Any:
     if key in field.empty_values:
         raise NotAKeyError("An empty value can't be the key of a product.")
     return key
+
+
+def key_segment(key: Any) -> str:
+    """A key as one segment of an address, and as a piece of an HTML id: itself where nobody changes it on its way.
+
+    Any other text is a tilde and the base64url of its UTF-8, for a slash, dots, blanks or a percent sign do not get
+    through all servers, proxies and browsers, however they are quoted.
+    """
+    text = str(key)
+    return text if _PLAIN.match(text) else _ESCAPE + base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def segment_key(segment: str) -> str:
+    """The text of the key that :func:`key_segment` made a segment of; any other text is the key itself."""
+    encoded = segment.removeprefix(_ESCAPE)
+    if not encoded or encoded == segment:
+        return segment
+    try:
+        text = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars="-_", validate=True).decode()
+    except (ValueError, binascii.Error):
+        return segment
+    return text if key_segment(text) == segment else segment

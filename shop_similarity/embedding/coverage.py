@@ -10,7 +10,7 @@ from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from .. import database
-from ..catalogue import get_catalogue
+from ..catalogue import PRODUCT, get_catalogue
 from ..models import Embedding, ModelVersion, OutboxEntry
 from . import outbox
 from .index import IndexState, index_states
@@ -112,8 +112,8 @@ def gap(version: ModelVersion, active: ModelVersion | None = None) -> Gap:
 
 
 def _is_embedded(version: ModelVersion) -> Exists:
-    product = OuterRef(get_catalogue().product_field or "pk")
-    return Exists(Embedding.objects.filter(version=version.pk, image_id=OuterRef("pk"), product_id=product))
+    embeddings = Embedding.objects.filter(version=version.pk, image_id=OuterRef("pk"), product_id=OuterRef(PRODUCT))
+    return Exists(embeddings)
 
 
 def _shown(version: ModelVersion) -> QuerySet:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from django.db import DatabaseError
+
 from .. import database
 from ..models import Embedding
+
+logger = logging.getLogger(__name__)
 
 _TABLE = Embedding._meta.db_table
 _PREFIX = "shop_similarity_code_v"
@@ -70,11 +76,11 @@ def build_index(version_id: int) -> bool:
     if database.in_transaction():
         raise RuntimeError("An index is built concurrently, which Postgres refuses inside a transaction.")
     name = index_name(version_id)
-    with database.session_lock(name) as is_ours:
+    with database.long_lock(name) as is_ours:
         state = index_state(version_id).state
         if not is_ours or state == "ready":
             return False
-        with database.cursor() as cursor:
+        with database.unlimited_cursor() as cursor:
             if state == "invalid":
                 cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
             cursor.execute(
@@ -85,7 +91,40 @@ def build_index(version_id: int) -> bool:
         return True
 
 
+_FIRST_REST_SECONDS = 300
+_LONGEST_REST_SECONDS = 6 * 3_600
+# Of versions whose index could not be built: how often, and when this process tries again.
+_failed: dict[int, tuple[int, float]] = {}
+
+
+def build_index_unless_it_failed(version_id: int) -> bool:
+    """As :func:`build_index`, for workers, which come back to it after every drain.
+
+    One that could not be built, since the database cancelled it, say, is logged and left alone for five minutes, then
+    for twice as long each time, up to six hours: a build takes much of the database's time, in vain too.
+    """
+    failures, again = _failed.get(version_id, (0, 0.0))
+    if time.monotonic() < again:
+        return False
+    try:
+        is_built = build_index(version_id)
+    except DatabaseError as error:
+        rest = min(_FIRST_REST_SECONDS * 2**failures, _LONGEST_REST_SECONDS)
+        _failed[version_id] = failures + 1, time.monotonic() + rest
+        logger.error(
+            "The index of version %d could not be built (%s); the next try is in %d minutes. Searches scan all codes "
+            "meanwhile. Where a limit of the role or a pooler cancels it, give workers a direct connection or run "
+            "`manage.py embed_products` with one.",
+            version_id,
+            " ".join(str(error).split()),
+            rest // 60,
+        )
+        return False
+    _failed.pop(version_id, None)
+    return is_built
+
+
 def drop_index(version_id: int) -> None:
     """Drop the version's index, without blocking readers."""
-    with database.cursor() as cursor:
+    with database.unlimited_cursor() as cursor:
         cursor.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(version_id)}")

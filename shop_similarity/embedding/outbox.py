@@ -17,13 +17,14 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Subquery, TextField, Value, When
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import database
-from ..catalogue import ImageRow, get_catalogue
+from ..catalogue import FILE, PRODUCT, ImageRow, get_catalogue
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion, OutboxEntry
 
@@ -52,50 +53,50 @@ class Claim:
     worker: str = ""
 
 
-def enqueue_saved(row: ImageRow, *, new_file: bool, using: str) -> bool:
-    """Queue a photo that was just saved, for every live version. One statement; returns whether it queued anything.
+def enqueue_saved(photos: QuerySet, *, new_file: bool, using: str) -> bool:
+    """Queue photos that were just saved, for every live version. One statement; returns whether it queued anything.
 
     Versions that already hold this photo of this product under this file name get an entry too, for the file may have
     been written anew under its name, but one that waits behind new photos and at most once.
+
+    Args:
+        photos: rows of :meth:`Catalogue.images`.
+        new_file: whether their file was written by the save.
+        using: alias of the database that the shop saves in.
     """
-    connection = database.connection(using)
-    image_id = OutboxEntry._meta.get_field("image_id").get_db_prep_value(row.image_id, connection)
-    product_id = OutboxEntry._meta.get_field("product_id").get_db_prep_value(row.product_id, connection)
+    try:
+        query = photos.using(using).order_by().values_list("pk", PRODUCT, FILE).query
+        rows, parameters = query.get_compiler(using=using).as_sql()
+    except EmptyResultSet:
+        return False
     with database.cursor(using) as cursor:
         cursor.execute(
             f"""INSERT INTO {_OUTBOX}
                 (version_id, product_id, image_id, priority, created_at, attempts, claimed_by, last_error,
                  file_name, file_mark)
-            SELECT v.id, %(product)s, %(image)s, CASE WHEN known.as_it_is THEN %(swept)s ELSE %(saved)s END,
+            SELECT v.id, photo.product, photo.image, CASE WHEN known.as_it_is THEN %s ELSE %s END,
                    now(), 0, '', '', '', ''
-            FROM {_VERSION} v CROSS JOIN LATERAL (
-                SELECT NOT %(new_file)s AND EXISTS (
+            FROM ({rows}) photo (image, product, file) CROSS JOIN {_VERSION} v CROSS JOIN LATERAL (
+                SELECT NOT %s AND EXISTS (
                     SELECT 1 FROM {_EMBEDDING} e
-                    WHERE e.version_id = v.id AND e.image_id = %(image)s AND e.product_id = %(product)s
-                        AND e.file_name = %(file)s
+                    WHERE e.version_id = v.id AND e.image_id = photo.image AND e.product_id = photo.product
+                        AND e.file_name = photo.file
                 ) AS as_it_is
             ) known
-            WHERE v.state = ANY(%(live)s) AND NOT (known.as_it_is AND EXISTS (
+            WHERE v.state = ANY(%s) AND NOT (known.as_it_is AND EXISTS (
                 SELECT 1 FROM {_OUTBOX} o
-                WHERE o.version_id = v.id AND o.image_id = %(image)s AND o.leased_until IS NULL AND o.failed_at IS NULL
+                WHERE o.version_id = v.id AND o.image_id = photo.image AND o.leased_until IS NULL
+                    AND o.failed_at IS NULL
             ))""",
-            {
-                "product": product_id,
-                "image": image_id,
-                "file": row.file_name,
-                "new_file": new_file,
-                "saved": OutboxEntry.Priority.SAVED.value,
-                "swept": OutboxEntry.Priority.SWEPT.value,
-                "live": _LIVE,
-            },
+            [OutboxEntry.Priority.SWEPT.value, OutboxEntry.Priority.SAVED.value, *parameters, new_file, _LIVE],
         )
         return cursor.rowcount > 0
 
 
-def enqueue_missing_of_product(product_id: Any, *, using: str) -> int:
-    """Queue the photos of one product that a live version neither holds nor waits for. Returns how many rows."""
+def enqueue_missing_of_products(product_ids: Collection[Any], *, using: str) -> int:
+    """Queue the photos of products that a live version neither holds nor waits for. Returns how many rows."""
     catalogue = get_catalogue()
-    rows = list(catalogue.rows(catalogue.images_of(product_id).using(using)))
+    rows = list(catalogue.rows(catalogue.images_of(product_ids).using(using)))
     if not rows:
         return 0
     versions = list(ModelVersion.objects.using(using).live().values_list("pk", flat=True))

@@ -53,8 +53,9 @@ class Photo:
 def photo_states(product: models.Model) -> list[Photo]:
     """The photos of a product in the shop's own order. Four statements, however many photos there are."""
     catalogue = get_catalogue()
-    files = catalogue.product_images(product)
-    image_ids = [file.instance.pk for file in files]
+    photos = catalogue.product_photos(product)
+    image_ids = [photo.image_id for photo in photos]
+    embedded_for = catalogue.shown_key(product)
     versions = sorted(
         ModelVersion.objects.live().only("name", "state"), key=lambda version: (version.rank, -version.pk)
     )
@@ -63,7 +64,7 @@ def photo_states(product: models.Model) -> list[Photo]:
         for version, image_id, product_id, when in Embedding.objects.filter(
             version__in=versions, image_id__in=image_ids
         ).values_list("version_id", "image_id", "product_id", "embedded_at")
-        if product_id == product.pk
+        if product_id == embedded_for
     }
     entries: dict[tuple, OutboxEntry] = {}
     # Of several entries of one photo the one that waits counts: it comes last.
@@ -72,16 +73,14 @@ def photo_states(product: models.Model) -> list[Photo]:
         entries[entry.version_id, entry.image_id] = entry
     return [
         Photo(
-            file.instance.pk,
-            file,
+            photo.image_id,
+            photo.file,
             [
-                _state(
-                    version, entries.get((version.pk, file.instance.pk)), embedded.get((version.pk, file.instance.pk))
-                )
+                _state(version, entries.get((version.pk, photo.image_id)), embedded.get((version.pk, photo.image_id)))
                 for version in versions
             ],
         )
-        for file in files
+        for photo in photos
     ]
 
 

@@ -25,9 +25,7 @@ def reembed(product_ids: Collection[Any]) -> int:
     catalogue = get_catalogue()
     using = database.write_alias()
     with database.atomic():
-        rows = list(
-            catalogue.rows(catalogue.images().filter(**{f"{catalogue.product_field or 'pk'}__in": product_ids}))
-        )
+        rows = list(catalogue.rows(catalogue.images_of(product_ids)))
         versions = list(ModelVersion.objects.using(using).live().values_list("pk", flat=True))
         if not rows or not versions:
             return 0

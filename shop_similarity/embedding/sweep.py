@@ -7,6 +7,8 @@ and time with what they were when it was embedded.
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,11 +17,14 @@ from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from .. import database
-from ..catalogue import ImageRow, get_catalogue
+from ..catalogue import FILE, PRODUCT, ImageRow, get_catalogue
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion, OutboxEntry, SweepRun
 from ..photos.file_marks import file_mark
+from ..photos.storage_faults import final_sentence, is_busy
 from . import bell, outbox
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 2_000
 
@@ -34,6 +39,7 @@ class SweepReport:
     skipped: bool = False
 
 
+@database.on_primary()
 def sweep(
     *,
     files: bool = True,
@@ -51,7 +57,7 @@ def sweep(
         priority: of the photos it queues; by default a backfill for candidates, ahead of that for the others.
         progress: called with the number of photos examined since the last call.
     """
-    with database.session_lock("sweep") as is_ours:
+    with database.long_lock("sweep") as is_ours:
         if not is_ours:
             return SweepReport(skipped=True)
         run = SweepRun.objects.create(with_files=files)
@@ -83,6 +89,7 @@ def _priority(state: str) -> int:
     return OutboxEntry.Priority.SWEPT
 
 
+@database.on_primary()
 def due_sweep() -> str | None:
     """Which sweep is due by the clock of the whole database: ``"files"``, ``"rows"`` or none."""
     settings = get_settings()
@@ -100,16 +107,17 @@ def _remove_orphans() -> int:
     """Remove embeddings and entries whose photo is no longer there. Returns how many embeddings."""
     catalogue = get_catalogue()
     there = catalogue.images().order_by().filter(pk=OuterRef("image_id"))
-    database.raw_delete(OutboxEntry.objects.filter(~Exists(there)))
-    return database.raw_delete(Embedding.objects.filter(~Exists(there)))
+    removed = 0
+    for model in (OutboxEntry, Embedding):
+        with database.long_atomic():
+            removed = database.raw_delete(model.objects.filter(~Exists(there)))
+    return removed
 
 
 def _differing(version: int) -> Iterator[list[ImageRow]]:
     """Photos that the version lacks, or holds for another product or under another file name."""
-    catalogue = get_catalogue()
-    product = OuterRef(catalogue.product_field or "pk")
     embedded = Embedding.objects.filter(
-        version=version, image_id=OuterRef("pk"), product_id=product, file_name=OuterRef(catalogue.file_field)
+        version=version, image_id=OuterRef("pk"), product_id=OuterRef(PRODUCT), file_name=OuterRef(FILE)
     )
     waiting = OutboxEntry.objects.filter(version=version, image_id=OuterRef("pk"), failed_at__isnull=True)
     # A photo that failed under this name is looked at again only when its file has changed.
@@ -117,10 +125,10 @@ def _differing(version: int) -> Iterator[list[ImageRow]]:
         version=version,
         image_id=OuterRef("pk"),
         failed_at__isnull=False,
-        product_id=product,
-        file_name__in=["", OuterRef(catalogue.file_field)],
+        product_id=OuterRef(PRODUCT),
+        file_name__in=["", OuterRef(FILE)],
     )
-    images = catalogue.images().filter(~Exists(embedded), ~Exists(waiting), ~Exists(failed))
+    images = get_catalogue().images().filter(~Exists(embedded), ~Exists(waiting), ~Exists(failed))
     yield from _chunks(images)
 
 
@@ -128,6 +136,7 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
     """Photos whose file is not what a version embedded, or failed on."""
     catalogue = get_catalogue()
     storage = catalogue.storage
+    trouble = _Trouble()
     for rows in _chunks(catalogue.images()):
         ids = [row.image_id for row in rows]
         marks: dict[tuple, str] = {}
@@ -147,11 +156,13 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
                 continue
             try:
                 now = file_mark(storage, row.file_name)
-            except FileNotFoundError:
+                trouble.passed()
+            except Exception as error:
+                if not final_sentence(error, row.file_name):
+                    trouble.met(error)
+                    continue
                 # The worker will find it missing and say so on the photo.
                 now = ""
-            except OSError:
-                continue
             for version in known_to:
                 if marks[version, row.image_id, row.file_name] != now and (version, row.image_id) not in waiting:
                     changed.setdefault(version, []).append(row)
@@ -159,6 +170,37 @@ def _changed_files(versions: list[int], progress: Callable[[int], None] | None) 
             progress(len(rows))
         for version, changed_rows in changed.items():
             yield changed_rows, version
+    trouble.tell()
+
+
+class _Trouble:
+    """What the storage would not tell in one sweep; a storage that asks for it gets fewer requests."""
+
+    _LONGEST_REST_SECONDS = 10.0
+
+    def __init__(self) -> None:
+        self.photos = 0
+        self.last = ""
+        self._rest = 0.0
+
+    def met(self, error: Exception) -> None:
+        self.photos += 1
+        self.last = f"{type(error).__name__}: {error}"
+        if is_busy(error):
+            self._rest = min(max(2 * self._rest, 0.1), self._LONGEST_REST_SECONDS)
+            time.sleep(self._rest)
+
+    def passed(self) -> None:
+        self._rest /= 2
+
+    def tell(self) -> None:
+        if self.photos:
+            logger.warning(
+                "The storage did not tell whether the files of %d photos have changed; the next sweep asks again. "
+                "The last one: %s",
+                self.photos,
+                self.last,
+            )
 
 
 def _chunks(images: QuerySet) -> Iterator[list[ImageRow]]:
@@ -167,7 +209,9 @@ def _chunks(images: QuerySet) -> Iterator[list[ImageRow]]:
     last = None
     while True:
         page = images if last is None else images.filter(pk__gt=last)
-        rows = list(catalogue.rows(page.order_by("pk")[:_CHUNK]))
+        # Where nothing differs one statement walks through all of them.
+        with database.long_atomic():
+            rows = list(catalogue.rows(page.order_by("pk")[:_CHUNK]))
         if not rows:
             return
         last = rows[-1].image_id

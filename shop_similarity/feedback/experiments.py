@@ -58,7 +58,7 @@ def start(experiment: Experiment) -> None:
             current.save(update_fields=["started_at"])
     except IntegrityError as error:
         raise ExperimentError(_("Another experiment is running: stop it first.")) from error
-    experiment.refresh_from_db()
+    experiment.refresh_from_db(using=database.write_alias())
 
 
 def stop(experiment: Experiment, *, note: str = "") -> None:
@@ -76,7 +76,7 @@ def stop(experiment: Experiment, *, note: str = "") -> None:
         if not current.is_running:
             raise ExperimentError(_("The experiment %(name)s does not run.") % {"name": current.name})
         _end(current, note)
-    experiment.refresh_from_db()
+    experiment.refresh_from_db(using=database.write_alias())
 
 
 def end_for(note: str, version: ModelVersion | None = None) -> None:

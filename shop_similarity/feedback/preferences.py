@@ -100,7 +100,7 @@ def preferences() -> Iterator[Votes]:
         known[triple] = (counted + times, bits | int(voters, 2), before + days)
 
     columns = ("product_id", "chosen_id", "skipped_id", "count", "voters", "days")
-    for *triple, times, voters, days in Preference.objects.order_by().values_list(*columns).iterator(chunk_size=5_000):
+    for *triple, times, voters, days in database.stream(Preference.objects.order_by().values_list(*columns), 5_000):
         add(tuple(triple), times, voters, days)
     closed = last_closed_day()
     first = date.min if closed is None else closed + timedelta(days=1)

@@ -44,12 +44,14 @@ class Result:
     skipped: bool = False
 
 
+@database.on_primary()
 def is_due() -> bool:
     """Whether no process has rolled up for an hour, by the clock of the whole database."""
     recent = EventDay.objects.filter(rolled_up_at__gt=timezone.now() - timedelta(seconds=EVERY_SECONDS))
     return not recent.exists() and (Event.objects.exists() or Preference.objects.exists())
 
 
+@database.on_primary()
 def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> Result:
     """Sum every day that is not closed, close those that nothing can be added to any more, and trim.
 
@@ -59,7 +61,7 @@ def roll_up(*, stopped: Callable[[], bool] = lambda: False) -> Result:
     Args:
         stopped: asked between two steps, ends the work.
     """
-    with database.session_lock("roll-up") as is_ours:
+    with database.long_lock("roll-up") as is_ours:
         if not is_ours:
             return Result(skipped=True)
         result = Result()
@@ -86,7 +88,11 @@ def _open_days() -> list[date]:
 
 def _roll_up_day(day: date, *, close: bool) -> bool:
     using = database.write_alias()
-    with database.atomic(using):
+    with database.long_atomic():
+        database.lock("day of events")
+        if EventDay.objects.using(using).filter(day=day, closed_at__isnull=False).exists():
+            # Another process was at it all the same, and its clicks must not count twice.
+            return False
         with database.cursor(using) as cursor:
             cursor.execute(f"DELETE FROM {DailyStatistic._meta.db_table} WHERE day = %s", [day])  # noqa: S608
             cursor.execute(

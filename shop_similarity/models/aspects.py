@@ -5,10 +5,11 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Rows
 from .versions import ModelVersion
 
 
-class AspectBasisManager(models.Manager):
+class AspectBasisManager(models.Manager.from_queryset(Rows)):
     """Leaves the matrices in the table unless they are asked for."""
 
     def get_queryset(self) -> models.QuerySet:

@@ -6,12 +6,13 @@ from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from ..fields import BitField, HalfVectorField, ImageKeyField, ProductKeyField
+from .rows import Rows
 from .versions import ModelVersion
 
 EMBEDDING_DIM = 4096
 
 
-class EmbeddingManager(models.Manager):
+class EmbeddingManager(models.Manager.from_queryset(Rows)):
     """Leaves the 8 KiB vector and the 512-byte code in the table unless they are asked for."""
 
     def get_queryset(self) -> models.QuerySet:

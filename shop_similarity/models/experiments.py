@@ -9,6 +9,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Rows
 from .versions import ModelVersion
 
 
@@ -16,7 +17,7 @@ def new_salt() -> str:
     return uuid.uuid4().hex
 
 
-class ExperimentQuerySet(models.QuerySet):
+class ExperimentQuerySet(Rows):
     def running(self) -> ExperimentQuerySet:
         """The one that runs now, if any."""
         return self.filter(started_at__isnull=False, ended_at__isnull=True)

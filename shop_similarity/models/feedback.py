@@ -9,6 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ..fields import BitField, ProductKeyField
 from .experiments import Experiment
+from .rows import Rows
 from .versions import ModelVersion
 
 # How many numbers clients are told apart by; see :mod:`shop_similarity.feedback.voters`.
@@ -57,6 +58,8 @@ class Event(models.Model):
     shown_at = models.DateTimeField(_("shown at"))
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
+    objects = Rows.as_manager()
+
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("events")
@@ -98,6 +101,8 @@ class DailyStatistic(models.Model):
     clicks = models.PositiveBigIntegerField(_("clicks"), default=0)
     baskets = models.PositiveBigIntegerField(_("baskets"), default=0)
 
+    objects = Rows.as_manager()
+
     class Meta:
         verbose_name = _("daily statistic")
         verbose_name_plural = _("daily statistics")
@@ -128,6 +133,8 @@ class ExperimentGroup(models.Model):
     lists = models.PositiveBigIntegerField(_("lists"), default=0)
     clicked = models.PositiveBigIntegerField(_("clicks"), default=0)
 
+    objects = Rows.as_manager()
+
     class Meta:
         verbose_name = _("group of clients")
         verbose_name_plural = _("groups of clients")
@@ -147,6 +154,8 @@ class EventDay(models.Model):
     day = models.DateField(_("day"), primary_key=True)
     rolled_up_at = models.DateTimeField(_("rolled up at"))
     closed_at = models.DateTimeField(_("closed at"), null=True, blank=True)
+
+    objects = Rows.as_manager()
 
     class Meta:
         verbose_name = _("day of events")
@@ -171,6 +180,8 @@ class Preference(models.Model):
     voters = BitField(_("voters"), length=VOTERS, default="0" * VOTERS, db_default="0" * VOTERS)
     days = models.PositiveIntegerField(_("days"), default=0, db_default=0)
     last_day = models.DateField(_("last day"))
+
+    objects = Rows.as_manager()
 
     class Meta:
         verbose_name = _("preference")

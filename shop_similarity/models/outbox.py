@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from ..fields import ImageKeyField, ProductKeyField
+from .rows import Rows
 from .versions import ModelVersion
 
 
@@ -38,6 +39,8 @@ class OutboxEntry(models.Model):
     # The file that failed, so that the sweep doesn't queue it again before it has changed.
     file_name = models.TextField(_("file name"), blank=True)
     file_mark = models.TextField(_("size and time of the file"), blank=True)
+
+    objects = Rows.as_manager()
 
     class Meta:
         verbose_name = _("outbox entry")

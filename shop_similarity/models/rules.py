@@ -9,9 +9,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from ..fields import ProductKeyField
+from .rows import Rows
 
 
-class MerchandisingRuleQuerySet(models.QuerySet):
+class MerchandisingRuleQuerySet(Rows):
     def in_force(self) -> MerchandisingRuleQuerySet:
         """The rules that count now."""
         now = timezone.now()

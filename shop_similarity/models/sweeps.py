@@ -5,6 +5,8 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Rows
+
 
 class SweepRun(models.Model):
     """One comparison of the catalogue with the embeddings, for what signals could not see."""
@@ -14,6 +16,8 @@ class SweepRun(models.Model):
     with_files = models.BooleanField(_("asked the storage"), default=False)
     enqueued = models.PositiveIntegerField(_("photos queued"), default=0)
     removed = models.PositiveIntegerField(_("embeddings removed"), default=0)
+
+    objects = Rows.as_manager()
 
     class Meta:
         verbose_name = _("sweep")

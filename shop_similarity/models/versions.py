@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from ..conf import SettingsError, get_settings
+from .rows import Rows
 
 
 def weights_storage() -> Storage:
@@ -21,7 +22,7 @@ def weights_storage() -> Storage:
         return storages["default"]
 
 
-class ModelVersionQuerySet(models.QuerySet):
+class ModelVersionQuerySet(Rows):
     def live(self) -> ModelVersionQuerySet:
         """The versions that every photo is embedded for: the active one, the one before it and the candidates."""
         return self.filter(state__in=ModelVersion.LIVE)

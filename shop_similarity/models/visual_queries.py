@@ -9,10 +9,11 @@ from django.utils.translation import gettext_lazy as _
 
 from ..fields import HalfVectorField
 from .embeddings import EMBEDDING_DIM
+from .rows import Rows
 from .versions import ModelVersion
 
 
-class VisualQueryManager(models.Manager):
+class VisualQueryManager(models.Manager.from_queryset(Rows)):
     """Leaves photo and vectors in the table unless they are asked for."""
 
     def get_queryset(self) -> models.QuerySet:

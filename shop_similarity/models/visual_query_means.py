@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from .rows import Rows
 from .versions import ModelVersion
 
 
@@ -25,6 +26,8 @@ class VisualQueryMean(models.Model):
     # 16 bytes each, of the last votes, sorted within those that were counted together; see ``visual_search/votes.py``.
     marks = models.BinaryField(_("marks"), default=b"", db_default=b"")
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
+
+    objects = Rows.as_manager()
 
     class Meta:
         verbose_name = _("mean of visual queries")

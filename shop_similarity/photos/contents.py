@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from django.core.exceptions import SuspiciousFileOperation
 from django.core.files.base import File
 from django.utils.translation import gettext_lazy as _
 
 from .errors import ImageMissing, ImageTooLarge
 from .limits import DEFAULT_LIMITS
+from .storage_faults import final_sentence, is_missing
 
 _CHUNK_BYTES = 2**20
 
@@ -80,14 +80,18 @@ def _reader(source: Any) -> Iterator[Any]:
             opened = source.open("rb")
         else:
             opened = None
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, SuspiciousFileOperation) as error:
-        raise _missing(source) from error
+    except Exception as error:
+        if final_sentence(error, ""):
+            raise _missing(source) from error
+        raise
     if opened is not None:
         try:
             yield opened
         # Object storages look for the file at the first read only.
-        except FileNotFoundError as error:
-            raise _missing(source) from error
+        except Exception as error:
+            if is_missing(error):
+                raise _missing(source) from error
+            raise
         finally:
             opened.close()
     elif _can_seek(source):

@@ -9,7 +9,7 @@ def file_mark(storage: Storage, name: str) -> str:
     """Size in bytes and time of change of a file, as "size:time"; the parts a storage can't tell are empty.
 
     Raises:
-        FileNotFoundError: the storage has no such file.
+        Exception: whatever the storage raises; :mod:`.storage_faults` tells what that means for the photo.
     """
     try:
         size = str(storage.size(name))

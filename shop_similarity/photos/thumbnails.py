@@ -22,6 +22,7 @@ from django.utils.module_loading import import_string
 from ..conf import get_settings
 from .decoding import ImageError, ImageMissing, open_image
 from .limits import catalogue_limits
+from .storage_faults import final_sentence
 
 logger = logging.getLogger(__name__)
 
@@ -159,10 +160,12 @@ class _Photo:
         """When the file was written: the name alone does not tell a photo from the one that took its place."""
         try:
             return self.file.storage.get_modified_time(self.file.name).isoformat()
-        except FileNotFoundError as error:
-            raise ImageMissing("The storage has no such file; upload the photo again.") from error
         except NotImplementedError:
             return ""
+        except Exception as error:
+            if sentence := final_sentence(error, self.file.name):
+                raise ImageMissing(sentence) from error
+            raise
 
 
 @functools.cache

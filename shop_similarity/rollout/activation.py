@@ -22,7 +22,7 @@ from django.utils.translation import gettext as _
 from .. import database
 from ..embedding import bell
 from ..embedding.coverage import Coverage, coverage, gap, lacks_index
-from ..embedding.index import build_index
+from ..embedding.index import build_index_unless_it_failed
 from ..embedding.sweep import sweep
 from ..feedback.experiments import end_for
 from ..models import ModelVersion, OutboxEntry
@@ -83,6 +83,7 @@ def activate(version: ModelVersion, *, force: bool = False, incomplete: bool = F
     _activate(version, force, incomplete, note)
 
 
+@database.on_primary()
 def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *, wished: bool = False) -> None:
     """See :func:`activate`; with ``wished`` it does nothing where the wish was withdrawn meanwhile."""
     with _versions() as versions:
@@ -98,13 +99,14 @@ def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *
                     raise NotReady(coverage(chosen))
             note = _pass_gate(chosen, active, force, note)
             _switch(chosen, active, force, note)
-    version.refresh_from_db()
+    version.refresh_from_db(using=database.write_alias())
 
 
 def _is_ready(version: ModelVersion, active: ModelVersion) -> bool:
     return gap(version, active).is_complete and not lacks_index(version, active)
 
 
+@database.on_primary()
 def request_activation(version: ModelVersion, *, force: bool = False, note: str = "") -> bool:
     """Wish that ``version`` becomes the active one; a worker switches as soon as pages lose nothing by it.
 
@@ -130,7 +132,7 @@ def request_activation(version: ModelVersion, *, force: bool = False, note: str 
         if active is None or chosen == active:
             if active is None:
                 _switch(chosen, active, force, _pass_gate(chosen, None, force, note))
-            version.refresh_from_db()
+            version.refresh_from_db(using=database.write_alias())
             return True
         if chosen.state != _State.RETIRED:
             _check_candidate(chosen)
@@ -143,10 +145,11 @@ def request_activation(version: ModelVersion, *, force: bool = False, note: str 
             activation_note=note,
         )
         database.on_commit(bell.ring)
-    version.refresh_from_db()
+    version.refresh_from_db(using=database.write_alias())
     return False
 
 
+@database.on_primary()
 def roll_back(*, note: str = "") -> ModelVersion:
     """Go back to the version that was active before, in one transaction; returns it.
 
@@ -163,10 +166,11 @@ def roll_back(*, note: str = "") -> ModelVersion:
                 _("There is no version to go back to: none was active before, or it was retired. See `model_versions`.")
             )
         _switch(standby, _active(versions), False, note)
-    standby.refresh_from_db()
+    standby.refresh_from_db(using=database.write_alias())
     return standby
 
 
+@database.on_primary()
 def retire(version: ModelVersion) -> None:
     """Stop embedding for a candidate or the standby; workers remove its embeddings. Its weights stay.
 
@@ -181,9 +185,10 @@ def retire(version: ModelVersion) -> None:
             )
         ModelVersion.objects.filter(pk=chosen.pk).update(state=_State.RETIRED, activation_requested_at=None)
         end_for(_("Ended because %(name)s was retired.") % {"name": chosen.name}, chosen)
-    version.refresh_from_db()
+    version.refresh_from_db(using=database.write_alias())
 
 
+@database.on_primary()
 def delete(version: ModelVersion) -> None:
     """Delete a candidate or a retired version with all that belongs to it, its weights file too.
 
@@ -205,6 +210,7 @@ def delete(version: ModelVersion) -> None:
     delete_row(version)
 
 
+@database.on_primary()
 def is_wanted() -> bool:
     """Whether a wish for an activation waits for the workers."""
     return _wanted().exists()
@@ -217,6 +223,7 @@ def _wanted() -> QuerySet[ModelVersion]:
 _complaints: set[tuple] = set()
 
 
+@database.on_primary()
 def advance() -> ModelVersion | None:
     """Bring a wished activation a step on; called by workers again and again. Returns the version it switched to.
 
@@ -236,7 +243,8 @@ def advance() -> ModelVersion | None:
     if backfill.exists():
         return None
     active = ModelVersion.objects.defer("metrics").active()
-    missing = gap(wanted, active)
+    with database.long_atomic():
+        missing = gap(wanted, active)
     if missing.unqueued:
         sweep(
             files=False,
@@ -253,8 +261,8 @@ def advance() -> ModelVersion | None:
         if database.in_transaction():
             return None
         started = time.monotonic()
-        if not build_index(wanted.pk):
-            # Another worker is at it.
+        if not build_index_unless_it_failed(wanted.pk):
+            # Another worker is at it, or it failed a while ago.
             return None
         logger.info("Built the index of %s in %.1f s.", wanted.name, time.monotonic() - started)
     try:

@@ -12,6 +12,7 @@ from ..models import Embedding, ModelVersion, OutboxEntry
 _PORTION = 1_000
 
 
+@database.on_primary()
 def clear_retired(*, seconds: float | None = None, stopped: Callable[[], bool] = lambda: False) -> int:
     """Remove embeddings, outbox entries and indexes of all retired versions. Returns how many embeddings.
 

@@ -13,6 +13,7 @@ from django.core.cache import cache
 from django.db import models
 from django.db.models import QuerySet
 
+from ..catalogue import get_catalogue
 from ..conf import get_settings
 from ..models import AspectBasis, Embedding, MerchandisingRule, ModelVersion
 from .options import SearchOptions
@@ -72,7 +73,7 @@ def _key(product: models.Model, version: ModelVersion, options: SearchOptions) -
             "WHERE version_id = {version} AND product_id = {key}) AS embeddings",
             table=Sql(Embedding._meta.db_table),
             version=version.pk,
-            key=prepared_keys([product.pk])[0],
+            key=prepared_keys([get_catalogue().shown_key(product)])[0],
         )
     ]
     if options.rules:

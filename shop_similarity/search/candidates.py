@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from django.db import models
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Cast
 
 from ..catalogue import get_catalogue
-from ..catalogue.field_paths import setting_path
+from ..catalogue.category_tree import category_tree, closeness, split_trail
+from ..catalogue.field_paths import setting_value
+from ..catalogue.variant_groups import variant_group
 from ..conf import get_settings
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
 from .paths import Path, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
@@ -51,12 +53,14 @@ class Candidate(Match):
 
     Attributes:
         code: signs of the vector of the most similar photo, 512 bytes.
-        categories: values of the ``CATEGORY`` path, as text.
-        variant_groups: values of the ``VARIANT_GROUP`` path, as text.
+        categories: values of the ``CATEGORY`` setting, as text, and those above them in a tree.
+        closeness: how near they lie to the categories of what was asked with, 0 to 1.
+        variant_groups: values of the ``VARIANT_GROUP`` setting, as text.
     """
 
     code: bytes = b""
     categories: frozenset[str] = frozenset()
+    closeness: float = 0.0
     variant_groups: frozenset[str] = frozenset()
 
 
@@ -65,7 +69,6 @@ class Pool:
     """Some candidates, most similar first, and what the products that were asked with have themselves."""
 
     candidates: Sequence[Candidate] = ()
-    own_categories: frozenset[str] = frozenset()
     own_variant_groups: frozenset[str] = frozenset()
 
 
@@ -187,21 +190,25 @@ def _run(statement: _Statement, size: int) -> _Level:
         return _Level()
     product_key = Embedding._meta.get_field("product_id")
     image_key = Embedding._meta.get_field("image_id")
-    candidates = [
-        Candidate(
-            product_key.to_python(row.product_id),
-            float(row.similarity),
-            image_key.to_python(row.image_id),
-            # Four bytes with the number of bits come first.
-            bytes(row.code or b"")[4:],
-            frozenset(row.categories or ()),
-            frozenset(row.variant_groups or ()),
-        )
-        for row in rows
-    ]
     first = rows[0]
+    own = [split_trail(text) for text in first.own_categories or ()]
+    candidates = []
+    for row in rows:
+        trails = [split_trail(text) for text in row.categories or ()]
+        candidates.append(
+            Candidate(
+                product_key.to_python(row.product_id),
+                float(row.similarity),
+                image_key.to_python(row.image_id),
+                # Four bytes with the number of bits come first.
+                bytes(row.code or b"")[4:],
+                frozenset(category for trail in trails for category in trail),
+                closeness(own, trails),
+                frozenset(row.variant_groups or ()),
+            )
+        )
     return _Level(
-        Pool(candidates, frozenset(first.own_categories or ()), frozenset(first.own_variant_groups or ())),
+        Pool(candidates, frozenset(first.own_variant_groups or ())),
         statement.path is Path.EXACT or first.nearest >= first.most_nearest,
         max(sum(row.kind == kind for row in rows) for kind in (0, 1)) >= size,
     )
@@ -343,12 +350,15 @@ class _Statement:
 
 
 def _facts_of(condition: Sql) -> Sql:
-    """One row (categories, variant_groups) about the products whose key meets the condition."""
+    """One row (categories with those above them, variant_groups) about the products whose key meets the condition."""
     text = models.TextField()
-    values = {}
-    for name in ("category", "variant_group"):
-        path = setting_path(name)
-        values[f"shop_similarity_{name}"] = Cast(F(path.path) if path else models.Value(None, text), text)
+    category, group, tree = setting_value("category"), variant_group(), category_tree()
+    nothing = models.Value(None, text)
+    of_category = nothing if category is None else category.expression
+    values = {
+        "shop_similarity_category": tree.trail(of_category) if tree is not None else Cast(of_category, text),
+        "shop_similarity_variant_group": Cast(nothing if group is None else group, text),
+    }
     products = get_catalogue().all_products().order_by().annotate(**values).values_list("pk", *values)
     columns = (
         f"array_agg(DISTINCT {name}) FILTER (WHERE {name} <> '') AS {alias}"

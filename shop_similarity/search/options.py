@@ -13,7 +13,9 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from ..catalogue.field_paths import setting_path
+from ..catalogue.category_tree import CategoryTree
+from ..catalogue.field_paths import setting_value
+from ..catalogue.querysets import filterable
 from ..conf import SETTING, get_settings
 from .aspects import ASPECTS
 
@@ -28,7 +30,7 @@ class Filter:
 
     Attributes:
         name: of the parameter in addresses and in the API, and of the field in forms.
-        setting: the setting with the path to the value, in lower case.
+        setting: the setting that says where the value is, in lower case.
         lookup: how the value is compared.
         label: in forms.
         help: in the description of the API.
@@ -41,9 +43,9 @@ class Filter:
     help: Any
 
     @property
-    def path(self) -> str | None:
-        """The field path; a shop without one has no use for the filter."""
-        return getattr(get_settings(), self.setting)
+    def is_offered(self) -> bool:
+        """Whether the shop says where the value is; without it there is no use for the filter."""
+        return getattr(get_settings(), self.setting) is not None
 
     def form_field(self) -> forms.Field:
         """A field that may be left empty; a choice gets its choices from the shop's categories."""
@@ -68,9 +70,9 @@ class Filters:
     """Which products may be found, by category and price.
 
     Attributes:
-        categories: values of the ``CATEGORY`` setting's field path, as text or as they are; a product of any of them
-            passes. Empty: all pass.
-        price_min, price_max: bounds of the ``PRICE`` setting's field path, both included; text and numbers are taken
+        categories: values of the ``CATEGORY`` setting, as text or as they are; a product of any of them,
+            or of one below it in a tree, passes. Empty: all pass.
+        price_min, price_max: bounds of the ``PRICE`` setting's value, both included; text and numbers are taken
             too. A product without a price passes no bound. Of several prices, one has to lie within both.
 
     Raises:
@@ -114,29 +116,33 @@ class Filters:
         return self != Filters()
 
     def apply(self, queryset: QuerySet) -> QuerySet:
-        """The products of ``queryset`` that pass, each once.
+        """The products of ``queryset`` that pass, as a queryset that can be filtered and ordered further.
 
         Raises:
-            ValueError: a category can't be one, or the shop's settings name no category or no price.
+            ValueError: the queryset yields no instances, a category can't be one, or the shop's settings name no
+                category or no price.
         """
+        queryset = filterable(queryset)
         conditions: dict[str, dict[str, Any]] = {}
         values = ((CATEGORY, self.categories or None), (PRICE_MIN, self.price_min), (PRICE_MAX, self.price_max))
-        for described, value in values:
+        for filter, value in values:
             if value is not None:
-                conditions.setdefault(described.setting, {})[described.lookup] = value
+                conditions.setdefault(filter.setting, {})[filter.lookup] = value
         for setting, lookups in conditions.items():
-            path = setting_path(setting)
-            if path is None:
+            described = setting_value(setting)
+            if described is None:
                 raise ValueError(_NO_PATH[setting] % {"setting": f"{SETTING}[{setting.upper()!r}]"})
             if "in" in lookups:
                 try:
-                    lookups["in"] = [path.parse(text) for text in lookups["in"]]
+                    lookups["in"] = [described.parse(text) for text in lookups["in"]]
                 except ValueError as error:
                     raise ValueError(
                         gettext("One of the categories can't be a category of this shop: %(error)s") % {"error": error}
                     ) from error
+                if tree := CategoryTree.of(described):
+                    lookups["in"] = tree.below(lookups["in"])
             # Both bounds of a price at once: they have to hold for one and the same value.
-            queryset = path.select(queryset, **lookups)
+            queryset = described.select(queryset, **lookups)
         return queryset
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from django.core.exceptions import EmptyResultSet
 from django.db import models
 from pgvector import HalfVector
 
@@ -101,26 +102,25 @@ def _photos_of(version: ModelVersion, product: models.Model, part: int, count: i
         "part": Sql.number(part),
         "table": Sql(Embedding._meta.db_table),
         "version": Sql.number(version.pk),
-        "key": prepared_keys([product.pk])[0],
+        "key": prepared_keys([catalogue.shown_key(product)])[0],
     }
-    if catalogue.accessor is None:
+    if catalogue.has_own_photo:
         return Sql.of(
             "SELECT {part} AS part, 1::float8 AS weight, vector, code FROM {table} "
             "WHERE version_id = {version} AND product_id = {key}",
             **pieces,
         )
     # The shop's own order decides which photos of a product with very many speak for it, and which stands in front.
-    first = (
-        catalogue.image_model._default_manager.filter(**{catalogue.product_field: product.pk})
-        .exclude(**{catalogue.file_field: ""})
-        .values("pk")[:count]
-    )
+    try:
+        first = Sql.of_queryset(catalogue.photos_to_ask_with(product).values("pk")[:count])
+    except EmptyResultSet:
+        first = Sql("SELECT NULL WHERE false")
     return Sql.of(
         "SELECT {part} AS part, vector, code, "
         "CASE WHEN row_number() OVER (ORDER BY f.place) = 1 THEN 1 ELSE {others} END::float8 AS weight FROM {table} "
         "JOIN (SELECT id, row_number() OVER () AS place FROM ({first}) photos(id)) f ON f.id = image_id "
         "WHERE version_id = {version} AND product_id = {key}",
         others=get_settings().other_photos_weight,
-        first=Sql.of_queryset(first),
+        first=first,
         **pieces,
     )

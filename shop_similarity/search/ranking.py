@@ -70,7 +70,7 @@ class Ranking:
 
     def extend(self, pool: Pool) -> None:
         """Append what of a pool belongs into the list, best first."""
-        scores = {candidate.product_id: self._score(candidate, pool) for candidate in pool.candidates}
+        scores = {candidate.product_id: self._score(candidate) for candidate in pool.candidates}
         candidates = sorted(pool.candidates, key=lambda candidate: -scores[candidate.product_id])
         if not self._started:
             self._start(candidates, pool.own_variant_groups)
@@ -124,9 +124,8 @@ class Ranking:
                 break
         return places[self._offset : self._wanted]
 
-    def _score(self, candidate: Candidate, pool: Pool) -> float:
-        same = bool(candidate.categories & pool.own_categories)
-        return candidate.similarity + self._category_boost * same + self._rules.boost(candidate)
+    def _score(self, candidate: Candidate) -> float:
+        return candidate.similarity + self._category_boost * candidate.closeness + self._rules.boost(candidate)
 
     def _start(self, candidates: Sequence[Candidate], own_variant_groups: frozenset[str]) -> None:
         """Fill the pins' places: everything else makes way for them."""

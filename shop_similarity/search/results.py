@@ -12,7 +12,6 @@ from django.db.models import QuerySet
 
 from .. import database
 from ..catalogue import get_catalogue
-from ..catalogue.field_paths import unsliced
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion
 from . import aspects
@@ -155,7 +154,7 @@ def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet
     """The products that a search may return: ``among``, or the shop's visible ones, behind the options' filters.
 
     Raises:
-        ValueError: ``among`` is a queryset of another model, or the filters name what can't be.
+        ValueError: ``among`` is a queryset of another model or yields no instances, or the filters name what can't be.
     """
     catalogue = get_catalogue()
     if among is None:
@@ -180,7 +179,7 @@ def load(places: Sequence[Place], allowed: QuerySet) -> list[models.Model]:
     if not places:
         return []
     catalogue = get_catalogue()
-    wanted = unsliced(allowed).order_by().filter(pk__in=[place.product_id for place in places])
+    wanted = allowed.order_by().filter(pk__in=[place.product_id for place in places])
     by_key = {product.pk: product for product in catalogue.with_images(wanted)}
     products = []
     for place in places:
@@ -205,7 +204,9 @@ def _places(
         return []
     keys = [product.pk for product in products]
     rules = rules_for(products) if options.rules else NO_RULES
-    exclude = {*exclude, *keys, *rules.hidden_products}
+    # A product that stands for one that was asked with is no look-alike of it.
+    shown = [get_catalogue().shown_key(product) for product in products]
+    exclude = {*exclude, *keys, *shown, *rules.hidden_products}
     searched = query
     if options.lean is not None and get_settings().lean_strength and aspects.has_aspects(version):
         vectors, parts, weights = (front or query).fetch()
@@ -224,7 +225,7 @@ def _places(
         allowed,
         exclude=exclude,
         hidden=hidden,
-        query_keys=keys,
+        query_keys=list(dict.fromkeys([*keys, *shown])),
         candidate_keys=[key for key in rules.candidate_keys if key not in exclude],
         boosted=rules.boosted(),
     )
@@ -242,7 +243,7 @@ def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden:
     pinned = [pin.product_id for pin in rules.pins if pin.product_id is not None and pin.product_id not in exclude]
     if not pinned:
         return set()
-    products = unsliced(allowed).order_by().filter(pk__in=pinned)
+    products = allowed.order_by().filter(pk__in=pinned)
     if hidden is not None:
         products = products.exclude(pk__in=hidden.values("pk"))
     return set(products.values_list("pk", flat=True))

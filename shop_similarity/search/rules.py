@@ -14,7 +14,8 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Cast
 
 from ..catalogue import get_catalogue
-from ..catalogue.field_paths import parsed, setting_path
+from ..catalogue.category_tree import CategoryTree
+from ..catalogue.field_paths import setting_value
 from ..models import MerchandisingRule
 from .candidates import Candidate
 
@@ -76,21 +77,23 @@ NO_RULES = Rules()
 
 
 def relevant_rules(products: Sequence[models.Model]) -> QuerySet:
-    """The rules in force for the look-alikes of these products: theirs, their categories' and those for all."""
+    """The rules in force for the look-alikes of these products: theirs, their categories' and those for all.
+
+    Those of the product that a child is shown by are a child's too.
+    """
     place = Q(product_id__isnull=True, category="")
-    keys = [product.pk for product in products]
+    shown_key = get_catalogue().shown_key
+    keys = list(dict.fromkeys(key for product in products for key in (product.pk, shown_key(product))))
     if keys:
         place |= Q(product_id__in=keys)
-        path = setting_path("category")
-        if path is not None:
-            categories = (
-                get_catalogue()
-                .all_products()
-                .filter(pk__in=keys, **{f"{path.path}__isnull": False})
-                .order_by()
-                .annotate(shop_similarity_category=Cast(F(path.path), models.TextField()))
-                .values("shop_similarity_category")
-            )
+        value = setting_value("category")
+        if value is not None:
+            own = value.values(get_catalogue().all_products().filter(pk__in=keys))
+            if tree := CategoryTree.of(value):
+                own = tree.nodes().filter(**{f"{tree.field.attname}__in": tree.above(own)})
+                categories = own.values_list(Cast(tree.field.attname, models.TextField()))
+            else:
+                categories = own.values_list(Cast(F(value.alias), models.TextField()))
             place |= Q(product_id__isnull=True, category__in=categories) & ~Q(category="")
     return MerchandisingRule.objects.in_force().filter(place)
 
@@ -128,9 +131,10 @@ def rules_for(products: Sequence[models.Model]) -> Rules:
 
 
 def _of_categories(texts: Sequence[str] | frozenset[str]) -> QuerySet | None:
-    path = setting_path("category")
+    category = setting_value("category") if texts else None
     # What can't be a category of this shop is one that it has no longer.
-    values = parsed(path, sorted(set(texts))) if path is not None and texts else []
+    values = category.parsed(sorted(set(texts))) if category is not None else []
     if not values:
         return None
-    return get_catalogue().all_products().filter(**{f"{path.path}__in": values})
+    tree = CategoryTree.of(category)
+    return category.select(get_catalogue().all_products(), **{"in": tree.below(values) if tree else values})

@@ -56,7 +56,7 @@ class Sql:
         Raises:
             EmptyResultSet: it can hold no row.
         """
-        text, parameters = queryset.query.sql_with_params()
+        text, parameters = queryset.query.get_compiler(database.read_alias()).as_sql()
         return cls(text, tuple(parameters))
 
     def rows(self) -> list[Any]:

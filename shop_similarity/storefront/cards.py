@@ -59,19 +59,19 @@ def widget_cards(
     if matches or path is None or not fallback:
         return [card_of(match) for match in matches]
     substitutes: Iterable[models.Model] = import_string(path)(product, options.limit)
-    if isinstance(substitutes, models.QuerySet):
-        substitutes = get_catalogue().with_images(substitutes)
     others = itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit)
-    return [Card(other, next(iter(get_catalogue().product_images(other)), None), None) for other in others]
+    catalogue = get_catalogue()
+    shown = [(other, catalogue.product_photos(other)) for other in catalogue.with_images(others)]
+    return [Card(other, photos[0].file if photos else None, None) for other, photos in shown]
 
 
 def card_of(product: models.Model) -> Card:
     """The card of a product that a search of :mod:`shop_similarity.search` found."""
-    images = get_catalogue().product_images(product)
-    first = images[0] if images else None
+    photos = get_catalogue().product_photos(product)
+    first = photos[0].file if photos else None
     return Card(
         product,
-        next((image for image in images if image.instance.pk == product.similar_image_id), first),
+        next((photo.file for photo in photos if photo.image_id == product.similar_image_id), first),
         product.similarity,
         getattr(product, "pinned", False),
         getattr(product, "explanation", None),

@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from ..catalogue import get_catalogue
+from ..catalogue import get_catalogue, key_segment, setting_value
 from ..feedback import tokens
 from ..models import ModelVersion, Surface
 from ..search import options as search
@@ -64,7 +64,7 @@ class Address:
         if signed := options.signed():
             parameters["options"] = signed
         parameters["page"] = "1"
-        return cls(reverse("shop_similarity:similar-products", args=[product.pk]), parameters)
+        return cls(reverse("shop_similarity:similar-products", args=[key_segment(product.pk)]), parameters)
 
     def url(self, choices: dict[str, str], anchor: str = "") -> str:
         query = "&".join(filter(None, [self.parameters.urlencode(), urlencode(choices)]))
@@ -78,7 +78,7 @@ class Address:
 def fragment_url(product: models.Model, options: WidgetOptions, choices: Choices | None = None) -> str:
     """Address of the widget alone; empty where the shop does not include ``shop_similarity.urls``."""
     try:
-        path = reverse("shop_similarity:similar-products", args=[product.pk])
+        path = reverse("shop_similarity:similar-products", args=[key_segment(product.pk)])
     except NoReverseMatch:
         return ""
     signed = options.signed()
@@ -98,12 +98,12 @@ def search_options(product: models.Model, options: WidgetOptions, choices: Choic
     """What is searched for: what the template says, narrowed by what the shopper says."""
     lean = choices.lean or options.lean_to
     categories: tuple[Any, ...] = ()
-    if (path := search.CATEGORY.path) and (options.same_category or choices.same_category):
-        own = get_catalogue().all_products().filter(pk=product.pk, **{f"{path}__isnull": False})
-        categories = tuple(own.values_list(path, flat=True).distinct()[: search.MOST_CATEGORIES])
+    if (options.same_category or choices.same_category) and (category := setting_value(search.CATEGORY.setting)):
+        own = category.values(get_catalogue().all_products().filter(pk=product.pk))
+        categories = tuple(own.distinct()[: search.MOST_CATEGORIES])
     bounds = [bound for bound in (options.price_max, choices.price_max) if bound is not None]
-    price_max = min(bounds) if bounds and search.PRICE_MAX.path else None
-    price_min = options.price_min if search.PRICE_MIN.path else None
+    price_max = min(bounds) if bounds and search.PRICE_MAX.is_offered else None
+    price_min = options.price_min if search.PRICE_MIN.is_offered else None
     if price_min is not None and price_max is not None:
         # A shopper's price below the shop's lowest finds nothing, which is no mistake.
         price_min = min(price_min, price_max)
@@ -160,7 +160,7 @@ def frame(
     among: models.QuerySet | None = None,
 ) -> dict[str, Any]:
     """All but the products: heading, layout and what the shopper can choose."""
-    identity = options.element_id or f"similar-products-{product.pk}"
+    identity = options.element_id or f"similar-products-{key_segment(product.pk)}"
     context = {
         "similar_to": product,
         "options": options,
@@ -173,7 +173,7 @@ def frame(
     }
     if address is None or not (options.lean or options.filters):
         return context | _NO_CHOICES
-    has_category, has_price = bool(search.CATEGORY.path), bool(search.PRICE_MAX.path)
+    has_category, has_price = search.CATEGORY.is_offered, search.PRICE_MAX.is_offered
     offers_filters = options.filters and (has_category or has_price)
     unfiltered = replace(choices, same_category=False, price_max=None)
     # A queryset can't travel to the fragment's address: without it, a swap would show other products.

@@ -13,7 +13,7 @@ from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from ..catalogue import NotAKeyError, get_catalogue, product_key
+from ..catalogue import NotAKeyError, get_catalogue, product_key, segment_key
 from ..conf import get_settings
 from ..guards import guarded
 from .context import Address, frame, widget_context
@@ -82,7 +82,7 @@ def _cached(request: HttpRequest, response: HttpResponse, has_token: bool) -> Ht
 
 def _visible_product(pk: str) -> models.Model:
     try:
-        product = get_catalogue().visible_products().filter(pk=product_key(pk)).first()
+        product = get_catalogue().products_to_ask_with().filter(pk=product_key(segment_key(pk))).first()
     except NotAKeyError:
         product = None
     if product is None:

@@ -149,7 +149,12 @@ def _last_error() -> str:
 
 
 def listen() -> None:
-    """Have this connection hear of photos. Each time anew costs nothing; the connection may be another than before."""
+    """Have this connection hear of photos. Each time anew costs nothing; the connection may be another than before.
+
+    Behind a pooler others would hear it.
+    """
+    if database.is_pooled():
+        return
     with database.cursor() as cursor:
         cursor.execute(f"LISTEN {_CHANNEL}")
 
@@ -236,7 +241,9 @@ def wait(query: VisualQuery, seconds: float | None = None) -> VisualQuery:
     if row is None:
         raise Expired(VisualQuery.Error.GONE.label)
     # A worker takes the version that is active by then, where the query's is out of use.
-    query.answered_at, query.error, query.version_id, query.vector, state = row
+    query.answered_at, query.error, version, query.vector, state = row
+    if version != query.version_id:
+        query.version = ModelVersion.objects.using(database.write_alias()).get(pk=version)
     if query.error:
         raise Expired(query.error_sentence)
     if query.vector is None or state not in ModelVersion.LIVE:

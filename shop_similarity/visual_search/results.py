@@ -70,7 +70,7 @@ class FiltersForm(forms.Form):
             self.fields["category"].choices = [("", _("All categories")), *categories]
         else:
             del self.fields["category"]
-        if not PRICE_MIN.path:
+        if not PRICE_MIN.is_offered:
             del self.fields["price_min"], self.fields["price_max"]
         if leanings:
             names = [(name, str(label).capitalize()) for name, label in LABELS.items()]

@@ -51,8 +51,8 @@ def test_no_module_asks_django_for_a_database():
     assert found == {}
 
 
-def test_session_locks_are_taken_by_workers_and_commands_alone():
-    """A pooler in transaction mode may give the connection of a request to others, and the lock with it."""
+def test_long_locks_are_taken_by_workers_and_commands_alone():
+    """Each takes a connection of its own, and no request of the shop needs one."""
     calls = {
         (name, getattr(function, "name", ""), node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id)
         for name, tree in _modules()
@@ -60,16 +60,17 @@ def test_session_locks_are_taken_by_workers_and_commands_alone():
         for node in ast.walk(function)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name)
     }
-    takers = {(name, function) for name, function, called in calls if called == "session_lock"}
+    takers = {(name, function) for name, function, called in calls if called == "long_lock"}
     assert takers == {
         ("shop_similarity/embedding/index.py", "build_index"),
         ("shop_similarity/embedding/sweep.py", "sweep"),
         ("shop_similarity/feedback/roll_up.py", "roll_up"),
     }
-    long_work = ("build_index", "sweep", "advance", "roll_up")
+    long_work = ("build_index", "build_index_unless_it_failed", "sweep", "advance", "roll_up")
     callers = {(name, function) for name, function, called in calls if called in long_work}
     inside = {(name, function) for name, function in callers if name.startswith("shop_similarity/")}
     assert inside == {
+        ("shop_similarity/embedding/index.py", "build_index_unless_it_failed"),
         ("shop_similarity/management/commands/roll_up_events.py", "Command"),
         ("shop_similarity/rollout/activation.py", "advance"),
     }
@@ -116,12 +117,12 @@ def test_a_lock_is_held_until_the_transaction_ends_and_can_be_shared():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_session_lock_outlasts_transactions_and_ends_with_its_block():
+def test_a_long_lock_outlasts_transactions_and_ends_with_its_block():
     def take() -> bool:
-        with database.session_lock("a test") as is_ours:
+        with database.long_lock("a test") as is_ours:
             return is_ours
 
-    with pytest.raises(ZeroDivisionError), database.session_lock("a test") as is_ours:
+    with pytest.raises(ZeroDivisionError), database.long_lock("a test") as is_ours:
         assert is_ours
         with transaction.atomic():
             pass
@@ -129,8 +130,40 @@ def test_a_session_lock_outlasts_transactions_and_ends_with_its_block():
         1 / 0  # noqa: B018
     assert _in_thread(take) is True
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
         assert cursor.fetchone() == (0,)
+
+
+def test_only_one_place_opens_cursors_of_the_server():
+    """A pooler loses them between two transactions, so whoever streams asks whether there is one."""
+    found = {
+        name
+        for name, tree in _modules()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "iterator"
+    }
+    assert found == {"shop_similarity/database.py"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_short_transactions_set_limits_of_their_own():
+    def limits() -> tuple:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+            return cursor.fetchone()
+
+    with connection.cursor() as cursor:
+        cursor.execute("SET statement_timeout = '30ms'; SET lock_timeout = '20ms'")
+    try:
+        with database.short_atomic():
+            assert limits() == ("10min", "10min")
+        with database.long_atomic():
+            assert limits() == ("0", "10min")
+        with transaction.atomic(), database.short_atomic():
+            assert limits() == ("30ms", "20ms")
+        assert limits() == ("30ms", "20ms")
+    finally:
+        connection.close()
 
 
 @pytest.mark.django_db(transaction=True)

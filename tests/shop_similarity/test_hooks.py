@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product, ProductPhoto
+from shop_similarity import database
 from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from tests.shop_similarity.factories import (
@@ -43,7 +44,11 @@ def test_saved_photo_waits_for_every_live_version():
 def test_rolled_back_save_leaves_nothing(django_capture_on_commit_callbacks):
     make_version()
     product = make_product()
-    with django_capture_on_commit_callbacks() as callbacks, pytest.raises(RuntimeError), transaction.atomic():
+    with (
+        django_capture_on_commit_callbacks(using=database.write_alias()) as callbacks,
+        pytest.raises(RuntimeError),
+        transaction.atomic(),
+    ):
         add_photo(product, BYTES)
         raise RuntimeError
     assert _waiting() == []
@@ -53,7 +58,7 @@ def test_rolled_back_save_leaves_nothing(django_capture_on_commit_callbacks):
 def test_bell_is_rung_on_commit_and_not_before(django_capture_on_commit_callbacks):
     make_version()
     product = make_product()
-    with django_capture_on_commit_callbacks() as callbacks:
+    with django_capture_on_commit_callbacks(using=database.write_alias()) as callbacks:
         add_photo(product, BYTES)
         assert callbacks == []
     assert callbacks == [bell.ring]
@@ -160,7 +165,7 @@ def test_saved_photo_costs_one_statement_more():
 
 
 def test_proxy_of_the_photo_model_is_heard_too():
-    from shop_similarity.hooks import _family
+    from shop_similarity.catalogue.photo_paths import family
 
     class Proxy(ProductPhoto):
         class Meta:
@@ -170,7 +175,7 @@ def test_proxy_of_the_photo_model_is_heard_too():
     from django.apps import apps
 
     try:
-        assert Proxy in _family(ProductPhoto)
+        assert Proxy in family(ProductPhoto)
     finally:
         del apps.all_models["catalog"]["proxy"]
         apps.clear_cache()
@@ -190,3 +195,18 @@ def test_ringing_costs_no_time_when_the_broker_is_away(answer, settings):
         finally:
             assert bell.flush(30)
             bell._app.cache_clear()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_save_of_the_shop_opens_a_cursor_of_the_server(monkeypatch):
+    """Behind PgBouncer in transaction mode the server's cursor is gone with the statement that opened it."""
+    make_version()
+    product = make_product()
+    make_photos_without_files([product], 3)
+
+    def chunked_cursor() -> None:
+        raise AssertionError("a cursor of the server")
+
+    monkeypatch.setattr(connection, "chunked_cursor", chunked_cursor)
+    product.save()
+    assert OutboxEntry.objects.count() == 3

@@ -49,7 +49,9 @@ class TestServers:
 
     def tell_django(self) -> None:
         """Write both addresses into Django's settings."""
-        settings.DATABASES["default"].update(dj_database_url.parse(self.database_url))
+        for values in settings.DATABASES.values():
+            if values["ENGINE"] == "django.db.backends.postgresql":
+                values.update(dj_database_url.parse(self.database_url))
         settings.CELERY_BROKER_URL = self.broker_url
 
     def empty_broker(self) -> None:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from catalog.models import Product, ProductPhoto
-from shop_similarity import rollout
+from shop_similarity import database, rollout
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, SweepRun
 from shop_similarity.photos.decoding import open_image
@@ -57,7 +57,7 @@ class ShopAndWorkers(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         for model in (OutboxEntry, Embedding, SweepRun, ProductPhoto, Product):
-            model.objects.all()._raw_delete("default")
+            database.raw_delete(model.objects.all())
         one, two = self.versions
         ModelVersion.objects.filter(pk=two.pk).update(state=_State.CANDIDATE, activation_requested_at=None)
         ModelVersion.objects.filter(pk=one.pk).update(state=_State.ACTIVE, activation_requested_at=None)

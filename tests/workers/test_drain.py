@@ -20,6 +20,7 @@ from django.utils import timezone
 from PIL import Image
 
 from catalog.models import ProductPhoto
+from shop_similarity import database
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
@@ -28,8 +29,12 @@ from shop_similarity.photos import decoder_pool
 from shop_similarity.workers import embedder
 from shop_similarity.workers.drain import drain
 from shop_similarity.workers.embedder import get_embedder
+from tests.relation_shops.models import Bowl
+from tests.relation_shops.models import Image as SharedImage
+from tests.relation_shops.shops import the_shop
 from tests.shop_similarity.factories import add_photo, make_product
 from tests.shop_similarity.photos.bad_files import slow_photo
+from tests.shop_similarity.photos.odd_storage import FORBIDDEN, GONE, NO_KEY, OUTSIDE, SLOW_DOWN, make_odd
 
 pytestmark = pytest.mark.django_db
 
@@ -68,6 +73,28 @@ def test_everything_that_waits_is_embedded_once(tiny_version):
     assert np.allclose(lengths, 1, atol=1e-2)
     assert not OutboxEntry.objects.exists()
     assert drain().settled == 0
+
+
+def test_shared_images_are_embedded_for_each_product_and_files_that_are_no_photos_never_fail(tiny_version):
+    with the_shop("Bowl", "photos.file", IMAGE_FILTER={"image__title": ""}):
+        version = tiny_version()
+        shared, manual = SharedImage.objects.create(), SharedImage.objects.create(title="manual")
+        shared.file.save("shared.jpg", ContentFile(_jpeg(1)))
+        manual.file.save("manual.pdf", ContentFile(b"%PDF-1.7"))
+        bowls = [Bowl.objects.create() for _ in range(2)]
+        for bowl in bowls:
+            bowl.photos.set([shared, manual])
+        report = drain()
+        assert (report.embedded + report.copied, report.failed) == (2, 0)
+        assert set(Embedding.objects.values_list("product_id", flat=True)) == {bowl.pk for bowl in bowls}
+        # The shared file is written anew.
+        before = set(Embedding.objects.values_list("content_sha256", flat=True))
+        shared.file.save("shared.jpg", ContentFile(_jpeg(2)))
+        report = drain()
+        assert (report.embedded, report.copied) == (1, 1)
+        assert before.isdisjoint(Embedding.objects.filter(version=version).values_list("content_sha256", flat=True))
+        shared.delete()
+        assert not Embedding.objects.exists()
 
 
 def test_a_partial_batch_is_embedded_like_a_full_one(tiny_version):
@@ -344,7 +371,7 @@ def test_photo_that_the_network_chokes_on_does_not_take_its_batch_along(tiny_ver
 def test_photo_deleted_while_it_waits_is_forgotten(tiny_version):
     tiny_version()
     photo = add_photo(make_product(), _jpeg(1))
-    ProductPhoto.objects.filter(pk=photo.pk)._raw_delete("default")
+    database.raw_delete(ProductPhoto.objects.filter(pk=photo.pk))
     assert drain().gone == 1
     assert not OutboxEntry.objects.exists()
 
@@ -477,3 +504,18 @@ def test_drain_does_not_wait_for_rows_that_another_worker_is_claiming(tiny_versi
         assert ended.wait(60)
     thread.join()
     assert drain().embedded == 1
+
+
+def test_what_a_storage_raises_for_one_photo_is_one_photos(tiny_version, monkeypatch):
+    tiny_version()
+    errors = {"404": GONE, "key": NO_KEY, "outside": OUTSIDE, "403": FORBIDDEN, "slow": SLOW_DOWN}
+    product = make_product()
+    photos = {name: add_photo(product, _jpeg(seed), f"{name}.jpg") for seed, name in enumerate([*errors, "a", "b"])}
+    make_odd(monkeypatch, {photos[name].file.name: error for name, error in errors.items()})
+    report = drain()
+    assert (report.embedded, report.failed, report.retried) == (2, 3, 2)
+    entries = {entry.image_id: entry for entry in OutboxEntry.objects.all()}
+    assert all(entries[photos[name].pk].failed_at for name in ("404", "key", "outside"))
+    assert "ListBucket" in entries[photos["403"].pk].last_error
+    assert "SlowDown" in entries[photos["slow"].pk].last_error
+    assert all(entries[photos[name].pk].due_at and entries[photos[name].pk].attempts == 1 for name in ("403", "slow"))

@@ -26,8 +26,8 @@ from typing import Any
 from django.db.models import Count, QuerySet
 from django.utils.translation import gettext as _
 
-from shop_similarity.catalogue import ImageRow, get_catalogue, setting_path
-from shop_similarity.catalogue.field_paths import FieldPath
+from shop_similarity import database
+from shop_similarity.catalogue import ImageRow, ProductValue, get_catalogue, setting_value
 from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.colour_names import NAMES, SIDE, colour_number
@@ -164,7 +164,7 @@ def write_catalogue_sets(
             _write(folder / name, photos, _in_turn(photos, queries, max_queries))
         else:
             notices.append(f"There is no {name.replace('_', '-')} set, for the catalogue has {missing}.")
-    if setting_path("category") is None:
+    if setting_value("category") is None:
         notices.append("Without the setting CATEGORY nobody knows which products are of one kind.")
     if not any(found.values()):
         raise CatalogueSetError(" ".join(notices))
@@ -215,12 +215,12 @@ def _visible() -> QuerySet:
 
 def _categories(seed: int) -> dict[str, int]:
     """Numbers of products by category, for a sample of the categories of two products or more."""
-    path = setting_path("category")
-    if path is None:
+    category = setting_value("category")
+    if category is None:
         return {"": 0}
-    counted = _visible().values_list(path.path).annotate(number=Count("pk", distinct=path.many))
-    many = counted.filter(number__gt=1, **{f"{path.path}__isnull": False})
-    values = ((str(value), number) for value, number in many.iterator(chunk_size=2_000) if str(value))
+    counted = category.values(_visible()).annotate(number=Count("pk", distinct=category.many))
+    many = counted.values_list(category.alias, "number").filter(number__gt=1)
+    values = ((str(value), number) for value, number in database.stream(many) if str(value))
     chosen = heapq.nsmallest(MAX_CATEGORIES, values, key=lambda entry: _hash(seed, entry[0]))
     # Instances can be looked for without categories.
     return dict(chosen) or {"": 0}
@@ -229,28 +229,29 @@ def _categories(seed: int) -> dict[str, int]:
 def _products(categories: dict[str, int]) -> Iterator[Product]:
     """Products of these categories, as often as they have different values; streamed."""
     names = ("category", "variant_group", "colour")
-    paths = {name: path for name in names if (path := setting_path(name))}
+    given = {name: value for name in names if (value := setting_value(name))}
     if "" in categories:
-        paths.pop("category", None)
+        given.pop("category", None)
     products = _visible()
-    if "category" in paths:
-        path = paths["category"]
-        products = products.filter(**{f"{path.path}__in": [path.parse(text) for text in categories]})
-    for key, *values in products.values_list("pk", *(path.path for path in paths.values())).iterator(chunk_size=2_000):
-        known = {name: value for name, value in zip(paths, values, strict=True) if value not in (None, "")}
+    for name, value in given.items():
+        products = value.annotate(products, f"shop_similarity_{name}")
+    if "category" in given:
+        products = products.filter(shop_similarity_category__in=given["category"].parsed(categories))
+    columns = [f"shop_similarity_{name}" for name in given]
+    for key, *values in database.stream(products.values_list("pk", *columns)):
+        known = {name: value for name, value in zip(given, values, strict=True) if value not in (None, "")}
         category = str(known.get("category", ""))
         if category in categories:
             # A product that shows several colours has no colour of its own.
-            colour = "" if "colour" not in paths or paths["colour"].many else str(known.get("colour", ""))
-            yield Product(key, _name(key, known.get("variant_group"), paths.get("variant_group")), category, colour)
+            colour = "" if "colour" not in given or given["colour"].many else str(known.get("colour", ""))
+            yield Product(key, _name(key, known.get("variant_group"), given.get("variant_group")), category, colour)
 
 
-def _name(key: Any, group: Any, path: FieldPath | None) -> str:
+def _name(key: Any, group: Any, value: ProductValue | None) -> str:
     """Of a group of variants, or of a product in none; where the path ends at a product, it is that product's."""
-    if path is None or group is None:
+    if value is None or group is None:
         return str(key)
-    is_product = path.field.model is get_catalogue().product_model and path.field.primary_key
-    return str(group) if is_product else f"{path.path}={group}"
+    return str(group) if value.is_product else f"{value.name}={group}"
 
 
 def _rows(products: list[Product], max_photos: int) -> list[tuple[Product, ImageRow]]:
@@ -260,9 +261,9 @@ def _rows(products: list[Product], max_photos: int) -> list[tuple[Product, Image
     for start in range(0, len(products), _PRODUCTS_AT_ONCE):
         chunk = products[start : start + _PRODUCTS_AT_ONCE]
         of_product: dict[Any, list[ImageRow]] = {product.key: [] for product in chunk}
-        images = catalogue.images().filter(**{f"{catalogue.product_field or 'pk'}__in": list(of_product)})
-        for row in catalogue.rows(images):
-            if len(of_product[row.product_id]) < PHOTOS_PER_PRODUCT:
+        for row in catalogue.rows(catalogue.images_of(list(of_product))):
+            # A child that is shown itself has its photos with its parent.
+            if row.product_id in of_product and len(of_product[row.product_id]) < PHOTOS_PER_PRODUCT:
                 of_product[row.product_id].append(row)
         found += [(product, row) for product in chunk for row in of_product[product.key]]
         if len(found) >= max_photos:

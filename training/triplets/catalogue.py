@@ -19,11 +19,13 @@ import numpy as np
 from django.core.files.storage import Storage
 from django.utils.translation import gettext as _
 
-from shop_similarity.catalogue import ImageRow, get_catalogue
+from shop_similarity import database
+from shop_similarity.catalogue import ImageRow, get_catalogue, setting_value
 from shop_similarity.conf import get_settings
 from shop_similarity.photos.decoding import ImageError, content_sha256, open_image, read_bytes
 from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.limits import catalogue_limits
+from shop_similarity.photos.storage_faults import final_sentence
 from shop_similarity.training.files import private_folder, write_atomically
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.building import MIN_PRODUCTS, ProductPhoto, build_triplets
@@ -154,7 +156,7 @@ def _sample(max_photos: int, seed: int) -> tuple[list[ImageRow], dict[Any, str]]
     """Photos of products drawn from all categories in turn, and the category of each product that has one."""
     catalogue = get_catalogue()
     of_product: dict[Any, list[ImageRow]] = {}
-    for row in catalogue.rows(catalogue.images()):
+    for row in catalogue.rows(catalogue.images(), streamed=True):
         of_product.setdefault(row.product_id, []).append(row)
     categories = _categories()
     of_category: dict[str, list[Any]] = {}
@@ -174,12 +176,12 @@ def _sample(max_photos: int, seed: int) -> tuple[list[ImageRow], dict[Any, str]]
 
 
 def _categories() -> dict[Any, str]:
-    path = get_settings().category
-    if path is None:
+    value = setting_value("category")
+    if value is None:
         return {}
     categories: dict[Any, str] = {}
-    rows = get_catalogue().all_products().order_by("pk").values_list("pk", path)
-    for product, category in rows.iterator(chunk_size=2_000):
+    rows = value.annotate(get_catalogue().all_products().order_by("pk")).values_list("pk", value.alias)
+    for product, category in database.stream(rows):
         # A product may be in several; the lowest key is as good as another, and the same in every run.
         if category is not None and (product not in categories or str(category) < categories[product]):
             categories[product] = str(category)
@@ -271,9 +273,9 @@ class PhotoStore:
                 return name, mark, describe(image), picture_of(Path(name).name, image)
             except ImageError as error:
                 return str(error)
-            except FileNotFoundError:
-                return f"The file {row.file_name} is not in the storage."
             except Exception as error:
+                if sentence := final_sentence(error, row.file_name):
+                    return sentence
                 failure = error
         return failure
 

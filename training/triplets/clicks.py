@@ -175,5 +175,5 @@ def _first_photos(keys: set) -> Iterator[ImageRow]:
     for start in range(0, len(ordered), _CHUNK):
         products = catalogue.all_products().filter(pk__in=ordered[start : start + _CHUNK]).order_by("pk")
         for product in catalogue.with_images(products):
-            if images := catalogue.product_images(product):
-                yield ImageRow(images[0].instance.pk, product.pk, images[0].name)
+            if photos := catalogue.product_photos(product):
+                yield ImageRow(photos[0].image_id, product.pk, photos[0].file.name)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from shop_similarity.catalogue import get_catalogue, setting_path
+from shop_similarity import database
+from shop_similarity.catalogue import get_catalogue, setting_value
 
 
 def keys_of_the_shop() -> str:
     """What :func:`group_names` makes its names of; another model or another path makes other names."""
-    path = setting_path("variant_group")
+    group = setting_value("variant_group")
     label = get_catalogue().product_model._meta.label
-    return f"{label} by {path.path}" if path else label
+    return f"{label} by {group.name}" if group else label
 
 
 def group_names() -> dict[Any, str]:
@@ -20,17 +21,15 @@ def group_names() -> dict[Any, str]:
     All others are groups of their own, called by :func:`product_name`. Where the path ends at a product
     (``"parent"``), its variants and the product itself have the same name.
     """
-    path = setting_path("variant_group")
-    if path is None:
+    group = setting_value("variant_group")
+    if group is None:
         return {}
-    # A relation's field is the key that it points to, so a path to the products ends at their own key.
-    is_product = path.field.model is get_catalogue().product_model and path.field.primary_key
     names: dict[Any, str] = {}
-    rows = get_catalogue().all_products().order_by().values_list("pk", path.path)
-    for product, value in rows.iterator(chunk_size=2_000):
+    rows = group.annotate(get_catalogue().all_products().order_by()).values_list("pk", group.alias)
+    for product, value in database.stream(rows):
         if value is None or value == "":
             continue
-        name = product_name(value) if is_product else f"{path.path}={value}"
+        name = product_name(value) if group.is_product else f"{group.name}={value}"
         # A product may be in several; the first by name is as good as another, and the same in every run.
         names[product] = min(name, names.get(product, name))
     return names

@@ -24,6 +24,7 @@ from shop_similarity.embedding.vectors import SAMPLE, are_nearly_the_same, unusa
 from shop_similarity.models import ModelVersion
 from shop_similarity.photos.decoding import ImageError, open_image
 from shop_similarity.photos.limits import catalogue_limits
+from shop_similarity.photos.storage_faults import final_sentence, passing_sentence
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
@@ -184,7 +185,7 @@ def _require_usable(model: keras.Model, features: np.ndarray) -> None:
 def sample_rows(count: int, seed: int = recipe.SEED) -> list[ImageRow]:
     """At most ``count`` photos of the shop, see :func:`sample_by_product`."""
     catalogue = get_catalogue()
-    return sample_by_product(catalogue.rows(catalogue.images()), count, seed)
+    return sample_by_product(catalogue.rows(catalogue.images(), streamed=True), count, seed)
 
 
 def sample_by_product(
@@ -246,8 +247,11 @@ def prepared_photos(
         try:
             with storage.open(row.file_name, "rb") as file:
                 return preprocessing.prepare(open_image(file, limits, target_size=preprocessing.size))
-        except (ImageError, OSError) as error:
+        except ImageError as error:
             return Skipped(row.file_name, str(error))
+        # One photo's exception is one photo's, whatever the storage raises.
+        except Exception as error:
+            return Skipped(row.file_name, final_sentence(error, row.file_name) or passing_sentence(error))
 
     results = ordered_map(prepare, rows, settings.decode_threads, 4 * settings.batch_size)
     for row, result in zip(rows, results, strict=True):

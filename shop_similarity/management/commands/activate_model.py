@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from ... import rollout
+from ... import database, rollout
 from ...models import ModelVersion
 from ..versions import find_version
 
@@ -38,6 +38,7 @@ class Command(BaseCommand):
             help="With --now: although pages lose look-alikes until everything is embedded.",
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["incomplete"] and not options["now"]:
             raise CommandError("--incomplete goes with --now: without it, the workers wait until nothing is missing.")

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from ... import rollout
+from ... import database, rollout
 from ...models import ModelVersion
 
 
@@ -17,6 +17,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="Print one JSON array.")
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         versions = sorted(ModelVersion.objects.all(), key=lambda version: version.rank)
         active = next((version for version in versions if version.state == ModelVersion.State.ACTIVE), None)

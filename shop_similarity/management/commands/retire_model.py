@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ... import rollout
+from ... import database, rollout
 from ..versions import find_version
 
 
@@ -24,6 +24,7 @@ class Command(BaseCommand):
             help="Delete a candidate or a retired version now, with its embeddings and its weights file.",
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         version = find_version(options["name"])
         try:

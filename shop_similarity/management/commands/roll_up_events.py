@@ -7,12 +7,14 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.feedback.roll_up import roll_up
 
 
 class Command(BaseCommand):
     help = "Sums impressions and clicks by day and removes raw events that are no longer needed."
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         done = roll_up()
         if done.skipped:

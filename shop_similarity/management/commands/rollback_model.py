@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ... import rollout
+from ... import database, rollout
 from ...models import ModelVersion
 
 _PATIENCE_SECONDS = 10.0
@@ -27,6 +27,7 @@ class Command(BaseCommand):
             help=f"Do not wait up to {_PATIENCE_SECONDS:.0f} s for photos that were saved in the last moments.",
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         standby = ModelVersion.objects.standby()
         lacking = 0

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
+from ... import database
 from ...embedding.vectors import fault_of
 from ...models import ModelVersion
 from ...rollout.status import failures, status
@@ -19,6 +20,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
         parser.add_argument("--failures", type=int, default=5, metavar="N", help="Show at most N failed photos (5).")
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         found = status()
         for row in found["versions"]:

@@ -131,8 +131,10 @@ def test_categories_are_chosen_by_their_paths(client, pair):
         make_product(category=category)
     Category.objects.create(name="Empty", slug="empty")
     assert list(category_labels().items()) == [
+        (str(men.pk), "Men"),
         (str(tops[0].pk), "Men / Tops"),
         (str(pair[0].category_id), "Things"),
+        (str(women.pk), "Women"),
         (str(tops[1].pk), "Women / Tops"),
     ]
     response = client.post(reverse(ADD), form(kind="hide", category=str(tops[0].pk), target_category=str(tops[1].pk)))

@@ -241,7 +241,7 @@ class Replica:
 
 
 def test_results_in_a_shop_that_reads_from_a_replica(client, products, answered, settings):
-    settings.DATABASE_ROUTERS = [f"{__name__}.Replica"]
+    settings.DATABASE_ROUTERS = [f"{__name__}.Replica", *settings.DATABASE_ROUTERS]
     key = client.post(URL, {"image": photo()}).json()["id"]
     assert len(client.get(f"{URL}{key}/").json()["results"]) == 8
 

@@ -32,18 +32,26 @@ def _choices(path: str | None, settings, **options) -> list[tuple[str, str]]:
 
 def test_categories_have_the_names_of_those_above_them(tops, settings):
     first, second = (str(category.pk) for category in tops)
+    men, women = (str(category.parent_id) for category in tops)
     for path in ("category", "category__pk", "category__id"):
-        assert _choices(path, settings) == [(first, "Men / Tops"), (second, "Women / Tops")]
-    assert _choices("category", settings, with_hidden=False, separator=" › ") == [(first, "Men › Tops")]
+        assert _choices(path, settings) == [
+            (men, "Men"),
+            (first, "Men / Tops"),
+            (women, "Women"),
+            (second, "Women / Tops"),
+        ]
+    assert _choices("category", settings, with_hidden=False, separator=" › ") == [(men, "Men"), (first, "Men › Tops")]
     assert len(_choices("category", settings, most=1)) == 1
     assert _choices(None, settings) == []
 
 
 def test_a_path_to_a_text_gives_the_text_and_shared_labels_are_told_apart(tops, settings):
-    assert _choices("category__slug", settings) == [("men-tops", "men-tops"), ("women-tops", "women-tops")]
+    slugs = ["men", "men-tops", "women", "women-tops"]
+    assert _choices("category__slug", settings) == [(slug, slug) for slug in slugs]
     assert _choices("category__name", settings) == [("Tops", "Tops")]
     Category.objects.filter(pk=tops[1].pk).update(name="Men / Tops", parent=None)
-    assert set(_choices("category", settings)) == {(str(top.pk), f"Men / Tops ({top.pk})") for top in tops}
+    named = {(str(top.pk), f"Men / Tops ({top.pk})") for top in tops}
+    assert set(_choices("category", settings)) == {(str(tops[0].parent_id), "Men"), *named}
 
 
 def test_a_column_of_the_product_itself_is_a_path_too(tops, settings):

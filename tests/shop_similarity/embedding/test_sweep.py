@@ -25,6 +25,7 @@ from tests.shop_similarity.factories import (
     make_version,
     store_vectors,
 )
+from tests.shop_similarity.photos.odd_storage import FORBIDDEN, GONE, OUTSIDE, SLOW_DOWN, make_odd
 from tests.vectors import random_vectors
 
 pytestmark = pytest.mark.django_db
@@ -105,7 +106,7 @@ def test_two_sweeps_at_once_do_the_work_of_one():
 
     def hold() -> None:
         try:
-            with database.session_lock("sweep"):
+            with database.long_lock("sweep"):
                 held.set()
                 leave.wait(10)
         finally:
@@ -134,3 +135,17 @@ def test_clock_of_the_sweep_is_shared_through_the_database(settings):
     assert due_sweep() == "files"
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "SWEEP_SECONDS": 0, "SWEEP_FILES_SECONDS": 0}
     assert due_sweep() is None
+
+
+def test_what_a_storage_raises_for_one_photo_is_one_photos(monkeypatch, caplog):
+    version = make_version()
+    photos = [add_photo(make_product(), b"content", f"{number}.jpg") for number in range(6)]
+    OutboxEntry.objects.all().delete()
+    store_vectors(version, photos, random_vectors(6))
+    names = [photo.file.name for photo in photos]
+    make_odd(monkeypatch, dict(zip(names, [FORBIDDEN, SLOW_DOWN, GONE, OUTSIDE, RuntimeError("odd")], strict=False)))
+    # Those that no try can read go to the workers, who say so; the last one's file is another than was embedded.
+    assert sweep(files=True).enqueued == 3
+    assert set(_waiting()) == {photo.pk for photo in (photos[2], photos[3], photos[5])}
+    assert "did not tell whether the files of 3 photos have changed" in caplog.text
+    assert SweepRun.objects.get().finished_at is not None

@@ -12,6 +12,7 @@ from django.db import connection, connections
 from django.utils import timezone
 
 from catalog.models import ProductPhoto
+from shop_similarity import database
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.writing import PhotoVector, keep, vectors_of_contents, write_embeddings
@@ -86,7 +87,7 @@ def test_photo_deleted_or_changed_while_it_was_embedded():
     items = [
         _item(p, v, f"{p.pk:064}") for p, v in zip([deleted, renamed, moved, kept], random_vectors(4), strict=True)
     ]
-    ProductPhoto.objects.filter(pk=deleted.pk)._raw_delete("default")
+    database.raw_delete(ProductPhoto.objects.filter(pk=deleted.pk))
     ProductPhoto.objects.filter(pk=renamed.pk).update(file="other.jpg")
     ProductPhoto.objects.filter(pk=moved.pk).update(product=make_product())
     result = write_embeddings(version.pk, items)
@@ -118,7 +119,7 @@ def test_photo_that_another_transaction_is_deleting_is_left_for_later():
 
     connection.set_autocommit(False)
     try:
-        ProductPhoto.objects.filter(pk=photo.pk)._raw_delete("default")
+        database.raw_delete(ProductPhoto.objects.filter(pk=photo.pk))
         thread = threading.Thread(target=work)
         thread.start()
         thread.join(10)

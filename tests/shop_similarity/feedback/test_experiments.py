@@ -12,7 +12,7 @@ from django.test import RequestFactory, override_settings
 from django.utils import timezone
 from rest_framework.request import Request
 
-from shop_similarity import rollout
+from shop_similarity import database, rollout
 from shop_similarity.feedback import tokens
 from shop_similarity.feedback.comparison import Verdict, compare
 from shop_similarity.feedback.experiments import ExperimentError, is_treatment, start, stop, treatment_buckets
@@ -240,7 +240,11 @@ def test_retiring_an_arm_ends_the_experiment_and_another_versions_retirement_doe
 
 def test_the_check_wants_the_middleware_while_an_experiment_runs(experiment):
     def found():
-        return [message for message in run_checks(databases=["default"]) if message.id == "shop_similarity.W002"]
+        return [
+            message
+            for message in run_checks(databases=[database.write_alias()])
+            if message.id == "shop_similarity.W002"
+        ]
 
     with override_settings(MIDDLEWARE=[]):
         assert not found()

@@ -20,7 +20,7 @@ from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from shop_similarity import rollout
+from shop_similarity import database, rollout
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.coverage import version_counts
@@ -490,7 +490,7 @@ def test_deleting_takes_everything_with_it(active, candidate, photos, django_cap
     _complete(candidate, photos)
     candidate.weights.save("gone.weights.h5", ContentFile(b"weights"))
     name = candidate.weights.name
-    with django_capture_on_commit_callbacks(execute=True):
+    with django_capture_on_commit_callbacks(using=database.write_alias(), execute=True):
         rollout.delete(candidate)
     assert _states() == {"old": "active"}
     assert Embedding.objects.count() == 6

@@ -292,7 +292,7 @@ class TestResults:
             results(VisualQuery.objects.get(pk=query.pk))
 
     def test_categories_are_named_by_their_path(self, shop):
-        assert [label for _value, label in category_choices()] == ["Men › Shirts", "Women › Skirts"]
+        assert [label for _value, label in category_choices()] == ["Men", "Men › Shirts", "Women", "Women › Skirts"]
 
 
 def _post(client: Client, content: bytes, accept: str = "text/html", **fields):

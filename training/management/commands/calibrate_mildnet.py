@@ -11,6 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from shop_similarity import database
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.extra_command import ComputingCommand
 from shop_similarity.training.commands.new_version import activate, explain, queue
@@ -66,6 +67,7 @@ class Command(ComputingCommand):
             "later.",
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["sample"] < 1:
             raise CommandError(_("--sample must be 1 or more."))

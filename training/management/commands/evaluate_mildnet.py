@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.extra_command import ComputingCommand
@@ -106,6 +107,7 @@ class Command(ComputingCommand):
             help="Keep the figures with the model versions: activate_model compares them with the active version's.",
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         sets = [name for name in ("look_alike", "retrieval") if options[name] is not None]
         if not (sets or options["triplets"] or options["from_catalog"]):

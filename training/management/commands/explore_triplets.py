@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.extras import require
@@ -48,6 +49,7 @@ class Command(BaseCommand):
             "--json", action="store_true", help="Print the figures as one JSON object, on the last line of the output."
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             if options["html"]:

@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.training.commands.console import ProgressBars
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.triplets.clicks import MIN_CLICKS, MIN_DAYS, MIN_SHARE, shop_click_triplets
@@ -44,6 +45,7 @@ class Command(BaseCommand):
             "--min-triplets", type=int, default=1, metavar="N", help="Refuse to write fewer triplets (%(default)s)."
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         file: Path = options["file"]
         images: Path = options["images"] or file.parent / "photos"

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.conf import get_settings
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.aspects.forms import PHOTOS
@@ -33,6 +34,7 @@ class Command(ComputingCommand):
             "--sample", type=int, default=PHOTOS, metavar="N", help="Look at N photos at most (%(default)s)."
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         if not 1 <= options["sample"] <= PHOTOS:
             raise CommandError(_("--sample must be 1 to %(most)d.") % {"most": PHOTOS})

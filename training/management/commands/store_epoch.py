@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.conf import get_settings
 from shop_similarity.models import EMBEDDING_DIM, ModelVersion
 from shop_similarity.training.commands.console import Console
@@ -57,6 +58,7 @@ class Command(ComputingCommand):
         )
         super().add_arguments(parser)
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         from shop_similarity.training.learning.setup import Setup
 

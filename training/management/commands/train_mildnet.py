@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
 
+from shop_similarity import database
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.aspects.forms import PHOTOS
 from shop_similarity.training.commands.arguments import add_arguments, check_usage
@@ -36,6 +37,7 @@ class Command(ExtraCommand):
         add_arguments(parser)
         self.default_of = parser.get_default
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         self.console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         if options["report_only"]:

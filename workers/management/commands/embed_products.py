@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tqdm import tqdm
 
-from shop_similarity import rollout
+from shop_similarity import database, rollout
 from shop_similarity.embedding import bell, outbox
 from shop_similarity.embedding.index import build_index
 from shop_similarity.embedding.sweep import sweep
@@ -36,6 +36,7 @@ class Command(BaseCommand):
             "--queue-only", action="store_true", help="Only queue the photos and ring the workers; do not embed here."
         )
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         self.verbosity = options["verbosity"]
         self.is_first = False

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import models
 
+from shop_similarity import database
 from shop_similarity.catalogue import NotAKeyError, get_catalogue, product_key
 from shop_similarity.models import Embedding, ModelVersion
 from shop_similarity.photos.decoding import ImageError, open_image
@@ -28,6 +29,7 @@ class Command(BaseCommand):
         parser.add_argument("--model", metavar="VERSION", help="Name of a model version; the active one by default.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
+    @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
         if options["k"] < 1:
             raise CommandError("-k must be at least 1.")

@@ -1,0 +1,184 @@
+"""The tree that categories form, where they form one: a category counts with those above it.
+
+Two shapes are known without importing a package: a foreign key of the model to itself, which the models of django-mptt
+have too, and the materialized path of django-treebeard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+from django.db.models import Func
+from django.db.models.expressions import RawSQL
+
+from .. import database
+from .field_paths import ProductValue, setting_value
+from .shop import get_catalogue
+
+# The separator of units among the control characters, which is in no category's key.
+_UNIT = 31
+# Where a circle of categories ends.
+_DEEPEST = 64
+
+
+@dataclass(frozen=True)
+class CategoryTree:
+    """Categories that lie below each other.
+
+    Attributes:
+        model: of the categories.
+        field: its field that products' values are values of; unique.
+        parent: its foreign key to the category above; None where the path says that.
+        path: its field that begins with the path of each category above; None where the foreign key says that.
+    """
+
+    model: type[models.Model]
+    field: models.Field
+    parent: models.ForeignKey | None = None
+    path: models.Field | None = None
+
+    @classmethod
+    def of(cls, value: ProductValue | None) -> CategoryTree | None:
+        """The tree that the values of products are nodes of; None where they are none."""
+        if value is None:
+            return None
+        field, model = value.field, getattr(value.field, "model", None)
+        # A value that several categories share names none of them, and a tree of products is one of variants.
+        if model is None or not field.unique or issubclass(get_catalogue().product_model, model):
+            return None
+        local = {field.name: field for field in model._meta.local_concrete_fields}
+        if "path" in local and hasattr(model, "steplen"):
+            return cls(model, field, path=local["path"])
+        parents = {
+            name: field
+            for name, field in local.items()
+            if field.many_to_one and field.related_model._meta.concrete_model is model._meta.concrete_model
+        }
+        parent = parents.get(getattr(getattr(model, "_mptt_meta", None), "parent_attr", "parent"))
+        if parent is None and len(parents) == 1:
+            (parent,) = parents.values()
+        return None if parent is None else cls(model, field, parent=parent)
+
+    def nodes(self) -> models.QuerySet:
+        """All categories, in no order."""
+        return self.model._base_manager.order_by()
+
+    def below(self, values: Iterable[Any]) -> RawSQL:
+        """Values of these categories and of all below them, for a lookup ``in``."""
+        return self._closure(self._listed(values), upwards=False)
+
+    def above(self, values: Iterable[Any] | models.QuerySet) -> RawSQL:
+        """Values of these categories (of a queryset, those that it yields) and of all above them, for ``in``."""
+        if isinstance(values, models.QuerySet):
+            sql, parameters = values.query.sql_with_params()
+            return self._closure((sql, parameters), upwards=True)
+        return self._closure(self._listed(values), upwards=True)
+
+    def trail(self, value: Any) -> Func:
+        """The expression ``value`` with those above it, the topmost first, as :func:`split_trail` takes it apart."""
+        quote = database.connection(database.read_alias()).ops.quote_name
+        table, column = quote(self.model._meta.db_table), quote(self.field.column)
+        if self.path is not None:
+            path, step = quote(self.path.column), int(self.model.steplen)
+            sql = (
+                f"(SELECT string_agg(t.{column}::text, chr({_UNIT}) ORDER BY t.{path}) "  # noqa: S608
+                f"FROM {table} s, {table} t WHERE s.{column} = %(expressions)s AND t.{path} IN "
+                f"(SELECT left(s.{path}, n) FROM generate_series({step}, length(s.{path}), {step}) n))"
+            )
+        else:
+            parent, target = quote(self.parent.column), quote(self.parent.target_field.column)
+            sql = (
+                f"(WITH RECURSIVE tree(value, link, place) AS (SELECT s.{column}, s.{parent}, 0 FROM {table} s "  # noqa: S608
+                f"WHERE s.{column} = %(expressions)s UNION ALL SELECT c.{column}, c.{parent}, t.place + 1 "
+                f"FROM {table} c JOIN tree t ON c.{target} = t.link WHERE t.place < {_DEEPEST}) "
+                f"SELECT string_agg(value::text, chr({_UNIT}) ORDER BY place DESC) FROM tree)"
+            )
+        return Func(value, template=sql, output_field=models.TextField())
+
+    def trails(self, rows: Iterable[models.Model]) -> dict[Any, tuple[Any, ...]]:
+        """The value of each of these categories, with those among them that lie above it, the topmost first."""
+        name = self.field.attname
+        if self.path is not None:
+            step, column = self.model.steplen, self.path.attname
+            named = {getattr(row, column): getattr(row, name) for row in rows}
+            return {
+                value: tuple(named[part] for end in range(step, len(path) + 1, step) if (part := path[:end]) in named)
+                for path, value in named.items()
+            }
+        by_key = {getattr(row, self.parent.target_field.attname): row for row in rows}
+        trails = {}
+        for key, row in by_key.items():
+            passed: dict[Any, Any] = {}
+            while key in by_key and key not in passed:
+                passed[key] = getattr(by_key[key], name)
+                key = getattr(by_key[key], self.parent.attname)
+            trails[getattr(row, name)] = tuple(passed.values())[::-1]
+        return trails
+
+    def _listed(self, values: Iterable[Any]) -> tuple[str, tuple]:
+        connection = database.connection(database.read_alias())
+        prepared = tuple(self.field.get_db_prep_value(value, connection) for value in values)
+        return ", ".join(["%s"] * len(prepared)) or "NULL", prepared
+
+    def _closure(self, start: tuple[str, tuple], *, upwards: bool) -> RawSQL:
+        quote = database.connection(database.read_alias()).ops.quote_name
+        table, value = quote(self.model._meta.db_table), quote(self.field.column)
+        listed, parameters = start
+        # The names are the model's own.
+        if self.path is not None:
+            path = quote(self.path.column)
+            inner, outer = ("t", "s") if upwards else ("s", "t")
+            sql = (
+                f"SELECT t.{value} FROM {table} t "  # noqa: S608
+                f"JOIN {table} s ON starts_with({outer}.{path}, {inner}.{path}) "
+                f"WHERE s.{value} IN ({listed})"
+            )
+        else:
+            parent, target = quote(self.parent.column), quote(self.parent.target_field.column)
+            link, met = (parent, target) if upwards else (target, parent)
+            # UNION without ALL ends in a circle too.
+            sql = (
+                f"WITH RECURSIVE tree(value, link) AS (SELECT {value}, {link} FROM {table} "  # noqa: S608
+                f"WHERE {value} IN ({listed}) UNION SELECT c.{value}, c.{link} FROM {table} c "
+                f"JOIN tree t ON c.{met} = t.link) SELECT value FROM tree"
+            )
+        return RawSQL(sql, parameters, output_field=self.field)  # noqa: S611  # nosec B611
+
+
+def category_tree() -> CategoryTree | None:
+    """The tree of the ``CATEGORY`` setting's values; None where they form none.
+
+    Raises:
+        SettingsError: the setting is wrong.
+    """
+    return CategoryTree.of(setting_value("category"))
+
+
+def split_trail(text: str) -> tuple[str, ...]:
+    """The categories of a trail, the topmost first; a category without a tree is the only one of its trail."""
+    return tuple(dict.fromkeys(text.split(chr(_UNIT))))
+
+
+def closeness(own: Iterable[tuple[str, ...]], other: Iterable[tuple[str, ...]]) -> float:
+    """How near two sets of categories lie, 0 to 1: 1 where both have one in common.
+
+    The measure of Wu and Palmer ("Verb semantics and lexical selection", 1994): twice the depth of the nearest category
+    above both, through the sum of their depths; of several pairs the nearest counts.
+
+    Args:
+        own, other: each category as those from the topmost one down to it.
+    """
+    other = list(other)
+    return max((_wu_palmer(first, second) for first in own for second in other), default=0.0)
+
+
+def _wu_palmer(first: tuple[str, ...], second: tuple[str, ...]) -> float:
+    common = 0
+    for one, two in zip(first, second, strict=False):
+        if one != two:
+            break
+        common += 1
+    return 2 * common / (len(first) + len(second))
