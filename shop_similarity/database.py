@@ -25,6 +25,7 @@ from django.db import (
     router,
     transaction,
 )
+from django.utils import translation
 
 from .models import Embedding
 from .models.rows import on_primary, reads_primary
@@ -128,6 +129,13 @@ def is_away(error: BaseException) -> bool:
 def storable(text: str) -> str:
     """Text as Postgres takes it: without zero bytes, and lone surrogates (of file names, say) written out."""
     return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
+@contextmanager
+def stored_language() -> Iterator[None]:
+    """Sentences that workers store are written in English: who reads them may have any language, a worker has none."""
+    with translation.override("en"):
+        yield
 
 
 def cursor(alias: str | None = None) -> Any:

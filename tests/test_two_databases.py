@@ -17,6 +17,7 @@ NOT_HERE = (
     "tests/shop_similarity/test_databases.py",
     "tests/shop_similarity/test_uuid_shop.py",
     "tests/shop_similarity/test_web_process.py",
+    "tests/workers/test_replica.py",
 )
 
 

@@ -13,12 +13,12 @@ from django.db import close_old_connections
 
 from shop_similarity import database, rollout
 from shop_similarity.conf import get_settings
-from shop_similarity.embedding import outbox
+from shop_similarity.embedding import heartbeat, outbox
 from shop_similarity.embedding.sweep import due_sweep, sweep
 from shop_similarity.feedback import roll_up
 from shop_similarity.rollout.retirement import clear_retired
 from shop_similarity.workers.drain import drain_unless_running, stopping
-from shop_similarity.workers.identity import free_claims_of_the_dead
+from shop_similarity.workers.identity import free_claims_of_the_dead, worker_name
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ def look_round(embed: Callable[[], object] = drain_unless_running) -> None:
     Args:
         embed: does it. A process that must not hold the model asks its pool.
     """
+    heartbeat.beat(worker_name())
     freed = free_claims_of_the_dead()
     if freed:
         logger.info("Freed %d claims of workers that were killed on this machine.", freed)
@@ -55,7 +56,8 @@ def _run(embed: Callable[[], object]) -> None:
     while not stopping.wait(get_settings().poll_seconds):
         close_old_connections()
         try:
-            look_round(embed)
+            with database.stored_language():
+                look_round(embed)
             # After the photos, so that whatever is wrong with events, photos are embedded.
             if roll_up.is_due():
                 roll_up.roll_up(stopped=stopping.is_set)
@@ -71,6 +73,7 @@ def _run(embed: Callable[[], object]) -> None:
 def start(embed: Callable[[], object] = drain_unless_running) -> None:
     """Start the thread that looks round; ``embed`` sees to it that what waits is embedded."""
     stopping.clear()
+    heartbeat.begin()
     thread = threading.Thread(target=_run, args=(embed,), name="shop-similarity-timekeeper", daemon=True)
     _threads.append(thread)
     thread.start()

@@ -37,6 +37,7 @@ def drain_unless_running() -> DrainReport | None:
 
 
 @database.on_primary()
+@database.stored_language()
 def drain(
     versions: Sequence[int] | None = None,
     *,

@@ -25,7 +25,7 @@ from django.utils.translation import gettext as _
 from shop_similarity import database
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
-from shop_similarity.embedding import outbox
+from shop_similarity.embedding import heartbeat, outbox
 from shop_similarity.embedding.outbox import Claim
 from shop_similarity.embedding.writing import PhotoVector, forget, keep, vectors_of_contents, write_embeddings
 from shop_similarity.models import Embedding, ModelVersion
@@ -175,6 +175,7 @@ class Line:
                 # While this batch is computed, the threads read the next.
                 following = self._begin() if not self.stop.is_set() else _Batch()
                 self._finish(batch)
+                heartbeat.beat(worker_name())
                 if self.progress is not None:
                     self.progress(self.report)
                 batch, following = following, None
@@ -250,6 +251,10 @@ class Line:
 
     def _read(self, photo: _Photo) -> None:
         """Read and decode one photo; runs in a thread and never touches the database."""
+        with database.stored_language():
+            self._try_twice(photo)
+
+    def _try_twice(self, photo: _Photo) -> None:
         self._try_to_read(photo)
         if photo.is_passing:
             # Most faults of a storage are gone a moment later, and a try of the photo lasts much longer.

@@ -20,7 +20,7 @@ from django.utils.translation import ngettext
 from .. import database
 from ..catalogue import get_catalogue
 from ..conf import get_settings
-from ..embedding import bell, outbox
+from ..embedding import bell, heartbeat, outbox
 from ..embedding.coverage import version_counts
 from ..embedding.index import IndexState
 from ..feedback.comparison import Comparison, compare
@@ -158,7 +158,8 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     active = next((column for column in columns if column.is_active), None)
     queue = _queue(columns)
     sweep = SweepRun.objects.first()
-    seen = _last_sign(sweep)
+    seen = heartbeat.last_seen()
+    sign = _last_sign(seen)
     rates = click_rates()
     # Where most lists were shown: other places have lists of other lengths, and other habits.
     surface = max(rates, key=lambda rate: rate.impressions).surface if rates else ""
@@ -179,7 +180,7 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             "is_quiet": bool(
                 queue.oldest
                 and timezone.now() - queue.oldest > _QUIET
-                and (seen is None or timezone.now() - seen > _QUIET)
+                and (sign is None or timezone.now() - sign > _QUIET)
             ),
             "columns": columns,
             "has_actions": any(column.compare_url or column.activate_url or column.roll_back_url for column in columns),
@@ -262,12 +263,12 @@ def _queue(columns: list[VersionColumn]) -> Queue:
     return Queue(waiting=waiting, **found | {"tries": found["tries"] or 0})
 
 
-def _last_sign(sweep: SweepRun | None) -> datetime | None:
-    """When a worker last did something that left a trace: a sweep, an embedding, a claim."""
+def _last_sign(seen: datetime | None) -> datetime | None:
+    """When anybody last was at the photos that wait: a worker, or a command that embedded or claimed one."""
     newest = Embedding.objects.order_by("-pk").values_list("embedded_at", flat=True).first()
     claimed = OutboxEntry.objects.aggregate(until=Max("leased_until"))["until"]
     signs = [
-        sweep and (sweep.finished_at or sweep.started_at),
+        seen,
         newest,
         claimed and claimed - timedelta(seconds=get_settings().lease_seconds),
     ]

@@ -12,7 +12,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from .. import rollout
+from .. import database, rollout
 from ..catalogue import get_catalogue
 from ..models import ModelVersion
 from ..request_text import is_usable
@@ -120,6 +120,7 @@ class ActivationView(StaffAPIView):
         responses={200: VersionDetailSerializer, 202: VersionDetailSerializer, **problems(400, 404, 409, 413, 415)},
         examples=documentation.ACTIVATION,
     )
+    @database.on_primary()
     def post(self, request: Request, name: str) -> Response:
         sent = ActivationSerializer(data=request.data)
         sent.is_valid(raise_exception=True)

@@ -4,6 +4,7 @@ from .aspects import AspectBasis
 from .embeddings import EMBEDDING_DIM, Embedding
 from .experiments import Experiment
 from .feedback import VOTERS, DailyStatistic, Event, EventDay, ExperimentGroup, Preference, Surface
+from .heartbeats import Heartbeat
 from .outbox import OutboxEntry
 from .rules import MerchandisingRule
 from .sweeps import SweepRun
@@ -21,6 +22,7 @@ __all__ = [
     "EventDay",
     "Experiment",
     "ExperimentGroup",
+    "Heartbeat",
     "MerchandisingRule",
     "ModelVersion",
     "OutboxEntry",

@@ -2,6 +2,7 @@
 
 Storages raise what their libraries raise. Django's own for local files raises :class:`OSError`; botocore, the
 libraries of Azure and Google and others have exceptions of their own, told apart by a status of HTTP and a code.
+Sentences are in English, for workers store them and read no language.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import errno
 from typing import Any
 
 from django.core.exceptions import SuspiciousOperation
-from django.utils.translation import gettext as _
 
 _MISSING = {"404", "NoSuchKey", "NotFound", "BlobNotFound"}
 _REFUSED = {"401", "403", "AccessDenied", "Forbidden", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -39,18 +39,18 @@ def final_sentence(error: BaseException, name: str) -> str:
         name: of the file.
     """
     if is_missing(error):
-        return _("The file %(name)s is not in the storage. Upload the photo again.") % {"name": name}
+        return f"The file {name} is not in the storage. Upload the photo again."
     if isinstance(error, SuspiciousOperation) or getattr(error, "errno", None) in _NO_NAME:
-        return _("The storage takes no file of the name %(name)s. Upload the photo again.") % {"name": name}
+        return f"The storage takes no file of the name {name}. Upload the photo again."
     return ""
 
 
 def passing_sentence(error: BaseException) -> str:
     """What is wrong for now, and what to do where somebody has to do something."""
-    sentence = _("The storage could not be read: %(error)s") % {"error": f"{type(error).__name__}: {error}"}
+    sentence = f"The storage could not be read: {type(error).__name__}: {error}"
     if not _REFUSED & _codes(error):
         return sentence
-    advice = _(
+    advice = (
         "It refuses access. S3 says so of a missing file, too, where the role may not list the bucket "
         "(s3:ListBucket): upload the photo again, or mend the role's rights."
     )

@@ -224,6 +224,7 @@ _complaints: set[tuple] = set()
 
 
 @database.on_primary()
+@database.stored_language()
 def advance() -> ModelVersion | None:
     """Bring a wished activation a step on; called by workers again and again. Returns the version it switched to.
 

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from django.db.models import Count
+
 from ..catalogue import get_catalogue
 from ..embedding.coverage import VersionCounts, version_counts
+from ..embedding.heartbeat import last_seen
 from ..models import ModelVersion, OutboxEntry, SweepRun
 
 
@@ -15,19 +18,24 @@ def status() -> dict[str, Any]:
     """Counts of the catalogue and of every model version, ready for JSON.
 
     Returns:
-        ``products`` and ``images`` in the shop; ``embedded``, ``pending`` and ``failed`` photos and the ``coverage``
-        (share of the photos, 0 to 1) of the active version, under ``active_version`` its name or None; ``versions``
-        with the same for each version, its state, metrics and index, and since when it is wished to be active;
-        ``standby_version``: the name of the one to go back to or None; ``last_sweep``.
+        ``products``, ``products_with_images`` and ``images`` in the shop; ``embedded``, ``pending`` and ``failed``
+        photos and the ``coverage`` (share of the photos, 0 to 1) of the active version, under ``active_version`` its
+        name or None; ``versions`` with the same for each version, its state, metrics and index, and since when it is
+        wished to be active; ``standby_version``: the name of the one to go back to or None; ``last_sweep``;
+        ``worker_seen_at``: when a worker was last running, or None.
     """
     catalogue = get_catalogue()
-    images = catalogue.images().order_by().count()
+    photos = catalogue.images().order_by()
+    counted = photos.aggregate(images=Count("pk"), products=Count(catalogue.product_field or "pk", distinct=True))
+    images = counted["images"]
     versions = version_rows(list(ModelVersion.objects.all()), images)
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
     standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
+    seen = last_seen()
     sweep = SweepRun.objects.filter(finished_at__isnull=False).first()
     return {
         "products": catalogue.all_products().count(),
+        "products_with_images": counted["products"],
         "images": images,
         "active_version": active and active["name"],
         "standby_version": standby and standby["name"],
@@ -36,6 +44,7 @@ def status() -> dict[str, Any]:
         "failed": active["failed"] if active else 0,
         "coverage": active["coverage"] if active else 0.0,
         "versions": versions,
+        "worker_seen_at": seen and seen.isoformat(),
         "last_sweep": sweep
         and {
             "finished_at": sweep.finished_at.isoformat(),

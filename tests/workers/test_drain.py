@@ -16,7 +16,7 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage
 from django.db import connections, transaction
-from django.utils import timezone
+from django.utils import timezone, translation
 from PIL import Image
 
 from catalog.models import ProductPhoto
@@ -26,6 +26,8 @@ from shop_similarity.embedding.reembedding import reembed
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from shop_similarity.photos import decoder_pool
+from shop_similarity.photos.decoding import ImageError, open_image
+from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.workers import embedder
 from shop_similarity.workers.drain import drain
 from shop_similarity.workers.embedder import get_embedder
@@ -519,3 +521,20 @@ def test_what_a_storage_raises_for_one_photo_is_one_photos(tiny_version, monkeyp
     assert "ListBucket" in entries[photos["403"].pk].last_error
     assert "SlowDown" in entries[photos["slow"].pk].last_error
     assert all(entries[photos[name].pk].due_at and entries[photos[name].pk].attempts == 1 for name in ("403", "slow"))
+
+
+def test_sentences_that_are_stored_are_in_no_workers_language(tiny_version, settings):
+    settings.LANGUAGE_CODE = "de"
+    tiny_version()
+    product = make_product()
+    gone, damaged = add_photo(product, _jpeg(1), "gone.jpg"), add_photo(product, b"no photo", "damaged.jpg")
+    gone.file.storage.delete(gone.file.name)
+    with translation.override("de"):
+        assert drain().failed == 2
+        errors = {entry.image_id: entry.last_error for entry in OutboxEntry.objects.all()}
+        assert translation.get_language() == "de"
+    assert "is not in the storage. Upload the photo again." in errors[gone.pk]
+    with translation.override("en"), pytest.raises(ImageError) as caught:
+        open_image(b"no photo", catalogue_limits())
+    with translation.override("en"):
+        assert errors[damaged.pk] == str(caught.value)

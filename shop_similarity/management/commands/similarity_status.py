@@ -30,13 +30,20 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(found))
             return
-        self.stdout.write(f"{found['products']} products with {found['images']} photos")
+        products, with_photos = found["products"], found["products_with_images"]
+        self.stdout.write(f"{products} products, {with_photos} of them with {found['images']} photos")
+        if products > with_photos:
+            self.stdout.write(
+                f"{products - with_photos} of the products have no photo, so they are never shown as look-alikes"
+            )
         if not found["versions"]:
             self.stdout.write("There is no model version yet: run `manage.py calibrate_mildnet --activate`.")
         for row in found["versions"]:
             self.stdout.write(
                 f"{row['name']} ({row['architecture']}, {row['state']}): {row['embedded']} embedded "
-                f"({row['coverage']:.1%}), {row['pending']} pending, {row['failed']} failed, "
+                f"({row['coverage']:.1%} of the photos, "
+                f"{_share(row['products_embedded'], products):.1%} of the products), "
+                f"{row['pending']} pending, {row['failed']} failed, "
                 f"index {row['index']['state']}"
             )
             if row["activation_requested_at"]:
@@ -45,6 +52,12 @@ class Command(BaseCommand):
                 self.stdout.write(f"  {row['fault']}")
             for failure in row["failures"]:
                 self.stdout.write(f"  photo {failure['image']} of product {failure['product']}: {failure['error']}")
+        seen = found["worker_seen_at"]
+        self.stdout.write(f"A worker was last running {seen}" if seen else "No worker has run in the last two weeks")
         sweep = found["last_sweep"]
         if sweep:
             self.stdout.write(f"Last sweep ended {sweep['finished_at']}, queued {sweep['enqueued']} photos")
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

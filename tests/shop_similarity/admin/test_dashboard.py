@@ -45,7 +45,7 @@ def fail(version: ModelVersion, product, sentence: str = "The file is cut off.")
 def test_an_empty_shop_says_what_to_do(staff):
     text = text_of(staff(VIEW))
     assert "No version is active yet. Make one with calibrate_mildnet." in text
-    assert "No worker has left a trace yet." in text
+    assert "No worker has run in the last two weeks." in text
     assert "Nothing was recorded yet." in text
 
 
