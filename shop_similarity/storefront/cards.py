@@ -11,6 +11,7 @@ from django.db import models
 from django.utils.module_loading import import_string
 
 from ..catalogue import get_catalogue
+from ..catalogue.stock import in_stock
 from ..conf import get_settings
 from ..models import ModelVersion
 from ..search.aspects import Explanation
@@ -62,7 +63,18 @@ def widget_cards(
     if isinstance(substitutes, models.QuerySet):
         substitutes = get_catalogue().with_images(substitutes)
     others = itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit)
+    if not options.sold_out:
+        others = _in_stock(list(others))
     return [Card(other, next(iter(get_catalogue().product_images(other)), None), None) for other in others]
+
+
+def _in_stock(products: list[models.Model]) -> list[models.Model]:
+    """Those that can be had; one statement, none without the ``IN_STOCK`` setting."""
+    if get_settings().in_stock is None or not products:
+        return products
+    rows = get_catalogue().all_products().filter(pk__in=[product.pk for product in products])
+    keys = set(in_stock(rows).values_list("pk", flat=True))
+    return [product for product in products if product.pk in keys]
 
 
 def card_of(product: models.Model) -> Card:
