@@ -18,13 +18,13 @@ from django.utils.html import strip_tags
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from catalog.csv_files import FileNames, decoded, without_delimiter_line
 from catalog.models import Category, Product, ProductPhoto
 from shop_similarity.photos.validators import validate_photo
 
 FILE_NAME = "products.csv"
 LARGEST_CSV = 100 * 1024 * 1024
 LARGEST_FIELD = 1024 * 1024
-DELIMITERS = ",;\t"
 SEVERAL = "|"
 
 # The names by which a column is known, in lower case, without blanks, dashes and underscores; the first that holds
@@ -192,22 +192,17 @@ def _text(path: Path) -> str:
         raise CatalogueError(
             _("%(path)s is larger than %(size)d MB; split it.") % {"path": path, "size": LARGEST_CSV // 2**20}
         )
-    data = path.read_bytes()
-    encodings = ("utf-16",) if data[:2] in (b"\xff\xfe", b"\xfe\xff") else ("utf-8-sig", "cp1252")
-    for encoding in encodings:
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise CatalogueError(_("%(path)s is not a text file; save it as CSV in UTF-8.") % {"path": path})
+    try:
+        return decoded(path.read_bytes())
+    except UnicodeDecodeError as error:
+        raise CatalogueError(_("%(path)s is not a text file; save it as CSV in UTF-8.") % {"path": path}) from error
 
 
 def _rows(text: str, problems: list[Problem]) -> Iterator[_Row]:
-    first_line = text.split("\n", 1)[0]
-    delimiter = max(DELIMITERS, key=first_line.count)
+    text, delimiter, skipped = without_delimiter_line(text)
     previous_limit = csv.field_size_limit(LARGEST_FIELD)
     # Columns padded with blanks, as people align them by hand: a strict reader wants the comma right after the quote.
-    text = re.sub(rf'" +(?=[{delimiter}\r\n]|$)', '"', text)
+    text = re.sub(rf'" +(?=[{re.escape(delimiter)}\r\n]|$)', '"', text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
     try:
         header = [re.sub(r"[\s_-]", "", name).lower() for name in next(reader, [])]
@@ -217,7 +212,7 @@ def _rows(text: str, problems: list[Problem]) -> Iterator[_Row]:
                 % {"file": FILE_NAME, "names": ", ".join(COLUMNS["name"])}
             )
         while True:
-            line = reader.line_num + 1
+            line = skipped + reader.line_num + 1
             cells = next(reader, None)
             if cells is None:
                 return
@@ -232,7 +227,7 @@ def _rows(text: str, problems: list[Problem]) -> Iterator[_Row]:
     except csv.Error as error:
         raise CatalogueError(
             _("%(file)s line %(line)d cannot be read as CSV: %(error)s.")
-            % {"file": FILE_NAME, "line": reader.line_num, "error": error}
+            % {"file": FILE_NAME, "line": skipped + reader.line_num, "error": error}
         ) from error
     finally:
         csv.field_size_limit(previous_limit)
@@ -368,6 +363,7 @@ class _PhotoFinder:
     def __init__(self, folder: Path):
         self.folder = folder
         self.real_folder = folder.resolve()
+        self.names = FileNames(folder)
 
     def find(self, text: str) -> Path:
         """The file that `text` names. Raises ValueError with the reason when it cannot be a photo of this folder."""
@@ -379,7 +375,7 @@ class _PhotoFinder:
         if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive or ".." in PurePosixPath(name).parts:
             raise outside
         try:
-            path = next((p for sub in PHOTO_FOLDERS if (p := self.folder / sub / name).is_file()), None)
+            path = next((p for sub in PHOTO_FOLDERS if (p := self.names.find(f"{sub}/{name}".lstrip("/")))), None)
         except (OSError, ValueError):
             path = None
         if path is None:

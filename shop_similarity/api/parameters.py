@@ -113,6 +113,7 @@ class SearchParameters(PageParameters):
         default=True, help_text=_("Whether only one of near-identical products and variants of a product is given.")
     )
     explain = BooleanField(default=False, help_text=_("Whether each result says what makes it similar."))
+    sold_out = BooleanField(default=False, help_text=_("Whether products that can't be had now are given too."))
 
 
 class BasketParameters(SearchParameters):
@@ -155,6 +156,7 @@ def search_options(values: dict[str, Any]) -> SearchOptions:
             **{name: None if value is None else float(value) for name, value in numbers.items()},
             collapse=values["collapse"],
             explain=values["explain"],
+            sold_out=values["sold_out"],
         )
     except ValueError as error:
         raise Unprocessable(str(error)) from error

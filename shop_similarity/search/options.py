@@ -184,6 +184,7 @@ class SearchOptions:
             ``MIN_SIMILARITY`` setting for what looks like products, no bound for what looks like a vector.
         collapse: whether of variants and near-identical products one is shown.
         rules: whether the merchandiser's rules apply.
+        sold_out: whether products are found too that the ``IN_STOCK`` setting says can't be had.
         explain: whether each product gets its ``explanation``; one more SQL query.
 
     Raises:
@@ -199,6 +200,7 @@ class SearchOptions:
     collapse: bool = True
     rules: bool = True
     explain: bool = False
+    sold_out: bool = False
 
     @classmethod
     def of(cls, limit: int | None, options: SearchOptions | None, **defaults: Any) -> SearchOptions:

@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 
 from .. import database
 from ..catalogue import get_catalogue
+from ..catalogue.stock import in_stock
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion
 from . import aspects
@@ -151,7 +152,7 @@ def search_by_vector(
 
 
 def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet:
-    """The products that a search may return: ``among``, or the shop's visible ones, behind the options' filters.
+    """The products that a search may return: ``among``, or the shop's visible ones, in stock, behind the filters.
 
     Raises:
         ValueError: ``among`` is a queryset of another model or yields no instances, or the filters name what can't be.
@@ -161,7 +162,8 @@ def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet
         among = catalogue.visible_products()
     elif not issubclass(among.model, catalogue.product_model):
         raise ValueError(f"among is a queryset of {among.model._meta.label}, not of products.")
-    return options.filters.apply(among)
+    allowed = options.filters.apply(among)
+    return allowed if options.sold_out else in_stock(allowed)
 
 
 def similar_places(

@@ -11,6 +11,7 @@ from django.db import models
 from django.utils.module_loading import import_string
 
 from ..catalogue import get_catalogue
+from ..catalogue.stock import in_stock
 from ..conf import get_settings
 from ..models import ModelVersion
 from ..search.aspects import Explanation
@@ -60,9 +61,20 @@ def widget_cards(
         return [card_of(match) for match in matches]
     substitutes: Iterable[models.Model] = import_string(path)(product, options.limit)
     others = itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit)
+    if not options.sold_out:
+        others = _in_stock(list(others))
     catalogue = get_catalogue()
     shown = [(other, catalogue.product_photos(other)) for other in catalogue.with_images(others)]
     return [Card(other, photos[0].file if photos else None, None) for other, photos in shown]
+
+
+def _in_stock(products: list[models.Model]) -> list[models.Model]:
+    """Those that can be had; one statement, none without the ``IN_STOCK`` setting."""
+    if get_settings().in_stock is None or not products:
+        return products
+    rows = get_catalogue().all_products().filter(pk__in=[product.pk for product in products])
+    keys = set(in_stock(rows).values_list("pk", flat=True))
+    return [product for product in products if product.pk in keys]
 
 
 def card_of(product: models.Model) -> Card:

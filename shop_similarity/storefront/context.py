@@ -113,6 +113,7 @@ def search_options(product: models.Model, options: WidgetOptions, choices: Choic
         lean=None if lean == NO_LEANING else lean,
         explain=options.explain,
         min_similarity=options.min_similarity,
+        sold_out=options.sold_out,
     )
 
 

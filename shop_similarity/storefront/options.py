@@ -52,6 +52,7 @@ class WidgetOptions:
         same_category: whether only products of the product's own category are shown.
         price_min, price_max: bounds of the price.
         min_similarity: products below this cosine, -1 to 1, are not shown, except pinned ones; None: the setting.
+        sold_out: whether products are shown too that the ``IN_STOCK`` setting says can't be had.
 
     Raises:
         ValueError: a value out of its range, with a sentence that says which.
@@ -71,6 +72,7 @@ class WidgetOptions:
     price_min: Decimal | None = None
     price_max: Decimal | None = None
     min_similarity: float | None = None
+    sold_out: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("limit", 1, MOST_PRODUCTS), ("heading_level", 1, 6)):

@@ -14,6 +14,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from .. import database
+from ..catalogue import stock
 from ..conf import get_settings
 from ..guards import log_database_away
 from ..photos.thumbnails import WIDTHS, sources
@@ -60,6 +61,21 @@ def similarity_picture(image: Any, alt: str = "", sizes: str = SIZES, widths: st
     return {"sources": sources(image, wanted), "alt": alt, "sizes": sizes}
 
 
+@register.simple_tag
+def is_sold_out(product: models.Model) -> bool:
+    """``{% is_sold_out product as sold_out %}``: whether the ``IN_STOCK`` setting says that it can't be had now.
+
+    False without the setting, and while the database is away. One statement.
+    """
+    try:
+        return stock.is_sold_out(product)
+    except DatabaseError as error:
+        if not database.is_away(error) or database.in_transaction(database.read_alias()):
+            raise
+        log_database_away(error)
+        return False
+
+
 @register.simple_tag(takes_context=True)
 def similar_products(
     context: template.Context,
@@ -84,7 +100,7 @@ def similar_products(
             ``among``, which can't travel to the address that they load from.
         options: the other attributes of :class:`shop_similarity.storefront.options.WidgetOptions`: ``layout``,
             ``heading_level``, ``element_id``, ``lean``, ``lean_to``, ``explain``, ``filters``, ``same_category``,
-            ``price_min``, ``price_max``, ``min_similarity``.
+            ``price_min``, ``price_max``, ``min_similarity``, ``sold_out``.
 
     Raises:
         ValueError: an option out of its range, or ``lazy`` together with ``among``.

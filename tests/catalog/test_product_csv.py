@@ -1,5 +1,6 @@
 """Reading a folder: what is understood, and what is told of everything else."""
 
+import unicodedata
 from decimal import Decimal
 
 import pytest
@@ -229,3 +230,39 @@ def test_the_shared_catalogues(shared_folder, name, products, photos):
     read = read_catalogue(shared_folder(name))
     assert not read.problems
     assert (len(read.products), sum(len(product.photos) for product in read.products)) == (products, photos)
+
+
+@pytest.mark.parametrize("line", ["sep=;\r\n", "SEP=;\n", '"sep=;"\n', "\ufeffsep=;\n"])
+def test_excels_line_that_names_the_delimiter_is_none_of_the_columns(folder, line):
+    read = read_catalogue(
+        folder(f"{line}sku;name;category;price, net;image\nA-1;Mug, red;Cups;1;a.jpg\n;;;;x\n", "a.jpg")
+    )
+    (product,) = read.products
+    assert (product.sku, product.name, product.line) == ("A-1", "Mug, red", 3)
+    assert problems(read)[0][0] == 4
+    piped = read_catalogue(folder("sep=|\nsku|name\nA-1|Mug; red, small\n"))
+    assert piped.products[0].name == "Mug; red, small"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_photos_are_found_however_their_names_are_written(folder, form, encoding):
+    names = [unicodedata.normalize(form, name) for name in ("images/Caf\u00e9/Gr\u00fcn.JPG", "b.jpg")]
+    read = read_catalogue(folder("sku;name;image\nA;Mug;caf\u00e9/gr\u00fcn.jpg|B.JPG\n", *names, encoding=encoding))
+    assert not read.problems
+    assert [photo.path.name for photo in read.products[0].photos] == [name.rpartition("/")[2] for name in names]
+
+
+def test_of_two_photos_that_differ_in_case_none_is_guessed(folder):
+    made = folder("sku,name,image\nA,Mug,a.jpg\nB,Cup,A.JPG\n", "a.jpg", "A.jpg")
+    read = read_catalogue(made)
+    assert [photo.path.name for photo in read.products[0].photos] == ["a.jpg"]
+    assert [message for _line, message in problems(read)] == ["photo A.JPG is not in the folder."]
+
+
+def test_another_case_is_no_way_out_of_the_folder(folder, tmp_path):
+    made = folder("sku,name,image\nA,Mug,LINK/secret.jpg\n", "a.jpg")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "secret.jpg").write_bytes((made / "a.jpg").read_bytes())
+    (made / "link").symlink_to(tmp_path / "outside")
+    assert "outside of the folder" in problems(read_catalogue(made))[0][1]

@@ -28,6 +28,11 @@ def _configure(settings, **values) -> None:
 
 
 @pytest.fixture
+def version():
+    return make_version()
+
+
+@pytest.fixture
 def items() -> dict[str, Item]:
     """Alone for 10, a parent whose children cost 20 and 30, one at a price of nothing known, a dear one for 200."""
     made = {name: make_item(name) for name in ("alone", "parent", "unpriced", "dear")}
@@ -110,11 +115,6 @@ def test_products_without_a_value_are_counted_by_the_check(settings, items):
     with CaptureQueriesContext(connection) as captured:
         assert check_database(databases=["default"]) == []
     assert any("LIMIT 10000" in query["sql"] for query in captured.captured_queries)
-
-
-@pytest.fixture
-def version():
-    return make_version()
 
 
 @pytest.fixture
@@ -245,3 +245,16 @@ def test_columns_of_keys_whose_type_has_a_modifier_pass_the_checks(monkeypatch, 
     for field in fields:
         monkeypatch.setattr(field, "db_type", lambda connection: "numeric(30, 0)")
     assert len(check_database(databases=["default"])) == 4
+
+
+@pytest.mark.parametrize(
+    "in_stock",
+    [("stockrecords__num_in_stock", "children__stockrecords__num_in_stock"), "tests.odd_shop.values.can_be_had"],
+)
+def test_stock_behind_several_paths_or_a_callable(settings, version, items, in_stock):
+    embed_all(version, list(items.values()))
+    _configure(settings, IN_STOCK=in_stock)
+    assert check_settings() == []
+    parent = {"parent"} if isinstance(in_stock, tuple) else set()
+    found = similar_products(items["dear"], options=SearchOptions(collapse=False))
+    assert {item.pk for item in found} == {"alone", "child 1"} | parent

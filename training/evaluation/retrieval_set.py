@@ -24,13 +24,14 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.fingerprints import fingerprint
 from shop_similarity.training.files import file_sha256
+from shop_similarity.training.triplets.csv_text import CsvText, FileNames
 from shop_similarity.training.triplets.table import components
 
 PARTIAL, EXACT = 1, 2
@@ -181,21 +182,20 @@ def _read(
     """
     labels: dict[str, list[str]] = {name: [] for name in LABELS}
     try:
-        # Spreadsheets write a byte order mark, which would else become part of the first column's name.
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            wanted = [*columns, *labelled]
-            missing = [column for column in wanted if column not in (reader.fieldnames or ())]
-            if missing:
-                raise RetrievalSetError(
-                    f"{path} lacks the column {' and '.join(missing)}: its first line must be {','.join(wanted)}."
-                )
-            rows, bad = [], []
-            for row in reader:
-                values = tuple((row[column] or "").strip() for column in columns)
-                (rows if all(values) else bad).append(values if all(values) else reader.line_num)
-                for name, found in labels.items():
-                    found.append((row.get(name) or "").strip())
+        text = CsvText.of(path.read_bytes(), (*columns, *labelled))
+        reader = text.dictionaries()
+        wanted = [*columns, *labelled]
+        missing = [column for column in wanted if column not in (reader.fieldnames or ())]
+        if missing:
+            raise RetrievalSetError(
+                f"{path} lacks the column {' and '.join(missing)}: its first line must be {','.join(wanted)}."
+            )
+        rows, bad = [], []
+        for row in reader:
+            values = tuple((row[column] or "").strip() for column in columns)
+            (rows if all(values) else bad).append(values if all(values) else text.skipped + reader.line_num)
+            for name, found in labels.items():
+                found.append((row.get(name) or "").strip())
     except FileNotFoundError:
         raise RetrievalSetError(
             f"There is no {path.name} in {path.parent}. A retrieval set is a folder with queries.csv, gallery.csv and "
@@ -220,14 +220,19 @@ def _unique(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
 
 def _find(names: Sequence[str], roots: Sequence[Path], folder: Path) -> list[Path]:
     """The file of each name below the root that has most of them."""
-    missing_below = {root: [name for name in dict.fromkeys(names) if not (root / name).is_file()] for root in roots}
+    files = {root: FileNames(root) for root in roots}
+    # Under the name that the file has there, which may be written otherwise.
+    found = {
+        root: {name: root / files[root].find(PurePosixPath(name)) for name in dict.fromkeys(names)} for root in roots
+    }
+    missing_below = {root: [name for name, path in found[root].items() if not path.is_file()] for root in roots}
     root = min(roots, key=lambda root: len(missing_below[root]))
     if missing := missing_below[root]:
         raise RetrievalSetError(
             f"{len(missing)} of the {len(set(names))} photos of {folder} are not below {root}: {_some(missing)}. "
             "Put them there, or name the folder that the paths are relative to (--images FOLDER)."
         )
-    return [root / name for name in names]
+    return [found[root][name] for name in names]
 
 
 def _number(paths: Iterable[Path]) -> tuple[np.ndarray, tuple[Path, ...]]:

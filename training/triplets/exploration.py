@@ -10,7 +10,7 @@ import csv
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import numpy as np
 from shop_similarity.photos.decoding import DEFAULT_LIMITS, ImageError, ImageLimits, content_sha256
 from shop_similarity.training.threads import ordered_map
 from shop_similarity.training.triplets.checks import TripletCounts, count_triplets, decoded
+from shop_similarity.training.triplets.csv_text import CsvText, FileNames
 from shop_similarity.training.triplets.photo_hashes import DECODED_AT, Picture, picture_of, same_pictures
 from shop_similarity.training.triplets.table import Problem, TripletError, Triplets, parse_triplets
 
@@ -64,14 +65,13 @@ class Products:
             TripletError: it can't be read, or has no column ``image``, or neither of the others.
         """
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                columns = set(reader.fieldnames or ())
-                if "image" not in columns or not columns & {"category", "group_id"}:
-                    raise TripletError(
-                        f"{path} must have a first line that names the columns image and category (or group_id)."
-                    )
-                rows = list(reader)
+            reader = CsvText.of(path.read_bytes(), ("image",)).dictionaries()
+            columns = set(reader.fieldnames or ())
+            if "image" not in columns or not columns & {"category", "group_id"}:
+                raise TripletError(
+                    f"{path} must have a first line that names the columns image and category (or group_id)."
+                )
+            rows = list(reader)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise TripletError(f"{path} can't be read as a CSV file in UTF-8: {error}.") from error
 
@@ -79,6 +79,16 @@ class Products:
             return {row["image"]: row[column] for row in rows if row.get("image") and row.get(column)}
 
         return cls(by_image("category"), by_image("group_id"))
+
+    def below(self, root: Path) -> Products:
+        """The same by the names that the photos have below this folder, as triplets name them."""
+        files = FileNames(root)
+        return Products(
+            *(
+                {files.find(PurePosixPath(image)).as_posix(): value for image, value in values.items()}
+                for values in (self.category, self.group)
+            )
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +250,7 @@ def explore(
         if photo.trouble:
             problem = Problem("photo that can't be used", "Replace these files, or take their rows out.")
             unreadable.setdefault("photo", problem).add(f"“{image}” ({photo.trouble.rstrip('.')})")
-    products = products or Products({}, {})
+    products = (products or Products({}, {})).below(parsed.triplets.root)
     by_bytes: dict[str, list[int]] = {}
     for place, photo in enumerate(photos):
         if photo.picture:

@@ -10,7 +10,6 @@ A data set is read as a whole or not at all: whatever is wrong anywhere in the f
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.triplets.csv_text import CsvText, FileNames
 from shop_similarity.training.triplets.photo_hashes import Picture
 from shop_similarity.training.triplets.sides import TABLE
 
@@ -268,8 +268,9 @@ def read_triplets(path: Path | str, root: Path | str | None = None) -> Triplets:
     """Read a CSV of triplets with or without a header.
 
     The first line is a header if it names the columns ``query``, ``positive`` and ``negative`` (in any order and case)
-    and these are not names of files. Blank lines are skipped, a byte order mark too, and spaces around names. A row
-    that stands there again is dropped and mentioned in ``notices``.
+    and these are not names of files. Blank lines are skipped, a byte order mark too, and spaces around names. Commas,
+    semicolons and tabs may stand between the columns. A photo that the folder has in another case, or with its accents
+    taken apart, is found. A row that stands there again is dropped and mentioned in ``notices``.
 
     Args:
         path: the file.
@@ -326,6 +327,9 @@ class _Reader:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.files = FileNames(root)
+        # Of each name in the file, the one that its photo has in the folder.
+        self.names: dict[str, str] = {}
         self.images: dict[str, int] = {}
         self.rows: dict[tuple[int, int, int], tuple[str, ...]] = {}
         self.problems: dict[str, Problem] = {}
@@ -338,13 +342,13 @@ class _Reader:
     def problem(self, kind: str, what: str, example: str) -> None:
         self.problems.setdefault(what, Problem(what, _WHAT_TO_DO[kind])).add(example)
 
-    def read(self, text: str, path: Path) -> None:
-        reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    def read(self, text: CsvText, path: Path) -> None:
+        reader = text.reader(skipinitialspace=True, strict=True)
         columns: Mapping[str, int] | None = None
-        last = 0
+        last = text.skipped
         try:
             for cells in reader:
-                line, last = last + 1, reader.line_num
+                line, last = last + 1, text.skipped + reader.line_num
                 cells = [cell.strip() for cell in cells]
                 if not any(cells):
                     continue
@@ -416,7 +420,9 @@ class _Reader:
         if "\n" in name or "\r" in name:
             self.problem("quote", "a cell that spans several lines", f"line {line} ({column})")
             return None
-        return pure.as_posix()
+        if name not in self.names:
+            self.names[name] = self.files.find(pure).as_posix()
+        return self.names[name]
 
     def parsed(self, path: Path) -> Parsed:
         notices = []
@@ -454,7 +460,7 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> CsvText:
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -463,14 +469,13 @@ def _text(path: Path) -> str:
         raise TripletError(f"{path} can't be read: {error.strerror or error}.") from error
     if not data.strip():
         raise TripletError(f"{path} is empty. Each line must name three photos: query,positive,negative.")
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise TripletError(f"{path} is encoded as UTF-16. Save it as CSV in UTF-8.")
     try:
-        return data.decode("utf-8-sig")
+        return CsvText.of(data, COLUMNS)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise TripletError(
-            f"{path} is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}. Save it as CSV in UTF-8."
+            f"{path} is not UTF-8 nor another text: line {line} holds the byte 0x{data[error.start]:02x}. Save it as "
+            "CSV in UTF-8."
         ) from error
 
 

@@ -107,7 +107,7 @@ def test_what_is_wrong_is_said(folder, files, message):
 def test_missing_folders_files_and_text_that_is_none(folder):
     with pytest.raises(RetrievalSetError, match="There is no folder"):
         RetrievalSet.read(folder / "none")
-    (folder / "qrels.csv").write_bytes(b"query_id,gallery_id,relevance\n\xff\xfe,m1,1\n")
+    (folder / "qrels.csv").write_bytes(b"query_id,gallery_id,relevance\n\x81\xfe,m1,1\n")
     with pytest.raises(RetrievalSetError, match="UTF-8"):
         RetrievalSet.read(folder)
     (folder / "qrels.csv").unlink()
@@ -215,3 +215,14 @@ def test_groups_may_be_named(folder):
     # A query without a group is alone, whatever others are called.
     assert RetrievalSet.read(folder).groups().tolist() == [0, 1]
     assert RetrievalSet.read(folder).sha256 != found.sha256
+
+
+def test_a_set_that_a_spreadsheet_has_saved_is_read(folder):
+    for name, text in {"queries": QUERIES, "gallery": GALLERY, "qrels": QRELS}.items():
+        saved = "sep=;\r\n" + text.replace(",", ";").replace("mug-0.jpg", "Mug-0.JPG").replace("\n", "\r\n")
+        (folder / f"{name}.csv").write_bytes(saved.encode("utf-16"))
+    found = RetrievalSet.read(folder)
+    assert [path.name for path in found.paths] == ["mug-0.jpg", "new.jpg", "mug-1.jpg", "shirt-0.jpg"]
+    (folder / "qrels.csv").write_text("sep=;\nquery_id;gallery_id;relevance\nm0;;1\n", encoding="utf-8")
+    with pytest.raises(RetrievalSetError, match="line 3"):
+        RetrievalSet.read(folder)
