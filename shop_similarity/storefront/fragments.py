@@ -19,6 +19,7 @@ from ..guards import guarded
 from .context import Address, frame, widget_context
 from .experiment_arms import experiment_for
 from .options import WidgetOptions, choices_of
+from .visitors import VisitorWatch
 
 
 # Under ATOMIC_REQUESTS the database would be asked before the guard is.
@@ -50,9 +51,10 @@ def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
         template = "shop_similarity/similar_products_page.html"
     else:
         template = options.template_name if context else "shop_similarity/similar_products_none.html"
+    watch = VisitorWatch(request)
     response = HttpResponse(render_to_string(template, context, request))
     response.headers["X-Robots-Tag"] = "noindex"
-    return _cached(request, response, has_token=bool(context and context.get("token")))
+    return _cached(request, response, is_personal=bool(context and context.get("token")) or watch.has_seen_visitor())
 
 
 def _options(request: HttpRequest) -> WidgetOptions:
@@ -65,9 +67,10 @@ def _refusal(sentence: str) -> HttpResponse:
     return HttpResponseBadRequest(sentence, content_type="text/plain; charset=utf-8")
 
 
-def _cached(request: HttpRequest, response: HttpResponse, has_token: bool) -> HttpResponse:
-    if has_token:
-        # Two shoppers with one token would count as one, and so would two views of one shopper.
+def _cached(request: HttpRequest, response: HttpResponse, is_personal: bool) -> HttpResponse:
+    if is_personal:
+        # Two shoppers with one token would count as one, and so would two views of one shopper. What a host's card says
+        # of a visitor is nobody else's.
         patch_cache_control(response, private=True, no_store=True)
         return response
     in_experiment = experiment_for(request) is not None
