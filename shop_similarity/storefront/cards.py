@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 from ..catalogue import get_catalogue
 from ..conf import get_settings
 from ..models import ModelVersion
+from ..photos.thumbnails import shown_together
 from ..search.aspects import Explanation
 from ..search.cache import cached_similar_products
 from ..search.options import SearchOptions
@@ -57,12 +58,21 @@ def widget_cards(
     matches = cached_similar_products(product, among=among, version=version, options=options)
     path = get_settings().fallback
     if matches or path is None or not fallback:
-        return [card_of(match) for match in matches]
+        return cards_of(matches)
     substitutes: Iterable[models.Model] = import_string(path)(product, options.limit)
     if isinstance(substitutes, models.QuerySet):
         substitutes = get_catalogue().with_images(substitutes)
     others = itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit)
-    return [Card(other, next(iter(get_catalogue().product_images(other)), None), None) for other in others]
+    cards = [Card(other, next(iter(get_catalogue().product_images(other)), None), None) for other in others]
+    shown_together(card.image for card in cards)
+    return cards
+
+
+def cards_of(products: Iterable[models.Model]) -> list[Card]:
+    """The cards of products that one search found, to be shown on one page."""
+    cards = [card_of(product) for product in products]
+    shown_together(card.image for card in cards)
+    return cards
 
 
 def card_of(product: models.Model) -> Card:
