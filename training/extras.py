@@ -24,10 +24,10 @@ def require(*packages: str) -> None:
     """
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        # The training extra includes the worker's.
-        extra = "training" if any(_EXTRAS[package] == "training" for package in missing) else "worker"
+        # Training needs what a worker needs.
+        extra = "worker,training" if any(_EXTRAS[package] == "training" for package in missing) else "worker"
         names = " and ".join(missing)
         raise ExtraMissing(
             f"This needs {names}, which {'is' if len(missing) == 1 else 'are'} not installed here. Run it where the "
-            f'workers run, or install what is missing: pip install "shop-similarity[{extra}]"'
+            f'workers run, or install what is missing, in the plugin\'s folder: pip install ".[{extra}]"'
         )

@@ -1,1 +1,1 @@
-"""The REST API, an optional part of the plugin: ``pip install "shop-similarity[api]"``, then include its ``urls``."""
+"""The REST API, an optional part of the plugin: install the extra ``api``, then include its ``urls``."""

@@ -28,6 +28,7 @@ from ..photos.decoding import ImageError
 from ..search import similar_products, similar_to_several
 from ..search.aspects import has_aspects
 from ..search.options import SearchOptions
+from ..storefront.cards import cards_of
 from ..storefront.experiment_arms import experiment_for, version_for
 from . import documentation
 from .base import SimilarityAPIView
@@ -241,6 +242,8 @@ def _answer(
 ) -> dict[str, Any]:
     has_next = len(matches) > options.limit and options.offset + options.limit <= MAX_OFFSET
     matches = matches[: options.limit]
+    # Their pictures are asked for at once.
+    cards_of(matches)
     token = tokens.issue(
         version=version,
         surface=surface,

@@ -8,9 +8,9 @@ try:
     import rest_framework  # noqa: F401
 except ImportError as error:
     raise ImproperlyConfigured(
-        'The REST API of shop_similarity is an optional part: install it with `pip install "shop-similarity[api]"` and '
-        'add "rest_framework" and "drf_spectacular" to INSTALLED_APPS, or take shop_similarity.api.urls out of your '
-        "addresses."
+        "The REST API of shop_similarity is an optional part: install djangorestframework and "
+        'drf-spectacular[sidecar], add "rest_framework" and "drf_spectacular" to INSTALLED_APPS, or take '
+        "shop_similarity.api.urls out of your addresses."
     ) from error
 
 from .events import EventsView

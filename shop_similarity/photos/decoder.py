@@ -10,17 +10,16 @@ global of Pillow or of :mod:`warnings` is changed, so that threads can decode si
 
 from __future__ import annotations
 
-import functools
-import io
 import math
 import re
 
 from django.utils.translation import gettext_lazy as _
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from .diagnosis import undecodable, unidentified
 from .errors import ImageError, ImageTooLarge
 from .limits import ImageLimits
+from .opened import opened
 from .pixels import upright_srgb
 from .structure import has_too_many_parts, webp_size
 
@@ -54,12 +53,7 @@ def decode(data: bytes, limits: ImageLimits, target_size: int | None = None) -> 
     if size := webp_size(data):
         _check_size(*size, limits.max_pixels)
     try:
-        with Image.open(io.BytesIO(data), formats=_installed(limits.formats)) as image:
-            _check_cost(image, data, limits.max_pixels)
-            if target_size and image.format in ("JPEG", "MPO"):
-                image.draft(image.mode, (2 * target_size, 2 * target_size))
-            image.load()
-            return upright_srgb(image, target_size)
+        return _decoded(data, limits, target_size)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -71,14 +65,44 @@ def decode(data: bytes, limits: ImageLimits, target_size: int | None = None) -> 
         ) from error
     # The bytes are in memory, so whatever a decoder raises (OSError included) comes from the photo itself.
     except Exception as error:
+        if "truncated" in str(error) and (image := _without_end(data, limits, target_size)):
+            return image
         raise undecodable(data, error) from error
 
 
-@functools.cache
-def _installed(formats: tuple[str, ...]) -> tuple[str, ...]:
-    """``formats`` without those whose codec this build of Pillow lacks: ``Image.open`` fails on unknown names."""
-    Image.init()
-    return tuple(name for name in formats if name in Image.OPEN)
+def _decoded(data: bytes, limits: ImageLimits, target_size: int | None) -> Image.Image:
+    with opened(data, limits.formats) as (image, frame):
+        if frame:
+            _check_size(*frame.size, limits.max_pixels)
+        _check_cost(image, data, limits.max_pixels)
+        if target_size and image.format in ("JPEG", "MPO"):
+            image.draft(image.mode, (2 * target_size, 2 * target_size))
+        image.load()
+        return upright_srgb(image, target_size, frame)
+
+
+_JPEG_END = b"\xff\xd9"
+_JPEG_RESTARTS = b"\xff\xdd"
+# Zeros and ones by turns: of any bit, one of the two says that it is no zero.
+_MORE_PIXELS = (b"\xaa" * 64, b"\x55" * 64)
+
+
+def _without_end(data: bytes, limits: ImageLimits, target_size: int | None) -> Image.Image | None:
+    """A JPEG that lacks its end marker and no pixel; None if it lacks more.
+
+    The decoder does not say how far it came: it takes what is missing for zeros. But then other bytes in their place
+    make another picture. It skips such bytes where it looks for a restart marker, so files with these are not tried.
+    """
+    if not data.startswith(b"\xff\xd8\xff") or _JPEG_RESTARTS in data:
+        return None
+    # Half of the mark, or of a byte that is written as two.
+    data = data.rstrip(b"\xff")
+    try:
+        image = _decoded(data + _JPEG_END, limits, target_size)
+        others = (_decoded(data + more + _JPEG_END, limits, target_size) for more in _MORE_PIXELS)
+        return image if all(ImageChops.difference(image, other).getbbox() is None for other in others) else None
+    except Exception:
+        return None
 
 
 def _check_size(width: int, height: int, max_pixels: int, pixels: int | None = None) -> None:

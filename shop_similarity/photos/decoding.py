@@ -45,9 +45,11 @@ __all__ = [
 def open_image(source: Source, limits: ImageLimits = DEFAULT_LIMITS, target_size: int | None = None) -> Image.Image:
     """Decode a photo the way a browser shows it on a white page.
 
-    The first frame only; EXIF orientation applied; transparency composited on white; 16-bit, 32-bit and floating point
-    grey scaled to 8 bits; colours of an embedded ICC profile (CMYK presses, Display P3 phones, Adobe RGB cameras)
-    brought to sRGB, and a profile that is broken ignored. The result carries no metadata and depends on no open file.
+    The first frame only, of an animation the first that moves; EXIF orientation applied, but not in a WebP;
+    transparency composited on white; 16-bit, 32-bit and floating point grey scaled to 8 bits; colours of an embedded
+    ICC profile (CMYK presses, Display P3 phones, Adobe RGB cameras), or of a PNG that names them by numbers, brought
+    to sRGB. What else is said in the file, broken or not, is ignored. The result carries no metadata and depends on no
+    open file.
 
     Decoding is done in a child process with bounds on its processor time and memory, which is started at the first
     photo and kept for the next (:mod:`shop_similarity.photos.decoder_pool`); on Windows, within this process.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 from PIL import Image
 
 from .contents import Source, read_bytes
 from .limits import ImageLimits
+from .opened import opened
 from .pixels import transposition
 from .structure import has_too_many_parts
 
@@ -25,12 +24,10 @@ def upright_size(source: Source, limits: ImageLimits) -> tuple[int, int] | None:
         data = read_bytes(source, limits.max_bytes)
         if not data or has_too_many_parts(data):
             return None
-        Image.init()
-        formats = [name for name in limits.formats if name in Image.OPEN]
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            width, height = image.size
+        with opened(data, limits.formats) as (image, frame):
+            width, height = frame.size if frame else image.size
             # Pillow states the size of a TIFF as it is after the turn.
-            is_turned = image.format != "TIFF" and transposition(image) in _QUARTER_TURNS
+            is_turned = transposition(image) in _QUARTER_TURNS
     # Whatever is wrong with the file or its storage, the page that asks for a size can do without.
     except Exception:
         return None

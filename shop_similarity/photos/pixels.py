@@ -9,39 +9,52 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from django.utils.translation import gettext_lazy as _
-from PIL import ExifTags, Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
+from .colour_profiles import MAX_PROFILE_BYTES
 from .errors import ImageUnreadable
-from .structure import has_many_orientations
-
-MAX_PROFILE_BYTES = 4 * 2**20
-"""Larger ICC profiles are ignored. Those of printing presses reach 3 MiB."""
-
+from .png import Frame
+from .structure import exif_orientation
 
 TILE_PIXELS = 2**20
 """About so many pixels are converted at once: besides the photo and the result, no copy is larger than that."""
 
 
-def upright_srgb(image: Image.Image, target_size: int | None = None) -> Image.Image:
+def upright_srgb(image: Image.Image, target_size: int | None = None, frame: Frame | None = None) -> Image.Image:
     """A decoded photo as a browser shows it on a white page: RGB, 8 bits, without metadata.
 
     Args:
         image: as Pillow has loaded it, of any mode. It is closed, so that its pixels are gone before the result is
             turned.
         target_size: see :func:`~shop_similarity.photos.decoding.open_image`.
+        frame: where in the whole it lies; what is around it is white. None: it is the whole.
 
     Raises:
         ImageUnreadable: it holds values that are no numbers.
     """
-    factor = max(min(image.size) // (2 * target_size), 1) if target_size else 1
+    size = frame.size if frame else image.size
+    factor = max(min(size) // (2 * target_size), 1) if target_size else 1
     turn = transposition(image)
-    conversion = _conversion(image)
-    rgb = _unchanged(image) if factor == 1 and conversion == _AS_IT_IS else _converted(image, conversion, factor)
+    # Pillow fills the rest with a colour of a palette, or black.
+    shown = image.crop(frame.box) if frame and image.size == size else image
+    conversion = _conversion(shown)
+    rgb = _unchanged(shown) if factor == 1 and conversion == _AS_IT_IS else _converted(shown, conversion, factor)
     image.close()
+    if frame:
+        whole = Image.new("RGB", _reduced(size, factor), _WHITE)
+        whole.paste(rgb, (frame.box[0] // factor, frame.box[1] // factor))
+        rgb = whole
     if turn is not None:
         rgb = rgb.transpose(turn)
     rgb.info = {}
     return rgb
+
+
+_WHITE = (255, 255, 255)
+
+
+def _reduced(size: tuple[int, int], factor: int) -> tuple[int, int]:
+    return math.ceil(size[0] / factor), math.ceil(size[1] / factor)
 
 
 def _unchanged(image: Image.Image) -> Image.Image:
@@ -66,7 +79,7 @@ _AS_IT_IS = _Conversion()
 def _converted(image: Image.Image, conversion: _Conversion, factor: int) -> Image.Image:
     """``image``, box-reduced by ``factor``, tile by tile."""
     width, height = image.size
-    rgb = Image.new("RGB", (math.ceil(width / factor), math.ceil(height / factor)))
+    rgb = Image.new("RGB", _reduced(image.size, factor))
     for box in _tiles(width, height, factor):
         if conversion.before:
             tile = conversion.before(image.crop(box))
@@ -98,30 +111,35 @@ _TRANSPOSITIONS = {
 
 
 def transposition(image: Image.Image) -> Image.Transpose | None:
-    """What the EXIF orientation asks for.
+    """What browsers turn and mirror a photo by: the EXIF orientation, in formats where they look at it.
 
-    ``ImageOps.exif_transpose`` would also serialise all other EXIF tags anew and fail on hostile ones.
+    They don't in a WebP. Pillow has put that of an AVIF into its EXIF data, and turns a TIFF itself, which browsers
+    don't show. XMP is nobody's business.
     """
     exif = image.info.get("exif")
-    if isinstance(exif, bytes) and has_many_orientations(exif):
+    if image.format not in ("JPEG", "MPO", "PNG", "AVIF") or not isinstance(exif, bytes):
         return None
-    try:
-        return _TRANSPOSITIONS.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:
-        return None
+    return _TRANSPOSITIONS.get(exif_orientation(exif))
 
 
 def _conversion(image: Image.Image) -> _Conversion:
-    if image.mode.startswith("I;16"):
-        return _Conversion(lambda tile: tile.convert("F"), _grey_to_8_bits(0, 65535))
     profile = image.info.get("icc_profile")
+    key = image.info.get("transparency")
+    if image.mode.startswith("I;16"):
+        return _Conversion(_floats(key), _grey_to_8_bits(0, 65535, _srgb(profile, "L")))
     match image.mode:
         case "I" | "F":
             return _Conversion(None, _grey_to_8_bits(*_black_and_white(image)))
-        case "RGBA" | "LA" | "PA":
-            return _Conversion(_on_white, _srgb(profile, "RGB"))
-        case "RGB" | "L" | "P" | "1" if "transparency" in image.info:
-            return _Conversion(_on_white, _srgb(profile, "RGB"))
+        case "LA":
+            return _Conversion(_on_white("LA", _srgb(profile, "L")))
+        case "1" | "L" if key is not None:
+            return _Conversion(_on_white("LA", _srgb(profile, "L")))
+        case "RGBA" | "PA":
+            return _Conversion(_on_white("RGBA", _srgb(profile, "RGB")))
+        case "RGB" | "P" if key is not None:
+            return _Conversion(_on_white("RGBA", _srgb(profile, "RGB")))
+        case "1":
+            return _Conversion(_to_grey, _srgb(profile, "L"))
         case "RGB" | "L" | "CMYK":
             return _Conversion(None, _srgb(profile, image.mode))
         case "P":
@@ -133,15 +151,46 @@ def _conversion(image: Image.Image) -> _Conversion:
             return _Conversion(_to_rgb)
 
 
+def _to_grey(image: Image.Image) -> Image.Image:
+    return image.convert("L")
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    white = Image.new("RGB", image.size, (255, 255, 255))
-    white.paste(rgba, mask=rgba)
-    return white
+def _on_white(mode: str, to_srgb: Step | None) -> Step:
+    """From any mode with transparency, over RGBA or LA; colours are brought to sRGB before they are mixed."""
+
+    def convert(image: Image.Image) -> Image.Image:
+        white = Image.new("RGB", image.size, _WHITE)
+        if to_srgb in (None, _to_rgb):
+            colours = mask = image if image.mode == "RGBA" else image.convert("RGBA")
+        else:
+            with_alpha = image if image.mode == mode else image.convert(mode)
+            colours, mask = to_srgb(with_alpha.convert(mode[:-1])), with_alpha.getchannel("A")
+        white.paste(colours, mask=mask)
+        return white
+
+    return convert
+
+
+def _floats(key: object) -> Step:
+    """From 16-bit grey; the value that ``key`` names is transparent, so white."""
+
+    def convert(image: Image.Image) -> Image.Image:
+        values = image.convert("F")
+        if isinstance(key, int):
+            # Of two channels: Pillow compares 16-bit values in no way.
+            low, high = Image.frombytes("LA", image.size, image.tobytes("raw", "I;16")).split()
+            is_low, is_high = (
+                byte.point([255 * (value == part) for value in range(256)])
+                for byte, part in ((low, key & 0xFF), (high, key >> 8))
+            )
+            values.paste(65535, mask=ImageChops.darker(is_low, is_high))
+        return values
+
+    return convert
 
 
 def _black_and_white(image: Image.Image) -> tuple[float, float]:
@@ -156,7 +205,7 @@ def _black_and_white(image: Image.Image) -> tuple[float, float]:
     return (low, high) if low < 0 or ceiling is None else (0, ceiling)
 
 
-def _grey_to_8_bits(black: float, white: float) -> Step:
+def _grey_to_8_bits(black: float, white: float, to_srgb: Step | None = None) -> Step:
     """Grey of mode I or F as RGB; Pillow's own conversion clips everything above 255 to white."""
     scale = 255 / (white - black) if white > black else 0
     # The conversion to L cuts decimals off: half a step makes it round.
@@ -164,7 +213,8 @@ def _grey_to_8_bits(black: float, white: float) -> Step:
 
     def convert(image: Image.Image) -> Image.Image:
         values = image if image.mode == "F" else image.convert("F")
-        return values.point(lambda value: value * scale + offset).convert("L").convert("RGB")
+        grey = values.point(lambda value: value * scale + offset).convert("L")
+        return (to_srgb or _to_rgb)(grey)
 
     return convert
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+from typing import NamedTuple
 
 # Measured over what cameras, phones, Photoshop and scanners write, with a wide margin: a JPEG of theirs has up to some
 # hundred segments (a long XMP is cut into pieces of 64 KiB), a PNG of 50 megapixels some ten thousand chunks of data.
@@ -32,6 +33,8 @@ MAX_VALUES = 65_536
 """Values of an entry that says where the pixels of a TIFF lie: one for each strip or tile."""
 MAX_NUMBERS = 200_000
 """Values of any other entry of a TIFF but bytes and texts; the palette of a 16-bit file has 196,608."""
+MAX_WEBP_CHUNKS = 100
+"""Of a WebP, before its first picture."""
 MAX_EXIF_BYTES = 2**20
 """Of all EXIF segments of a JPEG together; the standard knows one, of up to 64 KiB."""
 MAX_ORIENTATIONS = 16
@@ -72,6 +75,26 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
         case b"VP8 ":
             # The upper two bits ask for scaling, which nobody does.
             return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    return None
+
+
+def webp_first_frame(data: bytes) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of the first picture of an animated WebP; None for other files.
+
+    Args:
+        data: the whole file.
+    """
+    if webp_size(data) is None or data[12:16] != b"VP8X" or not data[20] & 2:
+        return None
+    position = 12
+    # It follows the flags, a profile and the loop; a search through all chunks would take as long as there are many.
+    for _number in range(MAX_WEBP_CHUNKS):
+        if data[position : position + 4] == b"ANMF" and len(data) >= position + 20:
+            fields = (data[start : start + 3] for start in range(position + 8, position + 20, 3))
+            left, top, width, height = (int.from_bytes(field, "little") for field in fields)
+            return 2 * left, 2 * top, 2 * left + width + 1, 2 * top + height + 1
+        length = int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8 + length + length % 2
     return None
 
 
@@ -147,7 +170,7 @@ _BYTES = frozenset((1, 2, 6, 7))
 
 def _tiff(data: bytes) -> bool:
     entries = _entries(data)
-    return len(entries) > MAX_ENTRIES or any(count > _most(tag, kind) for tag, kind, count in entries)
+    return len(entries) > MAX_ENTRIES or any(entry.count > _most(entry.tag, entry.kind) for entry in entries)
 
 
 def _most(tag: int, kind: int) -> float:
@@ -159,14 +182,32 @@ def _most(tag: int, kind: int) -> float:
     return math.inf if kind in _BYTES else MAX_NUMBERS
 
 
-def has_many_orientations(data: bytes) -> bool:
-    """Whether a TIFF file, or EXIF data, which are one, name so many orientations that reading them takes seconds."""
-    data = data.removeprefix(b"Exif\0\0")
-    return any(count > MAX_ORIENTATIONS for tag, _kind, count in _entries(data) if tag == _ORIENTATION)
+def exif_orientation(exif: bytes) -> int | None:
+    """Which side is up by EXIF data: 1 to 8 if they say so in the one way that browsers understand, one short number.
+
+    Args:
+        exif: a TIFF file, with or without "Exif" and two zeros before it.
+    """
+    exif = exif.removeprefix(b"Exif\0\0")
+    if exif[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    order = "little" if exif.startswith(b"II") else "big"
+    found = [entry.value for entry in _entries(exif) if (entry.tag, entry.kind, entry.count) == (_ORIENTATION, 3, 1)]
+    value = int.from_bytes(found[0][:2], order) if found else None
+    return value if value in range(1, 9) else None
 
 
-def _entries(data: bytes) -> list[tuple[int, int, int]]:
-    """Tag, type and number of values of each entry in the first directory; empty where there is none."""
+class _Entry(NamedTuple):
+    """``value`` is that of the entry, or where it lies."""
+
+    tag: int
+    kind: int
+    count: int
+    value: bytes
+
+
+def _entries(data: bytes) -> list[_Entry]:
+    """What the first directory of a TIFF holds; empty where there is none."""
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None:
         return []
@@ -175,12 +216,12 @@ def _entries(data: bytes) -> list[tuple[int, int, int]]:
         if version == 43:
             (start,) = struct.unpack_from(f"{order}Q", data, 8)
             (number,) = struct.unpack_from(f"{order}Q", data, start)
-            entry, start = struct.Struct(f"{order}HHQ8x"), start + 8
+            entry, start = struct.Struct(f"{order}HHQ8s"), start + 8
         else:
             (number,) = struct.unpack_from(f"{order}H", data, start)
-            entry, start = struct.Struct(f"{order}HHI4x"), start + 2
+            entry, start = struct.Struct(f"{order}HHI4s"), start + 2
     except (struct.error, OverflowError):
         return []
     # One more than is allowed tells enough.
     number = min(number, MAX_ENTRIES + 1, max(len(data) - start, 0) // entry.size)
-    return [entry.unpack_from(data, start + place * entry.size) for place in range(number)]
+    return [_Entry(*entry.unpack_from(data, start + place * entry.size)) for place in range(number)]

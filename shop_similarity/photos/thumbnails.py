@@ -10,18 +10,25 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.core.cache import cache
 from django.core.files.images import get_image_dimensions
+from django.core.files.storage import FileSystemStorage
+from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
+from .. import database
 from ..conf import get_settings
 from .decoding import ImageError, ImageMissing, open_image
 from .limits import catalogue_limits
+from .model_fields import PhotoField
 from .storage_faults import final_sentence
 
 logger = logging.getLogger(__name__)
@@ -29,9 +36,13 @@ logger = logging.getLogger(__name__)
 WIDTHS = (240, 480)
 """Widths in pixels of a card's copies: for plain and for dense screens."""
 
-# So long the sizes of copies and the lack of a readable photo are remembered.
+# So long the names and sizes of copies are believed, and then kept to see whether the photo is still the same.
 _KNOWN_SECONDS = 3_600
+_KEPT_SECONDS = 30 * 86_400
+# So long the lack of a readable photo is remembered, and the trouble of a storage.
 _UNREADABLE_SECONDS = 300
+_TROUBLE_SECONDS = 60
+_REQUESTS_AT_A_TIME = 4
 
 
 @dataclass(frozen=True)
@@ -101,41 +112,164 @@ def _known_size(file: Any) -> tuple[int | None, int | None]:
     return (width, height) if width and height else (None, None)
 
 
-def _of_imagekit(file: Any, widths: tuple[int, ...]) -> Sources | None:
+def shown_together(files: Iterable[Any]) -> None:
+    """Say that photos are on one page, so that what a remote storage is asked for them is asked at once.
+
+    It asks nothing yet: ``sources`` does, for all of them, when a template wants the first.
+
+    Args:
+        files: field files of photos, or None.
+    """
+    present = [file for file in files if file]
+    group = _Group(present)
+    for file in present:
+        setattr(file, _GROUP, group)
+
+
+_GROUP = "_shop_similarity_group"
+Copies = list[tuple[str, int, int]]
+
+
+class _Group:
+    """Photos of one page, and what is known of their copies by now."""
+
+    def __init__(self, files: Sequence[Any]) -> None:
+        self.files = files
+        self.known: dict[tuple[int, ...], list[_Known | None]] = {}
+
+    def copies(self, file: Any, widths: tuple[int, ...]) -> Copies | None:
+        if widths not in self.known:
+            self.known[widths] = _look_up(self.files, widths)
+        pairs = zip(self.files, self.known[widths], strict=True)
+        known = next(known for other, known in pairs if other is file)
+        return known.copies if known else None
+
+
+class _Known(NamedTuple):
+    """What is remembered of a photo.
+
+    Attributes:
+        changed: when its file was written, as the storage says it.
+        due: when that is asked again, in seconds since 1970.
+        copies: name, width and height of each; empty for an unreadable photo, None where the storage did not answer.
+    """
+
+    changed: str
+    due: float
+    copies: Copies | None
+
+
+def _look_up(files: Sequence[Any], widths: tuple[int, ...]) -> list[_Known | None]:
+    keys = [_key(file, widths) for file in files]
+    # Plain values: other processes may run another version of this module.
+    found = {key: _Known(*values) for key, values in cache.get_many(keys).items()}
+    now = time.time()
+    due = {key: file for key, file in zip(keys, files, strict=True) if key not in found or found[key].due < now}
+    questions = [(file, widths, found.get(key)) for key, file in due.items()]
+    if len(due) > 1 and not all(isinstance(file.storage, FileSystemStorage) for file in due.values()):
+        answers = list(_threads().map(_asked_in_a_thread, questions))
+    else:
+        answers = [_asked(*question) for question in questions]
+    for key, known in zip(due, answers, strict=True):
+        found[key] = known
+        if known is not None:
+            cache.set(key, tuple(known), _KEPT_SECONDS)
+    return [found[key] for key in keys]
+
+
+def _key(file: Any, widths: tuple[int, ...]) -> str:
     identity = repr((file.storage.__class__.__qualname__, file.name, file.instance.pk, widths))
-    key = f"shop_similarity:thumbnails:{hashlib.sha256(identity.encode()).hexdigest()}"
-    copies = cache.get(key)
+    return f"shop_similarity:copies:{hashlib.sha256(identity.encode()).hexdigest()}"
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """Kept, for a storage makes a connection for each thread, which takes a processor longer than some requests."""
+    return ThreadPoolExecutor(_REQUESTS_AT_A_TIME, "shop-similarity-thumbnails")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)
+
+
+def _asked_in_a_thread(question: tuple[Any, tuple[int, ...], _Known | None]) -> _Known | None:
+    try:
+        return _asked(*question)
+    finally:
+        # A storage or a cache may be a table.
+        database.close_connections()
+
+
+def _asked(file: Any, widths: tuple[int, ...], known: _Known | None) -> _Known | None:
+    """What the storage says; None while another process makes the copies."""
+    photo, now = _Photo(file, widths[-1]), time.time()
+    try:
+        is_the_same = known is not None and known.copies and known.changed == photo.changed
+        copies = known.copies if is_the_same else _make(photo, widths)
+        return None if copies is None else _Known(photo.changed, now + _KNOWN_SECONDS, copies)
+    except ImageError as error:
+        logger.warning("The photo %s can't be shown: %s", file.name, error)
+        return _Known("", now + _UNREADABLE_SECONDS, [])
+    # A storage, another's library for one, may fail in any way; a heavier photo is better than no page.
+    except Exception:
+        logger.exception("No thumbnail of the photo %s could be made; the last ones or the photo are shown.", file.name)
+        return _Known(known.changed if known else "", now + _TROUBLE_SECONDS, known.copies if known else None)
+
+
+def _of_imagekit(file: Any, widths: tuple[int, ...]) -> Sources | None:
+    group = getattr(file, _GROUP, None) or _Group([file])
+    copies = group.copies(file, widths)
     if copies is None:
-        copies = _make(file, widths)
-        if copies is None:
-            # Somebody else is just making them.
-            return Sources(file.url, "", *_known_size(file))
-        cache.set(key, copies, _KNOWN_SECONDS if copies else _UNREADABLE_SECONDS)
+        # Somebody else is just making them, or the storage is in trouble.
+        return Sources(file.url, "", *_known_size(file))
     storage = _storage()
     # Names are remembered and not URLs, which a storage may sign for a short time only.
     return _of_copies([(storage.url(name), width, height) for name, width, height in copies])
 
 
-def _make(file: Any, widths: tuple[int, ...]) -> list[tuple[str, int, int]] | None:
-    """Name, width and height of every copy; empty for an unreadable photo, None while another process makes them."""
+def _make(photo: _Photo, widths: tuple[int, ...]) -> Copies | None:
+    """Name, width and height of every copy; None while another process makes them.
+
+    The largest is made last, so where it lies, the others do.
+    """
     from imagekit.cachefiles import ImageCacheFile
 
-    photo = _Photo(file, widths[-1])
-    copies = []
-    for width in widths:
-        try:
-            copy = ImageCacheFile(_spec_class()(photo, width))
-            copy.generate()
-            with copy.storage.open(copy.name) as handle:
-                size = get_image_dimensions(handle)
-        except ImageError as error:
-            logger.warning("The photo %s can't be shown: %s", file.name, error)
-            return []
-        except FileNotFoundError:
-            copy.cachefile_backend.forget(copy)
-            return None
-        copies.append((copy.name, *size))
-    return copies
+    specs = [_spec_class()(photo, width) for width in widths]
+    files = [ImageCacheFile(spec) for spec in specs]
+    largest = files[-1]
+    if largest.storage.exists(largest.name):
+        size = _upright_size(photo.file) or _size_of(largest)
+        sizes = [_fitted(size, width) for width in widths]
+    else:
+        largest.cachefile_backend.forget(largest)
+        for spec, file in zip(specs, files, strict=True):
+            file.generate()
+            if spec.size is None and not file.storage.exists(file.name):
+                return None
+        sizes = [spec.size or _size_of(file) for spec, file in zip(specs, files, strict=True)]
+    return [(file.name, *size) for file, size in zip(files, sizes, strict=True)]
+
+
+def _upright_size(file: Any) -> tuple[int, int] | None:
+    """The size that the shop keeps beside the photo, if it is that of the upright one."""
+    width, height = _known_size(file) if isinstance(getattr(file, "field", None), PhotoField) else (None, None)
+    return (width, height) if width and height else None
+
+
+def _size_of(copy: Any) -> tuple[int, int]:
+    with copy.storage.open(copy.name) as handle:
+        return get_image_dimensions(handle)
+
+
+def _fitted(size: tuple[int, int], width: int) -> tuple[int, int]:
+    """Size of the copy of a photo: at most so wide and twice as high, never enlarged."""
+    scale = min(1, width / size[0], 2 * width / size[1])
+    return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)
+
+
+def thumbnail_storages() -> list[Any]:
+    """Where copies lie, if this module makes them."""
+    return [_storage()] if get_settings().thumbnails is None and apps.is_installed("imagekit") else []
 
 
 def _storage() -> Any:
@@ -145,25 +279,29 @@ def _storage() -> Any:
 
 
 class _Photo:
-    """A photo that is decoded once for all of its copies, and only if one of them is missing."""
+    """A photo that is decoded once for all of its copies, and only if one of them is missing.
+
+    Django's ``cached_property``, because before Python 3.12 that of functools lets one thread at a time through.
+    """
 
     def __init__(self, file: Any, largest: int) -> None:
         self.file = file
         self.largest = largest
 
-    @functools.cached_property
+    @cached_property
     def image(self) -> Any:
         return open_image(self.file, catalogue_limits(), target_size=self.largest)
 
-    @functools.cached_property
+    @cached_property
     def changed(self) -> str:
         """When the file was written: the name alone does not tell a photo from the one that took its place."""
+        storage, name = self.file.storage, self.file.name
         try:
-            return self.file.storage.get_modified_time(self.file.name).isoformat()
+            return storage.get_modified_time(name).isoformat()
         except NotImplementedError:
             return ""
         except Exception as error:
-            if sentence := final_sentence(error, self.file.name):
+            if sentence := final_sentence(error, name):
                 raise ImageMissing(sentence) from error
             raise
 
@@ -218,6 +356,8 @@ def _spec_class() -> type:
             self.photo = photo
             self.processors = [Fit(width)]
             self.width = width
+            # Of the copy, once it is made.
+            self.size: tuple[int, int] | None = None
             super().__init__(photo.file)
 
         def get_hash(self) -> str:
@@ -226,6 +366,10 @@ def _spec_class() -> type:
             )
 
         def generate(self) -> Any:
-            return process_image(self.photo.image, processors=self.processors, format=self.format, options=self.options)
+            (fit,) = self.processors
+            copy = fit.process(self.photo.image)
+            content = process_image(copy, format=self.format, options=self.options)
+            self.size = copy.size
+            return content
 
     return Thumbnail

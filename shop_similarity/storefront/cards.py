@@ -14,6 +14,7 @@ from ..catalogue import get_catalogue
 from ..catalogue.stock import in_stock
 from ..conf import get_settings
 from ..models import ModelVersion
+from ..photos.thumbnails import shown_together
 from ..search.aspects import Explanation
 from ..search.cache import cached_similar_products
 from ..search.options import SearchOptions
@@ -58,14 +59,23 @@ def widget_cards(
     matches = cached_similar_products(product, among=among, version=version, options=options)
     path = get_settings().fallback
     if matches or path is None or not fallback:
-        return [card_of(match) for match in matches]
+        return cards_of(matches)
     substitutes: Iterable[models.Model] = import_string(path)(product, options.limit)
     others = itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit)
     if not options.sold_out:
         others = _in_stock(list(others))
     catalogue = get_catalogue()
     shown = [(other, catalogue.product_photos(other)) for other in catalogue.with_images(others)]
-    return [Card(other, photos[0].file if photos else None, None) for other, photos in shown]
+    cards = [Card(other, photos[0].file if photos else None, None) for other, photos in shown]
+    shown_together(card.image for card in cards)
+    return cards
+
+
+def cards_of(products: Iterable[models.Model]) -> list[Card]:
+    """The cards of products that one search found, to be shown on one page."""
+    cards = [card_of(product) for product in products]
+    shown_together(card.image for card in cards)
+    return cards
 
 
 def _in_stock(products: list[models.Model]) -> list[models.Model]:

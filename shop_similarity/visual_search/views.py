@@ -23,7 +23,7 @@ from ..models import Surface, VisualQuery
 from ..photos.errors import ImageError, ImageTooLarge, ImageTypeNotAllowed
 from ..rate_limits import seconds_to_wait
 from ..search.aspects import has_aspects
-from ..storefront.cards import card_of
+from ..storefront.cards import cards_of
 from ..storefront.context import events_url
 from ..storefront.experiment_arms import experiment_for, version_for
 from .categories import category_choices
@@ -186,7 +186,7 @@ def _results_context(request: HttpRequest, query: VisualQuery) -> dict[str, Any]
     url = request.path
     is_full = len(matches) == PAGE_SIZE and filters.page_number < MOST_PAGES
     return {
-        "cards": [card_of(product) for product in matches],
+        "cards": cards_of(matches),
         "filters": filters,
         "reset_url": url if filters.is_filtered else "",
         "previous_url": f"{url}?{filters.address(page=filters.page_number - 1)}" if filters.page_number > 1 else "",

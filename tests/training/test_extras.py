@@ -22,7 +22,7 @@ def test_names_what_is_missing_and_the_extra_that_brings_it(monkeypatch):
     with pytest.raises(ExtraMissing, match=r"needs tensorflow, which is not .*\[worker\]"):
         require("tensorflow", "matplotlib")
     _remove(monkeypatch, "matplotlib")
-    with pytest.raises(ExtraMissing, match=r"needs tensorflow and matplotlib, which are not .*\[training\]"):
+    with pytest.raises(ExtraMissing, match=r"needs tensorflow and matplotlib, which are not .*\[worker,training\]"):
         require("tensorflow", "matplotlib")
 
 

@@ -227,7 +227,7 @@ from django.core.exceptions import ImproperlyConfigured
 try:
     import shop_similarity.api.urls
 except ImproperlyConfigured as error:
-    assert 'pip install "shop-similarity[api]"' in str(error), error
+    assert "install djangorestframework and drf-spectacular" in str(error), error
     print("clear")
 """
     run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from shop_similarity.photos.decoder import _has_too_many_scans
 from shop_similarity.photos.decoding import ImageTooLarge, open_image
-from shop_similarity.photos.structure import has_many_orientations, has_too_many_parts, webp_size
+from shop_similarity.photos.structure import exif_orientation, has_too_many_parts, webp_first_frame, webp_size
 from tests.shop_similarity.photos.bad_files import (
     TOO_MANY_PARTS,
     gif_with,
@@ -62,7 +62,7 @@ def test_an_honest_file_with_much_in_it_is_welcome(name):
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_an_orientation_of_a_million_numbers_is_not_read(kind):
     exif = orientations(1_200_000)
-    assert has_many_orientations(exif) and not has_many_orientations(orientations(1))
+    assert exif_orientation(exif) is None
     data = small(kind, exif=exif)
     started = time.thread_time()
     assert open_image(data).size == (64, 48)
@@ -124,3 +124,16 @@ def test_the_size_of_a_webp_is_known_without_a_decoder(options):
 @pytest.mark.parametrize("data", [b"", b"RIFF", b"RIFF1234WEBPVP8?" + bytes(20), encoded(drawn(), "PNG")])
 def test_other_files_have_no_size_of_a_webp(data):
     assert webp_size(data) is None
+
+
+def test_the_first_frame_of_a_webp_is_found_among_few_chunks():
+    small = Image.new("RGBA", (40, 30), (0, 0, 0, 0))
+    small.paste((200, 0, 0), (10, 4, 20, 14))
+    data = encoded(small, "WEBP", save_all=True, append_images=[Image.new("RGBA", (40, 30), "blue")], lossless=True)
+    assert webp_first_frame(data) == (10, 4, 20, 14)
+    assert webp_first_frame(encoded(small, "WEBP")) is None
+    for length in range(len(data)):
+        webp_first_frame(data[:length])
+    started = time.thread_time()
+    assert webp_first_frame(data[:30] + b"XXXX\0\0\0\0" * 2_000_000) is None
+    assert time.thread_time() - started < 0.5

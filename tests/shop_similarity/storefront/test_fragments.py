@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
 from django.db import connection
+from django.template.loader import render_to_string
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from catalog.models import Product
 from shop_similarity.models import Experiment
+from shop_similarity.storefront.cards import Card
 from shop_similarity.storefront.options import WidgetOptions
 from tests.catalog.html_page import Page
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
@@ -184,3 +187,68 @@ def test_number_of_queries_is_constant(client, lamps):
             client.get(url_of(lamps[0]), {"limit": limit})
         counts.append(len(queries))
     assert counts[0] == counts[1] <= 12
+
+
+# As Oscar's render_product does: what a card needs is taken from the context, and its lack is an error.
+CARD = "{{ product.name }} at {{ request.path }} for {{ user.get_username }} {% csrf_token %}"
+
+
+@pytest.fixture
+def own_card(tmp_path, settings):
+    """Puts a card of the host's own in the place of the plugin's."""
+
+    def put(source: str) -> None:
+        folder = tmp_path / "shop_similarity"
+        folder.mkdir(exist_ok=True)
+        (folder / "product_card.html").write_text(source, encoding="utf-8")
+        (templates,) = copy.deepcopy(settings.TEMPLATES)
+        templates["DIRS"] = [tmp_path, *templates.get("DIRS", [])]
+        settings.TEMPLATES = [templates]
+
+    return put
+
+
+def test_a_card_of_the_hosts_own_knows_who_asks(client, lamps, own_card, django_user_model):
+    own_card(CARD)
+    client.force_login(django_user_model.objects.create_user("ada"))
+    html = client.get(url_of(lamps[0])).content.decode()
+    assert f"Lamp 1 at {url_of(lamps[0])} for ada" in html
+    assert "csrfmiddlewaretoken" in html
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "{% csrf_token %}",
+        "{{ user.get_username }}",
+        "{{ request.session.basket }}",
+        "{{ request.COOKIES.basket }}",
+        "{% for name in request.COOKIES %}{% endfor %}",
+        "{% if 'basket' in request.COOKIES %}{% endif %}",
+        "{{ request.COOKIES.items }}",
+        "{{ request.COOKIES.values }}",
+    ],
+)
+def test_what_a_card_says_of_its_visitor_reaches_nobody_else(client, lamps, own_card, unrecorded, card):
+    own_card("{{ product.name }}" + card)
+    client.cookies["basket"] = "7"
+    response = client.get(url_of(lamps[0]))
+    assert response.headers["Cache-Control"] == "private, no-store"
+    assert "ETag" not in response.headers
+    assert len(names(response)) == 5
+
+
+def test_a_card_that_looks_at_nobody_stays_cacheable(client, lamps, own_card, unrecorded):
+    own_card("{{ product.name }} {{ request.path }} {{ request.GET.limit }}")
+    client.cookies["basket"] = "7"
+    response = client.get(url_of(lamps[0]))
+    assert response.headers["Cache-Control"] == "public, max-age=60"
+    assert "ETag" in response.headers
+
+
+def test_the_cards_of_a_search_by_photo_get_the_context_as_well(rf, lamps, own_card):
+    own_card("<b>{{ product.name }} {{ request.path }} {{ heading_level }}</b>")
+    cards = [Card(lamps[1], None, 0.5)]
+    request = rf.get("/found/")
+    html = render_to_string("shop_similarity/_visual_search_results.html", {"state": "found", "cards": cards}, request)
+    assert "<b>Lamp 1 /found/ 3</b>" in html

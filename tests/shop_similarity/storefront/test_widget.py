@@ -167,6 +167,25 @@ def test_every_template_can_be_overridden_alone(tmp_path, name, shown):
         assert "MINE " in _render("{% similar_products product %}", product=products[0])
 
 
+def test_a_card_of_the_hosts_own_gets_the_context_of_the_page(tmp_path):
+    products = _embedded(3)
+    (tmp_path / "shop_similarity").mkdir()
+    card = "<b>{{ product.name }} {{ request.path }} {{ basket }} {{ image|yesno }} {{ heading_level }}</b>"
+    (tmp_path / "shop_similarity" / "product_card.html").write_text(card, encoding="utf-8")
+    templates = [
+        {"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": [str(tmp_path)], "APP_DIRS": True}
+    ]
+    with override_settings(TEMPLATES=templates):
+        html = _render(
+            "{% similar_products product heading_level=3 %}",
+            product=products[0],
+            request=_request(),
+            basket="of three",
+            image=None,
+        )
+    assert "<b>Lamp 1 /lamp/ of three yes 3</b>" in html
+
+
 def test_heading_its_level_and_the_element_are_the_hosts():
     products = _embedded(3)
     html = _render(
