@@ -49,8 +49,9 @@ class SimilarProductsAdminMixin:
         own = [(title, {**options, "fields": _without(panel, options["fields"])}) for title, options in fieldsets]
         return [*own, (_("Similar products"), {"fields": [panel], "classes": ["shop-similarity-fieldset"]})]
 
-    def get_actions(self, request: HttpRequest) -> dict:
-        actions = super().get_actions(request)
+    # Django 6.1 says as well where the actions are shown.
+    def get_actions(self, request: HttpRequest, *args: Any, **named: Any) -> dict:
+        actions = super().get_actions(request, *args, **named)
         if self.actions is None or IS_POPUP_VAR in request.GET or not request.user.has_perm(access.REEMBED):
             return actions
         return actions | {"reembed_photos": (_reembed_action, "reembed_photos", _("Embed the photos again"))}
