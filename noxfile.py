@@ -16,10 +16,7 @@ nox.options.sessions = ["tests", "lowest"]
 
 WITHOUT = re.compile(r"(django|tensorflow|tensorflow-cpu|tensorboard)(?=[<>=\[; ])")
 """Requirements of development that a session chooses itself, or does without."""
-TESTS = (
-    *("-m", "pytest", "tests/shop_similarity", "-m", "not long and not slow and not browser"),
-    *("-W", "error::DeprecationWarning:shop_similarity", "-W", "error::PendingDeprecationWarning:shop_similarity"),
-)
+TESTS = ("-m", "pytest", "tests/shop_similarity", "-m", "not long and not slow and not browser")
 
 
 def requirements() -> list[str]:

@@ -49,9 +49,12 @@ class SimilarProductsAdminMixin:
         own = [(title, {**options, "fields": _without(panel, options["fields"])}) for title, options in fieldsets]
         return [*own, (_("Similar products"), {"fields": [panel], "classes": ["shop-similarity-fieldset"]})]
 
-    # Django 6.1 says as well where the actions are shown.
-    def get_actions(self, request: HttpRequest, *args: Any, **named: Any) -> dict:
-        actions = super().get_actions(request, *args, **named)
+    def get_actions(self, request: HttpRequest, action_location: Any = None) -> dict:
+        # Django 6.1 says as well where they are shown: ours in the list, as ever.
+        place = {} if action_location is None else {"action_location": action_location}
+        actions = super().get_actions(request, **place)
+        if getattr(action_location, "name", "") == "CHANGE_FORM":
+            return actions
         if self.actions is None or IS_POPUP_VAR in request.GET or not request.user.has_perm(access.REEMBED):
             return actions
         return actions | {"reembed_photos": (_reembed_action, "reembed_photos", _("Embed the photos again"))}
