@@ -71,6 +71,18 @@ def leak_on_run(record: Mapping[str, Any], validation: Validation, version: Mode
         version: another version.
     """
     sides, by_query = record["data"].get("sides"), record["data"].get("by_query", False)
+    return leak_on(validation, version, Sides.from_dict(sides) if sides else None, by_query)
+
+
+def leak_on(validation: Validation, version: ModelVersion, sides: Sides | None = None, by_query: bool = False) -> Leak:
+    """What spoils the figures of a stored version on whatever it is measured on.
+
+    Args:
+        validation: what it is measured on.
+        version: of which it is recorded what it was trained on.
+        sides: the rule by which the triplets were set aside; None where they were given.
+        by_query: whether their queries alone were set aside.
+    """
     triplets, paths = validation.triplets, []
     if validation.retrieval:
         paths += [validation.retrieval.paths[place] for place in validation.retrieval.judged()]
@@ -78,13 +90,11 @@ def leak_on_run(record: Mapping[str, Any], validation: Validation, version: Mode
         paths += [validation.look_alike.paths[place] for place in np.unique(validation.look_alike.queries)]
     keys, groups = TABLE, set()
     if triplets is not None:
-        keys = sides["keys"] if sides else triplets.keys
+        keys = sides.keys if sides else triplets.keys
         groups = set(triplets.query_group.tolist()) - {""} if by_query else triplets.group_names()
         photos = triplets.paths()
         paths += [photos[place] for place in np.unique(triplets.rows[:, :1] if by_query else triplets.rows)]
-    return leak_of(
-        seen_by(version), set(content_digests(paths)), keys, groups, Sides.from_dict(sides) if sides else None
-    )
+    return leak_of(seen_by(version), set(content_digests(paths)), keys, groups, sides)
 
 
 def _leak(data: TrainingData, seen: Seen) -> Leak:

@@ -16,7 +16,10 @@ from shop_similarity.training.evaluation.baselines import embed_by_backbone
 from shop_similarity.training.networks.architectures import build
 from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.photos.feature_cache import content_digests
+from shop_similarity.training.triplets.sketch import Sketch
 from shop_similarity.training.versions.embedding_files import embed_with_version
+from shop_similarity.training.versions.lineage import LEAK, SEEN, Seen
 from shop_similarity.training.versions.storing import store_version
 from tests.shop_similarity.drawn_photos import product_photo, products
 from tests.shop_similarity.factories import add_photo, make_category, make_product
@@ -114,6 +117,18 @@ def test_the_active_version_is_measured_beside_baselines(photos, versions):
     cosines = vectors @ vectors.T - 2 * np.eye(len(paths))
     expected = np.mean([cosines[row].argmax() == row ^ 1 for row in range(len(paths))])
     assert retrieval["recall_at_1"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_version_that_was_trained_on_what_it_is_measured_on_is_told(photos, versions):
+    known = sorted((photos / "images").iterdir())[:6]
+    now = versions[0]
+    now.metrics = {**now.metrics, SEEN: Seen(photos=Sketch.of(content_digests(known)), without_sides=True).to_dict()}
+    now.save()
+    _, err = run("--model", "now", "--retrieval", photos / "check", "--baselines", "none", "--store")
+    assert "The comparison leaks: now was trained on what it is validated on here (6 of " in err
+    assert ModelVersion.objects.get(name="now").metrics["evaluation"][LEAK]["is_certain"]
+    _, err = run("--model", "worse", "--retrieval", photos / "check", "--baselines", "none")
+    assert "leaks" not in err
 
 
 def test_versions_are_compared_with_the_active_one_and_stored_for_the_roll_out(photos, versions):

@@ -17,6 +17,7 @@ from shop_similarity import database
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.commands.extra_command import ComputingCommand
+from shop_similarity.training.commands.leaks import leak_on
 from shop_similarity.training.commands.measurement import add_baselines, candidate_numbers, choose_baselines
 from shop_similarity.training.commands.run_folder import cache_folder
 from shop_similarity.training.versions.storing import store_evaluation
@@ -199,8 +200,10 @@ class Command(ComputingCommand):
             seconds = time.monotonic() - began
             evaluation = validation.evaluate(vectors, candidate_numbers())
             comparison.add_model(version.name, evaluation, seconds, active=version.state == ModelVersion.State.ACTIVE)
+            if leak := leak_on(validation, version):
+                console.warn(leak.about(version.name))
             if options["store"]:
-                store_evaluation(version, evaluation)
+                store_evaluation(version, evaluation, leak)
         return comparison
 
     def _show(self, comparison: Comparison, options: dict[str, Any], console: Console) -> None:
