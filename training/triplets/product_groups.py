@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from shop_similarity.catalogue import get_catalogue, setting_path
@@ -14,8 +15,11 @@ def keys_of_the_shop() -> str:
     return f"{label} by {path.path}" if path else label
 
 
-def group_names() -> dict[Any, str]:
+def group_names(products: Collection[Any] | None = None) -> dict[Any, str]:
     """The name of the group of variants of each product that is in one, by the product's key.
+
+    Args:
+        products: keys of those that are asked for; all by default.
 
     All others are groups of their own, called by :func:`product_name`. Where the path ends at a product
     (``"parent"``), its variants and the product itself have the same name.
@@ -27,6 +31,8 @@ def group_names() -> dict[Any, str]:
     is_product = path.field.model is get_catalogue().product_model and path.field.primary_key
     names: dict[Any, str] = {}
     rows = get_catalogue().all_products().order_by().values_list("pk", path.path)
+    if products is not None:
+        rows = rows.filter(pk__in=products)
     for product, value in rows.iterator(chunk_size=2_000):
         if value is None or value == "":
             continue
