@@ -159,6 +159,7 @@ class Trainings:
     def train(self, name: str, *more: str) -> None:
         """Train a version, let it be activated if the gate says so, and embed the shop's photos."""
         from shop_similarity.models import ModelVersion
+        from shop_similarity.rollout import judge
 
         options = self.options
         manage(
@@ -167,8 +168,11 @@ class Trainings:
             *("--weights-cache", str(options.weights_cache), "--cache", str(self.folder.parent / "features")),
             *more,
         )
-        if not ModelVersion.objects.filter(name=name).exists():
+        version = ModelVersion.objects.filter(name=name).first()
+        if version is None:
             raise CannotMeasure(f"{name} was not made: see what the command said.")
+        # The command names the figures where it refuses a version alone.
+        say(f"  the gate: {judge(version, ModelVersion.objects.active())}")
         self._compare(name)
         embed()
 
