@@ -219,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights-cache", type=Path, required=True)
-    parser.add_argument("--products", type=int, default=1_350, help="of people's clothing and the sports shop")
+    parser.add_argument("--products", type=int, default=1_200, help="of people's clothing and the sports shop")
     parser.add_argument("--months", type=int, default=2)
     parser.add_argument("--views", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
