@@ -198,6 +198,9 @@ def _compare(
         return _Compared(word, ours.value - theirs.value, FEWEST_GROUPS, figures)
     paired = sums[0] - sums[1]
     found = paired.estimate()
+    if paired.groups < FEWEST_GROUPS:
+        # What is drawn from so few is too narrow, and would refuse a version by chance.
+        found = found.widened(paired.groups).within(-1.0, 1.0)
     if found.low > 0 or found.high < 0:
         word = "better" if found.low > 0 else "worse"
     elif found.low > SMALL_LOSS:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from shop_similarity.intervals import GroupSums, estimate_difference, estimate_mean
+from shop_similarity.intervals import Estimate, GroupSums, estimate_difference, estimate_mean
 
 
 @pytest.fixture
@@ -57,3 +57,16 @@ def test_sums_of_other_queries_are_not_compared(values):
     ours, theirs, groups = values
     with pytest.raises(ValueError, match="same queries"):
         GroupSums.of(ours, groups) - GroupSums.of(theirs[1:], groups[1:])
+
+
+@pytest.mark.parametrize("groups", [3, 6, 12, 19])
+def test_widened_intervals_of_few_groups_hold_the_mean_as_often_as_they_say(groups):
+    dice = np.random.default_rng(groups)
+    plain = wide = 0
+    for _trial in range(300):
+        found = estimate_mean(dice.normal(size=groups), draws=300)
+        plain += found.low <= 0 <= found.high
+        found = found.widened(groups)
+        wide += found.low <= 0 <= found.high
+    assert plain < wide and 0.91 < wide / 300 < 0.99
+    assert Estimate(0.5, 0.5, 0.5).widened(1).interval == (-np.inf, np.inf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.models import ModelVersion
 from shop_similarity.training.commands.console import Console
+from shop_similarity.training.evaluation.catalogue_sets import Asks
 from shop_similarity.training.evaluation.validation import Validation
 from shop_similarity.training.photos.feature_cache import content_digests
-from shop_similarity.training.triplets.sides import TABLE, Sides
+from shop_similarity.training.triplets.product_groups import keys_of_the_shop
+from shop_similarity.training.triplets.sides import TABLE, VALIDATION, Sides, side_of
 from shop_similarity.training.versions.lineage import LEAK, SEEN, Leak, Seen, leak_of, seen_by
 
 if TYPE_CHECKING:
@@ -60,6 +62,18 @@ def leak_of_run(data: TrainingData, before: Seen) -> Leak:
 def leak_of_version(data: TrainingData, version: ModelVersion) -> Leak:
     """What spoils the figures of a stored version on what a run is measured on."""
     return _leak(data, seen_by(version))
+
+
+def set_aside_by(versions: Sequence[ModelVersion]) -> Asks | None:
+    """Which of the shop's products were set aside when versions were trained on the others, so that none knows them.
+
+    Returns:
+        The products by name; None where no version was trained on the shop's products.
+    """
+    sides = [each for version in versions for each in seen_by(version).sides if each.keys == keys_of_the_shop()]
+    if not sides:
+        return None
+    return lambda name: all(side_of(name, each.share) == VALIDATION for each in sides)
 
 
 def leak_on_run(record: Mapping[str, Any], validation: Validation, version: ModelVersion) -> Leak:

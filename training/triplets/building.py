@@ -27,7 +27,8 @@ NEIGHBOURS = 4
 REACH = 2 * NEIGHBOURS
 
 DOUBTFUL = 12
-"""So many products nearest to the query's are never its negatives: they may be as alike as the positives."""
+"""So many products nearest to the query's are never its negatives: they may be as alike as the positives. In a small
+category it is the nearer half."""
 
 MIN_CATEGORY = 2 * DOUBTFUL
 """Categories with fewer products give no similar positives: their nearest are not near."""
@@ -295,14 +296,15 @@ class _Shop:
             places = of_this_side(places)
             return places[self.group[places] != self.group[product]]
 
-        near_half = slice(DOUBTFUL, max(DOUBTFUL + 1, len(ranking) // 2))
+        doubtful = min(DOUBTFUL, (len(ranking) + 1) // 2)
+        near_half = slice(doubtful, max(doubtful + 1, len(ranking) // 2))
         own = self.of_product[product]
         return _Choice(
             number,
             own[own != query],
             of_this_side(ranking[:REACH])[:NEIGHBOURS] if ranks else ranking[:0],
             unlike(ranking[near_half]),
-            unlike(ranking[DOUBTFUL:]),
+            unlike(ranking[doubtful:]),
             floor,
         )
 

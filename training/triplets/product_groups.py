@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from shop_similarity import database
@@ -15,8 +16,11 @@ def keys_of_the_shop() -> str:
     return f"{label} by {group.name}" if group else label
 
 
-def group_names() -> dict[Any, str]:
+def group_names(products: Collection[Any] | None = None) -> dict[Any, str]:
     """The name of the group of variants of each product that is in one, by the product's key.
+
+    Args:
+        products: keys of those that are asked for; all by default.
 
     All others are groups of their own, called by :func:`product_name`. Where the path ends at a product
     (``"parent"``), its variants and the product itself have the same name.
@@ -25,8 +29,10 @@ def group_names() -> dict[Any, str]:
     if group is None:
         return {}
     names: dict[Any, str] = {}
-    rows = group.annotate(get_catalogue().all_products().order_by()).values_list("pk", group.alias)
-    for product, value in database.stream(rows):
+    shown = get_catalogue().all_products().order_by()
+    if products is not None:
+        shown = shown.filter(pk__in=products)
+    for product, value in database.stream(group.annotate(shown).values_list("pk", group.alias)):
         if value is None or value == "":
             continue
         name = product_name(value) if group.is_product else f"{group.name}={value}"

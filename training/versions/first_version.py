@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.threads import ordered_map
+from shop_similarity.training.triplets.product_groups import group_names, keys_of_the_shop, product_name
+from shop_similarity.training.triplets.sides import TRAINING, side_of
+from shop_similarity.training.versions.lineage import SEEN, Seen
 from shop_similarity.training.versions.storing import NameTaken, free_name, store_version
 
 if TYPE_CHECKING:
@@ -130,7 +134,7 @@ def make_first_version(
             )
             % {"count": len(skipped), "reason": skipped[0].reason}
         )
-    products = {product: number for number, product in enumerate(dict.fromkeys(row.product_id for row in used))}
+    products, learned = _products_to_learn_from(used)
     head = calibrate_head(
         model,
         features,
@@ -138,7 +142,7 @@ def make_first_version(
         strength=chosen.whitening,
         seed=seed,
         tap_trust=chosen.tap_trust,
-        products=np.array([products[row.product_id] for row in used]),
+        products=products,
     )
     _require_usable(model, features)
     version = store_version(
@@ -156,12 +160,32 @@ def make_first_version(
                 "strength": chosen.whitening,
                 "precision": policy,
                 "backbone_sha256": weights.sha256,
-            }
+            },
+            SEEN: Seen.of_products(keys_of_the_shop(), learned if head.pairs else ()).to_dict(),
         },
     )
     if then:
         then(model, features)
     return version, skipped
+
+
+def _products_to_learn_from(rows: Sequence[ImageRow]) -> tuple[np.ndarray, list[str]]:
+    """Which photos calibration may take for photos of one product.
+
+    Photos of products that training sets aside each stand alone. Whoever had learned from them would know, when a
+    trained version is compared with it, what the two are asked.
+
+    Returns:
+        ``(n,)`` numbers, the same for photos of one product; and the names of the products that have several.
+    """
+    groups = group_names({row.product_id for row in rows})
+    names = [groups.get(row.product_id, product_name(row.product_id)) for row in rows]
+    known = [side_of(name) == TRAINING for name in names]
+    keys = [(row.product_id, None if seen else row.image_id) for row, seen in zip(rows, known, strict=True)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    counts = Counter(keys)
+    learned = [name for name, key in zip(names, keys, strict=True) if counts[key] > 1]
+    return np.array([numbers[key] for key in keys]), learned
 
 
 def _require_usable(model: keras.Model, features: np.ndarray) -> None:

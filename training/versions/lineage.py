@@ -57,6 +57,16 @@ class Seen:
             sides is None,
         )
 
+    @classmethod
+    def of_products(cls, keys: str, groups: Collection[str]) -> Self:
+        """What calibration shows, which learns from photos of one product that they are of one product.
+
+        Args:
+            keys: what the groups are named by.
+            groups: names of the products or styles that it learned from.
+        """
+        return cls(groups=Sketch.of(_named(keys, groups)))
+
     def __or__(self, other: Seen) -> Seen:
         return Seen(
             self.photos | other.photos,
@@ -98,8 +108,8 @@ class Seen:
 def seen_by(version: ModelVersion) -> Seen:
     """What a stored version has seen.
 
-    One that was calibrated and never trained has learned from no label, so it has seen nothing. One that was stored
-    before there was a record, or by other means, is unknown.
+    One that was calibrated on photos alone has seen nothing. One that was stored before there was a record, or by other
+    means, is unknown.
     """
     metrics = version.metrics if isinstance(version.metrics, Mapping) else {}
     if SEEN in metrics:
@@ -107,7 +117,8 @@ def seen_by(version: ModelVersion) -> Seen:
             return Seen.from_dict(metrics[SEEN])
         except ValueError:
             return Seen(unknown=(version.name,))
-    if "calibration" in metrics and "training" not in metrics:
+    calibration = metrics.get("calibration")
+    if "training" not in metrics and isinstance(calibration, Mapping) and not calibration.get("pairs"):
         return Seen()
     return Seen(unknown=(version.name,))
 

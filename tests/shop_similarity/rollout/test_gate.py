@@ -210,6 +210,27 @@ def test_few_groups_are_told():
     assert "groups" not in str(_verdict(_measured(20, **new), _measured(20, **old)))
 
 
+def test_a_loss_in_few_groups_may_be_chance():
+    def verdict(groups: int, loss: float):
+        new, old = (
+            _measured(groups, look_alike={"ndcg_at_10": looks}, retrieval={"mean_average_precision": instances})
+            for looks, instances in ((_shifted(0.05, 0.01), _shifted(-loss, 0.022)), (LEVEL, LEVEL))
+        )
+        return _verdict(new, old)
+
+    # Drawn over six groups, the interval of the loss ends below 0, but is too narrow.
+    assert verdict(6, 0.02).better and "which may be chance" in str(verdict(6, 0.02))
+    for groups, loss in ((40, 0.02), (6, 0.2)):
+        assert not verdict(groups, loss).better
+        assert "new is worse than old by mean average precision" in str(verdict(groups, loss))
+
+
+def test_one_group_tells_nothing():
+    measured = [_measured(1, look_alike={"ndcg_at_10": [value]}) for value in (0.6, 0.5)]
+    assert "higher than old" in str(_verdict(*measured)) and "(-1.0000 to +1.0000)" in str(_verdict(*measured))
+    assert not _verdict(*reversed(measured)).better
+
+
 def test_who_was_measured_on_look_alikes_is_compared_by_them():
     instances = {"retrieval": {"mean_average_precision": LEVEL, "recall_at_1": LEVEL}}
     verdict = _verdict(_measured(**instances), _looks(LEVEL, **instances))

@@ -10,6 +10,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from catalog.models import Product
 from shop_similarity.models import ModelVersion
 from shop_similarity.rollout.gate import beats
 from shop_similarity.training.evaluation.baselines import embed_by_backbone
@@ -17,6 +18,8 @@ from shop_similarity.training.networks.architectures import build
 from shop_similarity.training.networks.backbones.weights import WeightsUnavailable
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.photos.feature_cache import content_digests
+from shop_similarity.training.triplets.product_groups import keys_of_the_shop
+from shop_similarity.training.triplets.sides import VALIDATION, Sides, side_of
 from shop_similarity.training.triplets.sketch import Sketch
 from shop_similarity.training.versions.embedding_files import embed_with_version
 from shop_similarity.training.versions.lineage import LEAK, SEEN, Seen
@@ -213,6 +216,17 @@ def test_a_shop_measures_on_its_own_products_and_keeps_them(shop, versions, tmp_
     assert again["set"] == found["set"]
     add_photo(make_product(category=make_category("mug")), product_photo("mug", "red", seed=9), "9.jpg")
     assert figures("--model", "now", "--baselines", "none", "--from-catalog")["set"] != found["set"]
+
+
+def test_only_products_ask_that_no_version_was_trained_on(shop, versions):
+    share = 0.5
+    seen = Seen(sides=(Sides(share, keys_of_the_shop()),))
+    ModelVersion.objects.filter(name="worse").update(metrics={"training": {}, SEEN: seen.to_dict()})
+    aside = [key for key in Product.objects.values_list("pk", flat=True) if side_of(str(key), share) == VALIDATION]
+    out, _ = run("--model", "now", "--model", "worse", "--baselines", "none", "--from-catalog", "--json")
+    found = json.loads(out.splitlines()[-1])["models"]["now"]["retrieval"]
+    assert (found["queries"], found["gallery"]) == (2 * len(aside), 32)
+    assert "Only products ask that were set aside in training" in out
 
 
 def test_unknown_names(photos, versions):

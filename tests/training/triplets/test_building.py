@@ -108,6 +108,15 @@ def test_small_categories_give_instances_only_and_single_photos_need_a_category(
     assert set(parts(one_photo)[:, 0, 0].tolist()) == {1}
 
 
+def test_the_farther_half_of_a_small_category_is_unlike():
+    found = build_triplets(photos([12, 60], styles=2), Path("/x"), 400)
+    small = (parts(found)[:, 0, 0] == 0) & found.in_class()
+    # Without them nobody knew which photos are of one category, and training had look-alikes of none.
+    assert small.sum() > 50
+    query, negative = parts(found)[small][:, 0, 1], parts(found)[small][:, 2, 1]
+    assert (query % 2 != negative % 2).all()
+
+
 def test_products_without_category_have_negatives_of_no_class():
     made = photos([30, 60])
     made = [p if p.category == "1" else ProductPhoto(p.name, p.product, "", p.vector) for p in made]

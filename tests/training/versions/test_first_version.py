@@ -17,12 +17,22 @@ from shop_similarity.catalogue import ImageRow
 from shop_similarity.models import AspectBasis, ModelVersion, OutboxEntry, weights_storage
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.triplets.product_groups import keys_of_the_shop, product_name
+from shop_similarity.training.triplets.sides import (
+    LARGEST_SHARE,
+    TRAINING,
+    VALIDATION,
+    VALIDATION_SHARE,
+    Sides,
+    side_of,
+)
 from shop_similarity.training.versions.first_version import (
     PHOTOS_PER_PRODUCT,
     FirstVersionError,
     make_first_version,
     sample_by_product,
 )
+from shop_similarity.training.versions.lineage import leak_of, seen_by
 from shop_similarity.training.versions.loading import WeightsError, load_version
 from tests.shop_similarity.drawn_photos import product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product, make_version
@@ -203,9 +213,17 @@ def test_a_sample_stays_mostly_the_same_while_the_catalogue_grows():
     assert len({row.product_id for row in before} & {row.product_id for row in after}) >= 20
 
 
-def test_a_version_learns_from_views_of_one_product(db, storages_in_tmp):
-    for drawn in products(8):
+def products_of(side, count):
+    """Products of a shop that stand on one side of the split into training and validation."""
+    while count:
         product = make_product()
+        if side_of(product_name(product.pk)) == side:
+            count -= 1
+            yield product
+
+
+def test_a_version_learns_from_views_of_one_product(db, storages_in_tmp):
+    for drawn, product in zip(products(8), products_of(TRAINING, 8), strict=True):
         for seed in (0, 1):
             add_photo(product, drawn.photo(seed=seed), f"{drawn.name}-{seed}.jpg")
     add_photo(product, b"no photo", "text.jpg")
@@ -218,6 +236,27 @@ def test_a_version_learns_from_views_of_one_product(db, storages_in_tmp):
     assert load_version(version).get_layer("colour").output.shape[-1] == 486
     # Without colours nothing tells which views are in one.
     assert make()[0].metrics["calibration"]["pairs"] == 0
+
+
+def test_a_version_does_not_learn_from_products_that_later_ones_are_compared_on(db, storages_in_tmp):
+    names = {}
+    for side in (TRAINING, VALIDATION):
+        names[side] = []
+        for drawn, product in zip(products(4), products_of(side, 4), strict=True):
+            names[side].append(product_name(product.pk))
+            for seed in (0, 1):
+                add_photo(product, drawn.photo(seed=seed), f"{drawn.name}-{seed}.jpg")
+    version, _ = make_first_version(SmallBackbone(), config=CONFIG | {"colour": 0.03}, preprocessing=SIZE)
+    assert 0 < version.metrics["calibration"]["pairs"] <= 4
+    seen = seen_by(version)
+
+    def found(side, share):
+        return leak_of(seen, set(), keys_of_the_shop(), names[side], Sides(share, keys_of_the_shop()))
+
+    assert not found(VALIDATION, VALIDATION_SHARE)
+    # With a larger share, products are validated on that calibration has learned from.
+    assert found(TRAINING, LARGEST_SHARE).groups == (4, 4)
+    assert "the first one was trained on" in found(TRAINING, LARGEST_SHARE).about("the first one")
 
 
 def test_a_damaged_weights_file_is_never_opened(shop, storages_in_tmp, monkeypatch):

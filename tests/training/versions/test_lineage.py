@@ -89,6 +89,8 @@ def test_what_a_version_records_is_read_back():
 
 def test_a_version_without_a_record():
     assert seen_by(version(calibration={"photos": 5})) == Seen()
+    # It has learned from products, and nobody knows which.
+    assert seen_by(version(calibration={"photos": 5, "pairs": 2})) == Seen(unknown=("autumn",))
     for metrics in ({"training": {}}, {}, {"calibration": {}, "training": {}}, {SEEN: {"photos": 5}}, {SEEN: None}):
         assert seen_by(version(**metrics)) == Seen(unknown=("autumn",))
     assert seen_by(ModelVersion(name="autumn", metrics=None)).unknown

@@ -135,7 +135,7 @@ class Command(ComputingCommand):
         self.use_device(options)
         console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
         with console.bars:
-            comparison = self._compare(versions, names, self._validation(options, console), options, console)
+            comparison = self._compare(versions, names, self._validation(versions, options, console), options, console)
         self._show(comparison, options, console)
 
     def _versions(self, options: dict[str, Any]) -> list[ModelVersion]:
@@ -161,7 +161,7 @@ class Command(ComputingCommand):
             )
         return [by_name[name] for name in names]
 
-    def _validation(self, options: dict[str, Any], console: Console) -> Validation:
+    def _validation(self, versions: list[ModelVersion], options: dict[str, Any], console: Console) -> Validation:
         from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
         from shop_similarity.training.evaluation.validation import Validation
         from shop_similarity.training.triplets.table import read_triplets
@@ -171,7 +171,7 @@ class Command(ComputingCommand):
         for notice in triplets.notices if triplets else ():
             self.stderr.write(notice)
         if options["from_catalog"]:
-            look_alike, retrieval = _from_catalogue(options, console)
+            look_alike, retrieval = _from_catalogue(versions, options, console)
         else:
             look_alike, retrieval = options["look_alike"], options["retrieval"]
             look_alike = look_alike and RetrievalSet.read(look_alike, images, look_alike=True)
@@ -216,16 +216,22 @@ class Command(ComputingCommand):
             self.stdout.write(json.dumps(comparison.to_dict(), allow_nan=False))
 
 
-def _from_catalogue(options: dict[str, Any], console: Console) -> tuple[RetrievalSet | None, RetrievalSet | None]:
-    """The look-alike set and the instance set of the shop's products."""
+def _from_catalogue(
+    versions: list[ModelVersion], options: dict[str, Any], console: Console
+) -> tuple[RetrievalSet | None, RetrievalSet | None]:
+    """The look-alike set and the instance set of the shop's products; those ask that no version was trained on."""
+    from shop_similarity.training.commands.leaks import set_aside_by
     from shop_similarity.training.commands.shop_sets import make_shop_sets
 
+    asks = set_aside_by(versions)
+    if asks:
+        console.say(_("Only products ask that were set aside in training: the models were trained on the others."))
     if options["write"]:
-        return make_shop_sets(options["write"], options["write"], console, seed=options["seed"])
+        return make_shop_sets(options["write"], options["write"], console, seed=options["seed"], asks=asks)
     # The photos that training has fetched need not be fetched again.
     drawer = cache_folder({"cache": None}, "photos").parent
     with TemporaryDirectory(prefix="shop-similarity-") as folder:
-        return make_shop_sets(Path(folder), drawer, console, seed=options["seed"])
+        return make_shop_sets(Path(folder), drawer, console, seed=options["seed"], asks=asks)
 
 
 def _forget_models() -> None:
