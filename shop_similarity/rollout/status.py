@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.models import Count
 
-from ..catalogue import get_catalogue
+from ..catalogue import PRODUCT, get_catalogue
 from ..embedding.coverage import VersionCounts, version_counts
 from ..embedding.heartbeat import last_seen
 from ..models import ModelVersion, OutboxEntry, SweepRun
@@ -26,7 +26,7 @@ def status() -> dict[str, Any]:
     """
     catalogue = get_catalogue()
     photos = catalogue.images().order_by()
-    counted = photos.aggregate(images=Count("pk"), products=Count(catalogue.product_field or "pk", distinct=True))
+    counted = photos.aggregate(images=Count("pk"), products=Count(PRODUCT, distinct=True))
     images = counted["images"]
     versions = version_rows(list(ModelVersion.objects.all()), images)
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
