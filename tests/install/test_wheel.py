@@ -30,6 +30,7 @@ def test_nothing_but_the_plugin_stands_in_the_wheel_and_all_of_it(wheel):
     assert wanted <= names
 
 
+@pytest.mark.long
 def test_a_shop_with_packages_of_the_same_names_is_served(shop):
     lines = [line.split(": ", 1) for line in shop.manage("show_modules").splitlines()]
     places = dict(lines)

@@ -186,6 +186,7 @@ def _backlog(count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
 class TestWorkerProcesses:
+    @pytest.mark.long
     def test_answers_at_once_while_a_backlog_is_drained_and_without_the_broker(
         self, tiny_version, celery_worker_process, valkey
     ):

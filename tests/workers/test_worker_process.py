@@ -93,7 +93,8 @@ def test_saved_product_changes_the_widget_by_the_bell_alone(tiny_version, celery
     assert worker.stop() == 0
 
 
-@pytest.mark.parametrize("deaths", [1, pytest.param(3, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("deaths", [1, 3])
 def test_sigkill_in_the_middle_of_a_batch_loses_and_duplicates_nothing(deaths, tiny_version, celery_worker_process):
     tiny_version()
     products = [make_product() for _ in range(40 * deaths)]

@@ -43,7 +43,8 @@ def test_ctrl_c_in_the_early_steps(demo, data, drawn_catalogue, where):
     assert left_behind(data) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=LONG)])
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_signals_end_it_too(demo, data, drawn_catalogue, number):
     process = demo("--folder", str(drawn_catalogue), "--port", "0")
     process.wait_for("• Catalogue")

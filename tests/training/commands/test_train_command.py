@@ -115,6 +115,7 @@ def test_all_losses_and_miners_are_told_in_the_help():
     assert about["miner"]["choices"] == tuple(MINERS)
 
 
+@pytest.mark.long
 def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(train, drawn, monkeypatch, tmp_path):
     for colour in ("red", "green"):
         add_photo(make_product(), product_photo("mug", colour))
@@ -314,6 +315,7 @@ def test_a_head_is_guarded_unless_that_is_declined_and_can_be_fine_tuned(train, 
         train("--fine-tune", "guarded", "--config", "guard=0", folder=tmp_path / "never")
 
 
+@pytest.mark.long
 def test_a_backbone_s_last_block_is_trained_from_a_calibrated_head(train, tmp_path):
     folder = train("--train", "block5", "--epochs", "2", "--views", "1", "--name", "deep")
     version = ModelVersion.objects.get(name="deep")
@@ -346,6 +348,7 @@ def test_of_two_networks_the_last_block_of_one_is_trained(train, drawn, part, be
     assert all(name.startswith(part) for name in changed - {"embedding"})
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_views_twins_and_instances_go_together(train):
     folder = train(
@@ -408,6 +411,7 @@ def test_a_report_is_written_anew(train, tmp_path):
         call_command("train_mildnet", "--resume", str(tmp_path), verbosity=0)
 
 
+@pytest.mark.long
 def test_data_that_has_changed_since_is_told(train, drawn, tmp_path):
     shutil.copytree(drawn / "photos", tmp_path / "photos")
     folder = train("--epochs", "1", "--no-store", images=tmp_path / "photos")

@@ -61,6 +61,7 @@ def test_it_learns_colours_that_it_has_not_seen(tmp_path):
     assert history_of(tmp_path) == result.history
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_history(tmp_path, whole_with_dropout):
     second = make_trainer(tmp_path / "two", **DROPOUT).fit()
     assert figures(second.history) == figures(whole_with_dropout.history)

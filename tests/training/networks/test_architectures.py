@@ -147,7 +147,9 @@ def test_the_lite_models_join_five_taps_and_leave_the_network_alone(name, number
     assert trainable(model) == numbers * 4096 + 4096
 
 
-@pytest.mark.parametrize("name", SHRUNK)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name == "mildnet-joined" else name for name in SHRUNK]
+)
 def test_shrunk_ones_give_unit_embeddings_and_survive_being_stored(name, tmp_path):
     model = build(name, SMALL[name], SIZE)
     found = model(photos()).numpy()
