@@ -1,33 +1,8 @@
-"""The plugin in a shop with UUID keys and photos on the product itself; models can't be exchanged in one process."""
+"""The plugin in a shop with UUID keys and photos on the product itself."""
 
-from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
-FILES = ("tests/uuid_shop/run_in_uuid_shop.py", "tests/uuid_shop/run_admin_in_uuid_shop.py")
+from tests.support.inner_run import run_tests
 
 
 def test_everything_works_in_a_shop_with_uuid_keys(servers):
-    environment = {
-        **os.environ,
-        "DJANGO_SETTINGS_MODULE": "tests.uuid_shop.settings",
-        "DATABASE_URL": servers.database_url,
-        "REDIS_URL": servers.broker_url,
-    }
-    # A folder of its own, for the inner run removes it at its end.
-    environment.pop("SHOP_TEST_FOLDER", None)
-    environment.pop("PYTEST_ADDOPTS", None)
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *FILES, "-q", "--ds=tests.uuid_shop.settings"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-    assert " passed" in run.stdout
+    files = ("tests/uuid_shop/run_in_uuid_shop.py", "tests/uuid_shop/run_admin_in_uuid_shop.py")
+    run_tests(servers, "tests.uuid_shop.settings", *files)
