@@ -7,6 +7,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from shop_similarity import database
 from shop_similarity.catalogue import get_catalogue
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embedding import outbox
@@ -115,7 +116,7 @@ def test_a_filter_that_returns_something_else_is_said(settings, path, message):
         "IMAGES": "images.original",
         "IMAGE_FILTER": path,
     }
-    (found,) = check_database(databases=["default"])
+    (found,) = check_database(databases=[database.write_alias()])
     assert found.id == "shop_similarity.E003"
     assert message in found.msg
     assert "filtered" in found.hint
@@ -264,9 +265,9 @@ def test_a_parent_that_can_not_be_is_refused(settings, value, message):
 def test_children_that_are_shown_but_never_found_are_said():
     with the_shop("Garment", "images.original", **PARENTS):
         _garment("Red", _garment("Shirt"))
-        assert check_database(databases=["default"]) == []
+        assert check_database(databases=[database.write_alias()]) == []
     with the_shop("Garment", "images.original", PARENT="parent"):
-        (found,) = check_database(databases=["default"])
+        (found,) = check_database(databases=[database.write_alias()])
         assert found.id == "shop_similarity.W006"
         assert "Leave children out of PRODUCTS" in found.hint
 

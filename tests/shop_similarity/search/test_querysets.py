@@ -12,6 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from catalog.models import Product
+from shop_similarity import database
 from shop_similarity.catalogue.querysets import UnusableQuerysetError, filterable
 from shop_similarity.checks import check_database
 from shop_similarity.models import MerchandisingRule
@@ -52,7 +53,7 @@ KINDS: dict[str, Callable[[], QuerySet]] = {
     ).filter(place=1),
     "locked": lambda: _shown().select_for_update(),
     "related": lambda: _shown().select_related("category").prefetch_related("photos"),
-    "alias": lambda: _shown().using("default"),
+    "alias": lambda: _shown().using(database.write_alias()),
     "joined twice": lambda: Product.objects.filter(stock=0, category__products__stock__gte=0),
     "reversed": lambda: _shown().order_by("name").reverse(),
 }
@@ -139,13 +140,13 @@ def test_every_page_shows_what_the_queryset_holds(shop, kind, admin_client):
     for name, query in (("shop_similarity_product", ""), ("shop_similarity_products", "?q=asked")):
         url = reverse(f"admin:{name}", args=[asked.pk] if name.endswith("product") else [])
         assert admin_client.get(url + query).status_code == 200
-    assert check_database(databases=["default"]) == []
+    assert check_database(databases=[database.write_alias()]) == []
 
 
 @pytest.mark.parametrize("kind", UNUSABLE)
 def test_what_yields_no_products_is_refused_with_a_sentence(shop, kind):
     _returned["queryset"] = UNUSABLE[kind]
-    (found,) = check_database(databases=["default"])
+    (found,) = check_database(databases=[database.write_alias()])
     assert found.id == "shop_similarity.E014"
     assert "returned no instances" in found.msg
     assert "leave values(), values_list() or dates() out" in found.msg
@@ -156,7 +157,7 @@ def test_what_yields_no_products_is_refused_with_a_sentence(shop, kind):
 @pytest.mark.parametrize("returned", [None, [], Product, "x"])
 def test_what_is_no_queryset_is_refused_with_a_sentence(shop, returned):
     _returned["queryset"] = lambda: returned
-    (found,) = check_database(databases=["default"])
+    (found,) = check_database(databases=[database.write_alias()])
     assert found.id == "shop_similarity.E014"
     assert "Return a queryset of catalog.Product" in found.hint
 
