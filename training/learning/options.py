@@ -16,6 +16,9 @@ from shop_similarity.training.plain_values import PlainValues
 # Options that there were once. None of them made a run better; records of runs that left them alone still name them.
 _FORMER = {"anchor", "l2_start", "twins", "bystanders", "plain_view"}
 
+# Options that there were not from the beginning: a run whose record does not name them goes on without.
+_LATER = {"category_weight": 0.0, "look_alike_weight": 0.0}
+
 # What can be watched only where there is a retrieval set.
 NEEDS_RETRIEVAL = ("recall_at_1", "mean_average_precision")
 # What can be watched only where there is a look-alike set.
@@ -85,8 +88,10 @@ class Options(PlainValues):
         Raises:
             ValueError: for an unknown key or a wrong value.
         """
-        former = _FORMER - {each.name for each in fields(cls)}
-        return super().from_dict({name: value for name, value in values.items() if name not in former})
+        names = {each.name for each in fields(cls)}
+        former = _FORMER - names
+        later = {name: value for name, value in _LATER.items() if name in names}
+        return super().from_dict(later | {name: value for name, value in values.items() if name not in former})
 
 
 @dataclass(frozen=True, slots=True)

@@ -388,10 +388,19 @@ def test_options_that_make_no_sense_are_told():
         TrainingOptions.from_dict({"lr": 1})
     assert TrainingOptions.from_dict(TrainingOptions(epochs=4).to_dict()) == TrainingOptions(epochs=4)
     # What earlier versions recorded besides.
-    assert TrainingOptions.from_dict({"epochs": 4, "anchor": 0.0, "twins": True}) == TrainingOptions(epochs=4)
+    early = TrainingOptions.from_dict({"epochs": 4, "anchor": 0.0, "twins": True})
+    assert early == TrainingOptions(epochs=4, category_weight=0, look_alike_weight=0)
     assert SamplingOptions.from_dict({"bystanders": 64, "twins": True}) == SamplingOptions(twins=True)
 
 
 def test_retrieval_can_only_be_watched_where_there_is_some(tmp_path):
     with pytest.raises(TrainingError, match="--retrieval"):
         make_trainer(tmp_path, monitor="recall_at_1")
+
+
+def test_a_run_whose_record_knows_no_categories_goes_on_without():
+    record = TrainingOptions().to_dict()
+    assert TrainingOptions.from_dict(record) == TrainingOptions()
+    for name in ("category_weight", "look_alike_weight"):
+        del record[name]
+    assert TrainingOptions.from_dict(record) == TrainingOptions(category_weight=0, look_alike_weight=0)
