@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.request import Request, urlopen
 
 import boto3
 
@@ -22,6 +23,8 @@ def s3_server() -> Iterator[str]:
     host, port = server.get_host_and_port()
     try:
         url = f"http://{host}:{port}"
+        # What moto keeps belongs to the process: another server of it left its buckets.
+        urlopen(Request(f"{url}/moto-api/reset", method="POST"), timeout=60).close()
         client(url).create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": KEYS["region_name"]})
         yield url
     finally:
