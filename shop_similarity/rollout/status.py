@@ -86,8 +86,10 @@ def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str,
 
 
 def _for_people(metrics: Any) -> Any:
-    """Without what only a later training reads: samples of hashes."""
-    return {name: value for name, value in metrics.items() if name != "seen"} if isinstance(metrics, dict) else metrics
+    """Without what only a later training or comparison reads: samples of hashes, and values summed up by group."""
+    if isinstance(metrics, dict):
+        return {name: _for_people(value) for name, value in metrics.items() if name not in ("seen", "by_group")}
+    return metrics
 
 
 def failures(version_id: int, limit: int = 20) -> list[dict[str, Any]]:

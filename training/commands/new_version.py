@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
-from shop_similarity.rollout import RolloutError, request_activation
+from shop_similarity.rollout import RolloutError, judge, request_activation
 from shop_similarity.training.commands.console import Console
 from shop_similarity.training.learning.checkpoints import newest_state
 from shop_similarity.training.learning.folder import CALIBRATION, CHECKPOINTS, read_json, read_run
@@ -92,11 +92,12 @@ def queue(version: ModelVersion, console: Console) -> None:
 
 
 def activate(version: ModelVersion, console: Console, *, force: bool = False) -> None:
-    """Ask for the version's turn.
+    """Ask for the version's turn, and say how it compares with the active one.
 
     Raises:
         CommandError: it may not take over; it is stored all the same.
     """
+    verdict = judge(version, ModelVersion.objects.active())
     try:
         is_active = request_activation(version, force=force)
     except RolloutError as error:
@@ -104,6 +105,8 @@ def activate(version: ModelVersion, console: Console, *, force: bool = False) ->
             _("%(name)s is stored as a candidate, but not activated. %(reason)s")
             % {"name": version.name, "reason": error}
         ) from error
+    if verdict.reasons:
+        console.say(str(verdict))
     console.say(
         _("It is the active version now.")
         if is_active

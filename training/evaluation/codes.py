@@ -69,7 +69,7 @@ def code_recall(
     queries, gallery = as_stored(queries), as_stored(gallery)
     leave_out = np.zeros((len(queries), len(gallery)), dtype=bool) if leave_out is None else leave_out
     if not len(queries) or (~leave_out).sum(axis=1).min() < 2:
-        raise EvaluationError("The coded search needs queries with two photos or more to search in.")
+        raise EvaluationError("The coded search needs queries with two photos or more to search in: give a larger set.")
     signs = np.where(gallery > 0, np.float32(1), np.float32(-1))
     shares_by_count: dict[int, list[np.ndarray]] = {count: [] for count in candidates}
     for start in range(0, len(queries), QUERIES_AT_ONCE):

@@ -62,7 +62,8 @@ def as_stored(vectors: np.ndarray) -> np.ndarray:
     if bad:
         raise EvaluationError(
             f"{bad} of {len(vectors)} embeddings are zero or not finite, so nothing can be similar to them. "
-            "The model's weights are damaged or its training has diverged."
+            "The model's weights are damaged or its training has diverged: store them again, or train with a lower "
+            "--learning-rate."
         )
     return (vectors / lengths).astype(np.float16).astype(np.float32)
 
@@ -147,7 +148,11 @@ def evaluate_retrieval(vectors: np.ndarray, photos: RetrievalSet, min_relevance:
     if not photos.answerable(min_relevance):
         raise EvaluationError(
             f"No query of {photos.folder} has a photo of relevance {min_relevance} or more to find, besides itself. "
-            + ("Count partial hits too, with --min-relevance 1." if min_relevance > PARTIAL else "")
+            + (
+                "Count partial hits too, with --min-relevance 1."
+                if min_relevance > PARTIAL
+                else "Name photos of the gallery for its queries in qrels.csv."
+            )
         )
 
     def figures(ranking: Retrieval) -> Mapping[str, np.ndarray]:
@@ -286,7 +291,7 @@ def evaluate_triplets(vectors: np.ndarray, triplets: Triplets, set_sha256: str |
         EvaluationError: if there is no triplet.
     """
     if not len(triplets.rows):
-        raise EvaluationError("There is no triplet to measure.")
+        raise EvaluationError("There is no triplet to measure: give a CSV that holds some.")
     queries = triplets.rows[:, 0]
     groups = triplets.groups()[queries]
     if len(np.unique(groups)) < FEWEST_GROUPS:

@@ -113,7 +113,9 @@ class Validation:
             parts = [("look-alike", look_alike.sha256)] if look_alike else []
             parts += [("retrieval", retrieval.sha256, min_relevance)] if retrieval else []
         except OSError as error:
-            raise EvaluationError(f"A photo cannot be read: {error}.") from error
+            raise EvaluationError(
+                f"A photo cannot be read: {error}. Put it back, or take its lines out of the set."
+            ) from error
         parts += [("triplets", self._triplets_sha256)] if triplets else []
         self.sha256 = fingerprint(parts)
 

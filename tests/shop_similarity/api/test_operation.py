@@ -29,7 +29,12 @@ def _settings(settings):
 def versions():
     photos = make_photos_without_files([make_product() for _ in range(3)])
     active = make_version(
-        "one", metrics={"evaluation": {"recall": 0.5}, "seen": {"photos": "hashes"}}, weights_source="a secret place"
+        "one",
+        metrics={
+            "evaluation": {"retrieval": {"recall": 0.5, "by_group": {"recall": {"sums": [0.5], "counts": [1]}}}},
+            "seen": {"photos": "hashes"},
+        },
+        weights_source="a secret place",
     )
     candidate = make_version("two", ModelVersion.State.CANDIDATE)
     store_vectors(active, photos, random_vectors(3))
@@ -86,7 +91,7 @@ def test_versions(client, versions):
     assert data["previous"] is None
     following = client.get(data["next"]).json()
     assert [row["name"] for row in following["results"]] == ["one"]
-    assert following["results"][0]["metrics"] == {"evaluation": {"recall": 0.5}}
+    assert following["results"][0]["metrics"] == {"evaluation": {"retrieval": {"recall": 0.5}}}
     assert following["next"] is None
 
 

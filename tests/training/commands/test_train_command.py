@@ -577,7 +577,7 @@ def test_a_run_on_the_shop_s_products_that_was_killed_goes_on_although_they_have
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_a_better_version_asks_for_its_turn(train, drawn, tmp_path):
+def test_a_better_version_asks_for_its_turn(train, drawn, tmp_path, capsys):
     names = sorted(path.name for path in (drawn / "photos").glob("*.jpg"))
     folder = tmp_path / "retrieval"
     folder.mkdir()
@@ -594,7 +594,9 @@ def test_a_better_version_asks_for_its_turn(train, drawn, tmp_path):
     retrieval = ("--retrieval", str(folder), "--monitor", "mean_average_precision", "--activate")
     train("--epochs", "1", *retrieval, "--learning-rate", "1e-9", "--name", "start")
     assert ModelVersion.objects.active().name == "start"
-    train("--epochs", "4", *retrieval, "--name", "trained", folder=tmp_path / "two")
+    train("--epochs", "4", *retrieval, "--name", "trained", folder=tmp_path / "two", verbosity=1)
+    # With the figures that decided.
+    assert re.search(r"trained is (\w+ )+than start by .*: 0\.\d+", capsys.readouterr().out)
     version = ModelVersion.objects.get(name="trained")
     assert version.activation_requested_at is not None
     # The same again is no better.
