@@ -32,8 +32,8 @@ class Command(ComputingCommand):
             "--architecture",
             choices=sorted(RECIPES),
             default=recipe.DEFAULT,
-            help="mildnet-lite and mildnet-lite2 listen to EfficientNet-Lite0 and -Lite2, mildnet to VGG16 in twelve "
-            "times the time, mildnet-joined to VGG16 and EfficientNet-Lite0 together (%(default)s).",
+            help="mildnet-lite and mildnet-lite2 listen to EfficientNet-Lite0 and -Lite2, mildnet to VGG16 in four "
+            "times the time or more, mildnet-joined to VGG16 and EfficientNet-Lite0 together (%(default)s).",
         )
         parser.add_argument(
             "--name", help="Name of the version; by default mildnet and the first free number: mildnet-1."
