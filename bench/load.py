@@ -27,7 +27,7 @@ import psutil
 
 from bench.observation import Observation, faults_in
 from bench.photos import large_photos, small_photos
-from bench.running_shop import PATIENCE, ROOT, CannotMeasure, RunningShop, Setup, running_shop
+from bench.running_shop import PATIENCE, ROOT, CannotMeasure, RunningShop, Setup, require, running_shop
 from bench.traffic import Request, Summary, summary, traffic
 
 MIX = {"page": 10, "api": 5, "photo": 2, "click": 3}
@@ -176,6 +176,7 @@ def main() -> int:
     setup = Setup(options.real_network, options.catalogue, options.workers, options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     try:
+        require("locust")
         with running_shop(setup, _say) as shop:
             run = Run(shop, options.seconds, small_photos(shop.folder / "photos"))
             try:

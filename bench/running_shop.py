@@ -226,6 +226,12 @@ class RunningShop:
             time.sleep(0.5)
 
 
+def require(package: str) -> None:
+    """Raises :class:`CannotMeasure` where a package is missing."""
+    if importlib.util.find_spec(package) is None:
+        raise CannotMeasure(f"{package} is not installed: pip install -r requirements-bench.txt")
+
+
 @contextmanager
 def running_shop(setup: Setup, say: Callable[[str], None]) -> Iterator[RunningShop]:
     """The shop, embedded and answering. Ends with everything gone, whatever happened.
@@ -233,9 +239,7 @@ def running_shop(setup: Setup, say: Callable[[str], None]) -> Iterator[RunningSh
     Raises:
         CannotMeasure: a program is missing or something does not start.
     """
-    for name in ("gunicorn", "locust"):
-        if importlib.util.find_spec(name) is None:
-            raise CannotMeasure(f"{name} is not installed: pip install -r requirements-bench.txt")
+    require("gunicorn")
     _clear_dead_runs(say)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     # Servers that run as another user have to come through.

@@ -24,7 +24,7 @@ import numpy as np
 
 from bench.observation import Observation, faults_in
 from bench.photos import small_photos
-from bench.running_shop import ROOT, CannotMeasure, RunningShop, Setup, running_shop
+from bench.running_shop import ROOT, CannotMeasure, RunningShop, Setup, require, running_shop
 from bench.traffic import Request, Traffic, summary, traffic
 from bench.trend import Trend, trend
 
@@ -56,6 +56,7 @@ def main() -> int:
     setup = Setup(options.real_network, options.catalogue, options.workers, options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     try:
+        require("locust")
         with running_shop(setup, _say) as shop:
             samples, requests = soak(shop, options.minutes * 60, options.rate)
             faults = {"web": faults_in(shop.web_log), "worker": faults_in(shop.worker_log)}

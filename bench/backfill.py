@@ -1,0 +1,209 @@
+"""A whole catalogue embedded at once, as after the installation: rate, memory, a worker that is killed, a save between.
+
+    python -m bench.backfill [--photos 100000] [--real-network]
+
+The reference shop runs as it is deployed, with one worker. So many drawn photos, no two of the same bytes, are put into
+its tables without a word to the plugin; one sweep queues them. From then on the number of embeddings and the worker's
+memory are read every ten seconds. At 30 % the worker is killed with SIGKILL and started anew; at 60 % a photo of one
+product is saved, and it is measured how long its widget takes to follow. The peer of the rate is the first tenth of the
+same run: a backfill that slows down with what it has done has a ratio below 1. The last line is JSON. The exit status
+is 1 if a photo was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from bench.observation import MIB
+from bench.running_shop import CannotMeasure, RunningShop, Setup, running_shop
+from bench.trend import trend
+
+if TYPE_CHECKING:
+    from catalog.models import Product
+
+SAMPLE_SECONDS = 10.0
+KILLED_AT, SAVED_AT = 0.3, 0.6
+PATIENCE_SECONDS = 120.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=100_000)
+    parser.add_argument("--real-network", action="store_true", help="a calibrated first version, not a shrunk network")
+    options = parser.parse_args()
+    try:
+        with running_shop(Setup(options.real_network), say) as shop:
+            result = backfill(shop, options.photos)
+    except CannotMeasure as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    print(json.dumps(result))
+    return int(result["lost"] > 0)
+
+
+def say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def backfill(shop: RunningShop, photos: int) -> dict[str, object]:
+    """Figures by name: photos a second of the first and the last tenth, MiB, seconds."""
+    from shop_similarity.embedding.sweep import sweep
+    from shop_similarity.models import Embedding
+
+    say(f"{photos:,} photos")
+    fill(shop.folder / "media", photos)
+    before = Embedding.objects.count()
+    began = time.monotonic()
+    queued = sweep(files=False).enqueued
+    queueing = time.monotonic() - began
+    say(f"queued {queued:,} photos in {queueing:.1f} s")
+    times, counts, memory = [0.0], [0], [worker_mib(shop)]
+    began = time.monotonic()
+    resumed = followed = None
+    while counts[-1] < queued:
+        time.sleep(SAMPLE_SECONDS)
+        times.append(time.monotonic() - began)
+        counts.append(Embedding.objects.count() - before)
+        memory.append(worker_mib(shop))
+        left = (queued - counts[-1]) / max(counts[-1] / times[-1], 1e-9)
+        say(f"{counts[-1]:,} of {queued:,}, {memory[-1]:.0f} MiB, about {left / 60:.0f} min left")
+        if resumed is None and counts[-1] > KILLED_AT * queued:
+            resumed = kill_and_start(shop, before)
+        if followed is None and counts[-1] > SAVED_AT * queued:
+            followed = save_and_look(shop)
+        if len(counts) > 12 and counts[-1] == counts[-12]:
+            break
+    lost = queued - counts[-1]
+    hours, held = np.array(times[1:]) / 3600, np.array(memory[1:])
+    growth = trend(hours, held, 0.1 * float(np.median(held)))
+    first, last = rate_of(times, counts, 0.0, 0.1), rate_of(times, counts, 0.9, 1.0)
+    print(f"\n{'':34}{'photos/s':>10}{'of peer':>9}")
+    print(f"{'peer: the first tenth':34}{first:10.1f}{1:9.2f}")
+    print(f"{'the last tenth':34}{last:10.1f}{last / first:9.2f}")
+    print(f"memory of the worker {np.median(held):.0f} MiB, an hour {growth.slope:+.0f} MiB: {growth.verdict}")
+    print(f"killed and going on after {resumed or 0:.1f} s; a save is in its widget after {followed or 0:.1f} s")
+    print(f"lost: {lost} of {queued:,}")
+    return {
+        "photos": queued,
+        "queued_per_second": round(queued / queueing, 1),
+        "rate_first_and_last": [round(first, 1), round(last, 1)],
+        "memory_mib": round(float(np.median(held))),
+        "memory": growth.verdict,
+        "resumed_seconds": resumed and round(resumed, 1),
+        "save_to_widget_seconds": followed and round(followed, 1),
+        "lost": lost,
+    }
+
+
+def fill(media: Path, photos: int) -> None:
+    """Products with two photos each, behind the plugin's back; each file has bytes of its own."""
+    from catalog.models import Category, Product, ProductPhoto
+    from catalog.sources.drawn import COLOURS, KINDS, PATTERNS, draw_product
+
+    folder = media / "backfill"
+    folder.mkdir(parents=True)
+    bodies = []
+    for number, (kind, pattern) in enumerate(itertools.product(KINDS, PATTERNS)):
+        path = folder / "body.jpg"
+        draw_product(kind, list(COLOURS.values())[number % len(COLOURS)], pattern, number, 0.8).resize((320, 320)).save(
+            path, quality=85
+        )
+        bodies.append(path.read_bytes())
+    path.unlink()
+    category = Category.objects.create(name="Backfill", slug="backfill")
+    for start in range(0, photos, 2_000):
+        numbers = range(start, min(start + 2_000, photos))
+        products = Product.objects.bulk_create(
+            Product(name=f"b{number}", slug=f"b{number}", sku=f"b{number}", category=category, is_published=True)
+            for number in numbers[::2]
+        )
+        for number in numbers:
+            # What follows the end of a JPEG is nobody's picture, but makes its bytes another photo's.
+            (folder / f"{number}.jpg").write_bytes(bodies[number % len(bodies)] + number.to_bytes(8, "big"))
+        ProductPhoto.objects.bulk_create(
+            ProductPhoto(product=products[(number - start) // 2], file=f"backfill/{number}.jpg", position=number % 2)
+            for number in numbers
+        )
+
+
+def kill_and_start(shop: RunningShop, before: int) -> float:
+    """Seconds from the death of the worker to its successor's first embedding, its start included."""
+    from shop_similarity.models import Embedding
+
+    say("the worker is killed")
+    began = time.monotonic()
+    for process in (psutil.Process(shop.worker.process.pid), *children_of(shop)):
+        process.kill()
+    shop.worker.process.wait()
+    done = Embedding.objects.count()
+    shop.start_worker()
+    return waited(began, lambda: Embedding.objects.count() > done)
+
+
+def save_and_look(shop: RunningShop) -> float:
+    """Seconds from the save of a product's photo to a widget that was made with it."""
+    from django.core.files.base import ContentFile
+
+    from catalog.models import Product
+    from shop_similarity.models import Embedding
+
+    product = Product.objects.get(sku="b0")
+    photo = product.photos.first()
+    old = set(Embedding.objects.filter(image_id=photo.pk).values_list("content_sha256", flat=True))
+    content = Path(photo.file.path).read_bytes() + b"another"
+    began = time.monotonic()
+    photo.file.save("another.jpg", ContentFile(content))
+
+    def has_followed() -> bool:
+        now = set(Embedding.objects.filter(image_id=photo.pk).values_list("content_sha256", flat=True))
+        return bool(now - old) and page_has_cards(shop, product)
+
+    return waited(began, has_followed)
+
+
+def page_has_cards(shop: RunningShop, product: Product) -> bool:
+    with urllib.request.urlopen(shop.url + product.get_absolute_url(), timeout=30) as answer:
+        return b"data-similarity-product=" in answer.read()
+
+
+def waited(began: float, condition: Callable[[], bool]) -> float:
+    while not condition():
+        if time.monotonic() - began > PATIENCE_SECONDS:
+            raise CannotMeasure(f"Nothing has happened for {PATIENCE_SECONDS:.0f} s.")
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def rate_of(times: list[float], counts: list[int], start: float, end: float) -> float:
+    """Photos a second between two shares of what was done, interpolated between the samples."""
+    total = counts[-1]
+    moments = np.interp([start * total, end * total], counts, times)
+    return float((end - start) * total / max(moments[1] - moments[0], 1e-9))
+
+
+def children_of(shop: RunningShop) -> Iterator[psutil.Process]:
+    yield from psutil.Process(shop.worker.process.pid).children(recursive=True)
+
+
+def worker_mib(shop: RunningShop) -> float:
+    """Memory of the worker and its children, pages that they share counted in each."""
+    try:
+        processes = [psutil.Process(shop.worker.process.pid), *children_of(shop)]
+        return sum(process.memory_info().rss for process in processes) / MIB
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

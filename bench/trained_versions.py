@@ -1,0 +1,243 @@
+"""What training adds: architectures trained on parts of the shared photos, measured on products that they never saw.
+
+    python -m bench.evaluation_sets --data FOLDER --out SETS
+    python -m bench.trained_versions --data FOLDER --sets SETS --cache CACHE [--architectures NAMES] [--seeds 3]
+
+Each model is trained by ``train_mildnet`` as it comes, on triplets of one part of FOLDER/photos:
+
+    shop     the sports shop alone, without half of its styles; both halves in turn
+    half     all sources, without half of the shop's styles; both halves in turn
+    all      all training triplets
+    people   people's own photos alone, so that the shop is another source
+
+A photo of the shop asks the model that never saw its style, so all of its photos ask; ``look_alike_unseen`` are
+people's validation photos, which no part holds. Nothing that is measured here chose an epoch: the last one counts. The
+peers are baselines without a model, and each model's own start. Intervals (95 %) are over groups; of several seeds each
+value is the mean over the seeds, query by query. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.evaluation_sets import sports_shop
+from bench.first_versions import INSTANCE_FIGURES, LOOK_ALIKE_FIGURES, Photos, features_of, read_sets
+from bench.temporary_shop import ROOT, temporary_shop
+
+if TYPE_CHECKING:
+    from shop_similarity.training.evaluation.results import RetrievalResult
+    from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+
+PARTS = {"shop": (0, 1), "half": (0, 1), "all": (None,), "people": (None,)}
+# Sets that a part's models may be asked for; those of the shop's styles by halves.
+HALVES = ("look_alike_shop", "instance_colours")
+ASKED = {
+    "shop": (*HALVES, "look_alike_unseen"),
+    "half": (*HALVES, "look_alike_unseen"),
+    "all": ("look_alike_unseen", "retrieval_val", "instance_hard"),
+    "people": (*HALVES, "look_alike_unseen", "retrieval_val", "instance_hard"),
+}
+BASELINES = ("colour", "handmade", "vgg16", "efficientnet_lite0", "efficientnet_lite2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", type=Path, required=True)
+    parser.add_argument("--cache", type=Path, required=True, help="features, runs and ImageNet weights are kept here")
+    parser.add_argument("--architectures", nargs="+", default=["mildnet-lite"])
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--baselines", nargs="*", default=list(BASELINES))
+    parser.add_argument("options", nargs="*", help="more options of train_mildnet, behind --")
+    given = parser.parse_args()
+    given.cache = given.cache.resolve()
+    sets = read_sets(given.sets, given.data)
+    files = [path.resolve() for path in Photos.read(given.data / "photos").paths]
+    paths = list(dict.fromkeys([*files, *(path for each in sets.values() for path in each.paths)]))
+    places = {path: place for place, path in enumerate(paths)}
+    results: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
+    with temporary_shop():
+        for name in given.baselines:
+            results[name] = report(
+                name, {each: [measured(vectors_of(name, paths, given.cache), sets[each], places)] for each in sets}
+            )
+        for architecture in given.architectures:
+            features = features_of(architecture, paths, given.cache)
+            for part in given.parts:
+                for moment in ("start", "trained"):
+                    found = trained(architecture, part, moment, features, sets, places, given)
+                    title = f"{architecture}, {part}: {moment}"
+                    results[title] = report(title, found)
+    print(json.dumps(results))
+
+
+def trained(
+    architecture: str,
+    part: str,
+    moment: str,
+    features: np.ndarray,
+    sets: Mapping[str, RetrievalSet],
+    places: Mapping[Path, int],
+    given: argparse.Namespace,
+) -> dict[str, list[RetrievalResult]]:
+    """By set, the result of each seed; of sets that are asked by halves, each query's of the half that is left out."""
+    found: dict[str, list[RetrievalResult]] = {name: [] for name in ASKED[part]}
+    for seed in range(given.seeds if moment == "trained" else 1):
+        by_half = []
+        for half in PARTS[part]:
+            folder = train(architecture, part, half, seed, given)
+            by_half.append(embed(folder, moment, features))
+        for name in found:
+            results = [measured(vectors, sets[name], places) for vectors in by_half]
+            if name in HALVES and len(results) > 1:
+                found[name].append(in_turn(results, sets[name], given.data))
+            else:
+                found[name].append(mean_of(results))
+    return found
+
+
+def train(architecture: str, part: str, half: int | None, seed: int, given: argparse.Namespace) -> Path:
+    """The folder of a run; one that is there already is taken."""
+    name = "-".join(map(str, filter(lambda value: value is not None, (architecture, part, half, seed))))
+    folder = given.cache / "runs" / name
+    if (folder / "finished").exists():
+        return folder
+    triplets = write_triplets(part, half, given)
+    arguments = [
+        *("--triplets", triplets["train"], "--validation", triplets["val"], "--images", given.data / "photos"),
+        *("--architecture", architecture, "--seed", seed, "--patience", 0, "--keep-epochs", 100, "--no-store"),
+        *("--weights-cache", given.cache, "--cache", given.cache / "views", "--run", folder),
+        *given.options,
+    ]
+    print(f"training {name}", file=sys.stderr, flush=True)
+    again = ["--resume", folder] if (folder / "run.json").exists() else None
+    subprocess.run(
+        [sys.executable, ROOT / "manage.py", "train_mildnet", *map(str, again or arguments)],
+        cwd=ROOT,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        check=True,
+        stdout=sys.stderr,
+    )
+    (folder / "finished").touch()
+    return folder
+
+
+def write_triplets(part: str, half: int | None, given: argparse.Namespace) -> dict[str, Path]:
+    """The project's triplets of a part, as two files."""
+    photos = given.data / "photos"
+    with (photos / "products.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["image"]: row for row in csv.DictReader(file)}
+
+    def belongs(image: str) -> bool:
+        row = rows[image]
+        if row["sender_id"]:
+            return part != "shop"
+        return part != "people" and (half is None or half_of(row["product_sku"]) != half)
+
+    files = {}
+    for side in ("train", "val"):
+        with (photos / f"triplets_{side}.csv").open(newline="", encoding="utf-8") as file:
+            triplets = list(csv.DictReader(file))
+        files[side] = given.cache / "triplets" / f"{part}-{half}-{side}.csv"
+        files[side].parent.mkdir(parents=True, exist_ok=True)
+        with files[side].open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(triplets[0]))
+            writer.writeheader()
+            places = ("query", "positive", "negative")
+            writer.writerows(each for each in triplets if all(belongs(each[place]) for place in places))
+    return files
+
+
+def half_of(style: str) -> int:
+    """0 or 1, by the name of a style alone, whatever its colour: "MH01", "24-WG083-gray"."""
+    name = style.lower().removeprefix("24-").partition("-")[0]
+    return hashlib.sha256(name.encode()).digest()[0] % 2
+
+
+def embed(folder: Path, moment: str, features: np.ndarray) -> np.ndarray:
+    """Vectors of a run's first or last epoch, from the features of its frozen network."""
+    import keras
+
+    from shop_similarity.training.learning import epoch_weights
+    from shop_similarity.training.learning.folder import read_run
+    from shop_similarity.training.learning.setup import Setup
+    from shop_similarity.training.networks.architectures import FEATURES, build
+
+    keras.backend.clear_session()
+    setup = Setup.from_dict(read_run(folder)["setup"])
+    model = build(setup.architecture, setup.config, setup.preprocessing)
+    epoch = 0 if moment == "start" else epoch_weights.kept_epochs(folder)[-1]
+    epoch_weights.load(model, folder, epoch)
+    head = keras.Model(model.get_layer(FEATURES).output, model.output)
+    return head.predict(features, batch_size=256, verbose=0)
+
+
+def vectors_of(baseline: str, paths: Sequence[Path], cache: Path) -> np.ndarray:
+    kept = cache / f"baseline-{baseline}-{len(paths)}.npy"
+    if not kept.is_file():
+        from shop_similarity.training.evaluation.baselines import baselines
+
+        np.save(kept, baselines(cache)[baseline].embed(paths, None))
+    return np.load(kept)
+
+
+def measured(vectors: np.ndarray, photos: RetrievalSet, places: Mapping[Path, int]) -> RetrievalResult:
+    from shop_similarity.training.evaluation.results import evaluate_look_alikes, evaluate_retrieval
+
+    rows = vectors[[places[path] for path in photos.paths]]
+    return evaluate_look_alikes(rows, photos) if "category" in photos.labels else evaluate_retrieval(rows, photos)
+
+
+def in_turn(results: Sequence[RetrievalResult], photos: RetrievalSet, data: Path) -> RetrievalResult:
+    """Each query's values from the model that was trained without its half."""
+    styles = {(data / photo.image).resolve(): photo.product for photo in sports_shop(data)}
+    halves = np.array([half_of(styles[photos.paths[place].resolve()]) for place in photos.queries[asking(photos)]])
+    values = {
+        name: np.where(halves == 0, results[0].values[name], results[1].values[name]) for name in results[0].values
+    }
+    return replace(results[0], values=values)
+
+
+def asking(photos: RetrievalSet) -> np.ndarray:
+    """Places of the queries that have something to find."""
+    return np.flatnonzero(((photos.relevance >= 1) & ~photos.left_out).any(axis=1))
+
+
+def mean_of(results: Sequence[RetrievalResult]) -> RetrievalResult:
+    """Each query's mean over models."""
+    values = {name: np.mean([each.values[name] for each in results], axis=0) for name in results[0].values}
+    return replace(results[0], values=values)
+
+
+def report(title: str, found: Mapping[str, Sequence[RetrievalResult]]) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Print a model's figures; returns them by set: value, lower and upper end, then the value of each seed."""
+    print(f"\n{title}")
+    figures: dict[str, dict[str, tuple[float, ...]]] = {}
+    for name, results in found.items():
+        cells = []
+        for figure in LOOK_ALIKE_FIGURES if name.startswith("look_alike") else INSTANCE_FIGURES:
+            estimate = mean_of(results).estimate(figure)
+            seeds = [float(np.nanmean(each.values[figure])) for each in results]
+            numbers = (estimate.value, estimate.low, estimate.high, *(seeds if len(seeds) > 1 else ()))
+            figures.setdefault(name, {})[figure] = tuple(round(number, 3) for number in numbers)
+            each = " ".join(f"{seed:.3f}" for seed in seeds) if len(seeds) > 1 else ""
+            cells.append(f"{figure} {estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}) {each}".rstrip())
+        print(f"    {name:22} " + "  ".join(cells), flush=True)
+    return figures
+
+
+if __name__ == "__main__":
+    main()
