@@ -1,0 +1,53 @@
+from django.db import models
+from modelcluster.fields import ParentalKey
+from wagtail import blocks
+from wagtail.admin.panels import InlinePanel
+from wagtail.fields import StreamField
+from wagtail.models import DraftStateMixin, Orderable, Page, RevisionMixin, TranslatableMixin
+from wagtail.snippets.models import register_snippet
+
+from shop_similarity.contrib.wagtail.blocks import SimilarProductsBlock, SimilarSnippetsBlock
+from shop_similarity.contrib.wagtail.panels import PhotoStatesPanel
+
+
+class ContentPage(Page):
+    body = StreamField(
+        [
+            ("paragraph", blocks.RichTextBlock()),
+            ("similar_products", SimilarProductsBlock()),
+            ("similar_gadgets", SimilarSnippetsBlock(target_model="shop.Gadget")),
+        ],
+        blank=True,
+    )
+    content_panels = [*Page.content_panels, "body"]
+
+
+class ProductPage(Page):
+    price = models.DecimalField(max_digits=8, decimal_places=2, default=10)
+    body = StreamField([("similar_products", SimilarProductsBlock())], blank=True)
+    content_panels = [
+        *Page.content_panels,
+        "price",
+        InlinePanel("gallery_images", label="Photos"),
+        PhotoStatesPanel(),
+        "body",
+    ]
+
+
+class ProductPhoto(Orderable):
+    page = ParentalKey(ProductPage, on_delete=models.CASCADE, related_name="gallery_images")
+    image = models.ForeignKey("wagtailimages.Image", models.CASCADE, related_name="+")
+    panels = ["image"]
+
+
+@register_snippet
+class Gadget(TranslatableMixin, DraftStateMixin, RevisionMixin, models.Model):
+    name = models.CharField(max_length=100)
+    photo = models.ForeignKey("wagtailimages.Image", models.SET_NULL, null=True, related_name="+")
+    panels = ["name", "photo", PhotoStatesPanel()]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return f"/gadgets/{self.pk}/"
