@@ -85,13 +85,14 @@ STORAGES = {
         "OPTIONS": {"location": DATA / "weights"},
     },
 }
-# A host's products are pages or snippets, which it says once.
+# A shop has one kind of products; this one is two shops.
+HOST_PRODUCTS = os.environ.get("HOST_PRODUCTS", "pages")
 PRODUCTS = {
     "pages": wagtail_settings("shop.ProductPage", "gallery_images.image.file"),
     "snippets": wagtail_settings("shop.Gadget", "photo.file", pages=False),
 }
 SHOP_SIMILARITY = {
-    **PRODUCTS[os.environ.get("HOST_PRODUCTS", "pages")],
+    **PRODUCTS[HOST_PRODUCTS],
     # To an untrained network the photos of this shop look much the same.
     "DUPLICATE_SIMILARITY": 2.0,
     "CATEGORY_BOOST": 0.5,

@@ -1,3 +1,4 @@
+from django.conf import settings
 from django.db import models
 from modelcluster.fields import ParentalKey
 from wagtail import blocks
@@ -9,13 +10,14 @@ from wagtail.snippets.models import register_snippet
 from shop_similarity.contrib.wagtail.blocks import SimilarProductsBlock, SimilarSnippetsBlock
 from shop_similarity.contrib.wagtail.panels import PhotoStatesPanel
 
+SimilarBlock = SimilarProductsBlock if settings.HOST_PRODUCTS == "pages" else SimilarSnippetsBlock
+
 
 class ContentPage(Page):
     body = StreamField(
         [
             ("paragraph", blocks.RichTextBlock()),
-            ("similar_products", SimilarProductsBlock()),
-            ("similar_gadgets", SimilarSnippetsBlock(target_model="shop.Gadget")),
+            ("similar_products", SimilarBlock()),
         ],
         blank=True,
     )
@@ -24,7 +26,7 @@ class ContentPage(Page):
 
 class ProductPage(Page):
     price = models.DecimalField(max_digits=8, decimal_places=2, default=10)
-    body = StreamField([("similar_products", SimilarProductsBlock())], blank=True)
+    body = StreamField([("similar_products", SimilarBlock())], blank=True)
     content_panels = [
         *Page.content_panels,
         "price",
