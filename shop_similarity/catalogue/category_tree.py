@@ -6,6 +6,7 @@ have too, and the materialized path of django-treebeard.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -128,6 +129,14 @@ class CategoryTree:
         """Length of the shortest path of a category."""
         return int(self.model.steplen) * (self.levels_above + 1)
 
+    @property
+    def _in_range(self) -> str:
+        """One more condition on what lies below, by which the index serves; treebeard's paths are of these letters."""
+        if getattr(self.model, "alphabet", "") != string.digits + string.ascii_uppercase:
+            return ""
+        path = database.connection(database.read_alias()).ops.quote_name(self.path.column)
+        return f"AND t.{path} BETWEEN s.{path} AND s.{path} || repeat('Z', {self.path.max_length or 255})"
+
     def _listed(self, values: Iterable[Any]) -> tuple[str, tuple]:
         connection = database.connection(database.read_alias())
         prepared = tuple(self.field.get_db_prep_value(value, connection) for value in values)
@@ -146,7 +155,7 @@ class CategoryTree:
                 f"generate_series({self._first_step}, length(s.{path}), {step}) n WHERE s.{value} IN ({listed}))"
                 if upwards
                 else f"SELECT t.{value} FROM {table} t JOIN {table} s ON starts_with(t.{path}, s.{path}) "  # noqa: S608
-                f"WHERE s.{value} IN ({listed})"
+                f"{self._in_range} WHERE s.{value} IN ({listed})"
             )
         else:
             parent, target = quote(self.parent.column), quote(self.parent.target_field.column)
