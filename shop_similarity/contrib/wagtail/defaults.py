@@ -17,14 +17,17 @@ def wagtail_settings(product_model: str, images: str, *, pages: bool = True) -> 
         product_model: of the products, ``"app_label.Model"``.
         images: from the product to the file of its images: ``"photo.file"`` by a foreign key to an image,
             ``"gallery_images.image.file"`` by an inline panel.
-        pages: whether products are pages: the page above one is its category then, and of the translations of a page
-            one is shown. False for snippets and other models.
+        pages: whether products are pages: the page above one is its category then, and of the translations and
+            aliases of a page one is shown. False for snippets and other models.
     """
-    of_pages = {"CATEGORY": f"{_HERE}.categories.parent_page", "VARIANT_GROUP": "translation_key"} if pages else {}
+    of_pages = {
+        "CATEGORY": f"{_HERE}.categories.parent_page",
+        "VARIANT_GROUP": ("alias_of__translation_key", "translation_key"),
+    }
     return {
         "PRODUCT_MODEL": product_model,
         "IMAGES": images,
         "PRODUCTS": f"{_HERE}.products.visible_products",
         "THUMBNAILS": f"{_HERE}.pictures.renditions",
-        **of_pages,
+        **(of_pages if pages else {}),
     }

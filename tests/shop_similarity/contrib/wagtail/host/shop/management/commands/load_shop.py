@@ -53,6 +53,8 @@ class Command(BaseCommand):
             )
         for colour in MUGS:
             made[f"{colour} mug"] = product(mugs, f"{colour} mug".capitalize(), image("mug", colour))
+        # The same product at another place of the tree.
+        made["alias"] = made["red shoe"].create_alias(parent=shop, update_slug="red-shoe")
         made["draft"] = product(shoes, "A draft", image("shoe", "teal"), live=False)
         past = timezone.now() - timedelta(days=1)
         made["expired"] = product(shoes, "Expired", image("shoe", "grey"))
