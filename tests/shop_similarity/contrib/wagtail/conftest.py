@@ -42,11 +42,12 @@ class WagtailShop:
         self.shop: dict[str, Any] = {}
         self._ends: list[Callable[[], None]] = []
 
-    def manage(self, *arguments: str) -> str:
+    def manage(self, *arguments: str, **similarity: Any) -> str:
+        """Output of ``manage.py``; the keywords are settings of the plugin."""
         ended = subprocess.run(
             [str(self.python), "manage.py", *arguments],
             cwd=self.folder,
-            env=self.env,
+            env=self.env | {"HOST_SIMILARITY": json.dumps(similarity)},
             capture_output=True,
             text=True,
             timeout=250,
@@ -55,9 +56,9 @@ class WagtailShop:
         assert ended.returncode == 0, f"{arguments}\n{ended.stdout}\n{ended.stderr}"
         return ended.stdout
 
-    def run(self, code: str) -> Any:
+    def run(self, code: str, **similarity: Any) -> Any:
         """Run code within the shop; returns what it left in ``result``."""
-        return json.loads(self.manage("run_code", code).splitlines()[-1])
+        return json.loads(self.manage("run_code", code, **similarity).splitlines()[-1])
 
     def make(self) -> None:
         self.manage("check")

@@ -266,6 +266,26 @@ result = [_LIMIT == WidgetOptions.limit, _MOST == MOST_PRODUCTS]
     assert shop.run(code) == [True, True]
 
 
+def test_photos_of_stream_fields_are_written_into_a_model(shop):
+    code = """
+from shop.management.commands.load_shop import image
+from shop.models import ContentPage, ProductPage, StreamPhoto
+from shop_similarity.catalogue import get_catalogue
+images = [image("bag", colour) for colour in ("red", "blue", "green")]
+page = ContentPage.objects.get(title="Other").add_child(instance=ProductPage(title="A bag", live=False))
+def publish(*chosen):
+    page.body = [("photo", one) for one in chosen]
+    page.save_revision().publish()
+    rows = get_catalogue().images_of([page.pk]).order_by("sort_order")
+    return [images.index(row.image) for row in rows], set(rows.values_list("pk", flat=True))
+first, kept = publish(images[0], images[1], images[0])
+second, rows = publish(images[2], images[1])
+result = [first, second, len(kept & rows)]
+page.delete()
+"""
+    assert shop.run(code, IMAGES="stream_photos.image.file") == [[0, 1], [2, 1], 1]
+
+
 def test_products_that_are_snippets(wagtail_shop):
     shop = wagtail_shop("snippets")
     code = """
