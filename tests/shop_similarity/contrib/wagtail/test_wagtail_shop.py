@@ -160,7 +160,7 @@ def test_an_editor_places_the_block_and_sees_the_states_of_the_photos(shop, visi
     assert states.locator("tbody tr").count() == 1
     assert states.locator("tbody").inner_text().lower().split() == ["embedded"]
     page.get_by_role("button", name="Insert a block").first.click()
-    # With one kind of blocks there is nothing to choose.
+    page.get_by_role("option", name="Similar products").click()
     page.get_by_label("Heading").last.fill("Like this mug")
     page.get_by_label("Most products").last.fill("2")
     page.get_by_role("button", name="More actions").last.click()
