@@ -11,8 +11,7 @@ from tests.relation_shops.models import Leaf, Piece
 
 
 @pytest.mark.parametrize(
-    ("product", "url"),
-    [(Product(pk=3, name="Mug"), Product(pk=3, name="Mug").get_absolute_url()), (Leaf(), "/node/"), (Piece(), "")],
+    ("product", "url"), [(Product(slug="mug"), "/product/mug/"), (Leaf(), "/node/"), (Piece(), "")]
 )
 def test_products_and_pages_say_it_themselves(product, url):
     assert product_url(product) == url
