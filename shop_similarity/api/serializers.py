@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema_field, extend_schema_serializer
 from rest_framework import serializers
 
+from ..catalogue import product_url
 from ..models import ModelVersion
 from ..photos.thumbnails import sources
 from ..storefront.cards import card_of
@@ -70,7 +71,8 @@ class ResultSerializer(serializers.Serializer):
 
     @extend_schema_field(serializers.URLField(allow_null=True))
     def get_url(self, product: models.Model) -> str | None:
-        return self._absolute(product.get_absolute_url()) if hasattr(product, "get_absolute_url") else None
+        url = product_url(product)
+        return self._absolute(url) if url else None
 
     @extend_schema_field(ImageSerializer(allow_null=True))
     def get_image(self, product: models.Model) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from .field_paths import ProductValue, setting_value
 from .product_keys import NotAKeyError, key_segment, product_key, segment_key
+from .product_urls import product_url
 from .querysets import filterable
 from .shop import FILE, OWNER, PRODUCT, Catalogue, ImageRow, ProductPhoto, get_catalogue
 
@@ -18,6 +19,7 @@ __all__ = [
     "get_catalogue",
     "key_segment",
     "product_key",
+    "product_url",
     "segment_key",
     "setting_value",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Exists, OuterRef
 
-from .category_tree import CategoryTree
+from .category_tree import CategoryTree, is_of_product
 from .field_paths import setting_value
 from .shop import get_catalogue
 
@@ -33,7 +33,7 @@ def category_choices(*, with_hidden: bool, most: int, separator: str) -> list[tu
     catalogue = get_catalogue()
     products = catalogue.all_products() if with_hidden else catalogue.visible_products()
     field, model = value.field, getattr(value.field, "model", None)
-    if model is None or issubclass(catalogue.product_model, model):
+    if model is None or is_of_product(value):
         labels = {text: _label(field, text) for text in value.values(products).distinct()[:most]}
     else:
         everything = (model._base_manager if with_hidden else model._default_manager).order_by()

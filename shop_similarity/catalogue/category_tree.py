@@ -6,6 +6,7 @@ have too, and the materialized path of django-treebeard.
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +34,15 @@ class CategoryTree:
         field: its field that products' values are values of; unique.
         parent: its foreign key to the category above; None where the path says that.
         path: its field that begins with the path of each category above; None where the foreign key says that.
+        levels_above: so many levels from the top of a tree by path are no categories, such as the root of Wagtail's
+            pages. The expression of a callable says it by an attribute of this name.
     """
 
     model: type[models.Model]
     field: models.Field
     parent: models.ForeignKey | None = None
     path: models.Field | None = None
+    levels_above: int = 0
 
     @classmethod
     def of(cls, value: ProductValue | None) -> CategoryTree | None:
@@ -47,11 +51,11 @@ class CategoryTree:
             return None
         field, model = value.field, getattr(value.field, "model", None)
         # A value that several categories share names none of them, and a tree of products is one of variants.
-        if model is None or not field.unique or issubclass(get_catalogue().product_model, model):
+        if model is None or not field.unique or is_of_product(value):
             return None
         local = {field.name: field for field in model._meta.local_concrete_fields}
         if "path" in local and hasattr(model, "steplen"):
-            return cls(model, field, path=local["path"])
+            return cls(model, field, path=local["path"], levels_above=getattr(value.expression, "levels_above", 0))
         parents = {
             name: field
             for name, field in local.items()
@@ -86,7 +90,7 @@ class CategoryTree:
             sql = (
                 f"(SELECT string_agg(t.{column}::text, chr({_UNIT}) ORDER BY t.{path}) "  # noqa: S608
                 f"FROM {table} s, {table} t WHERE s.{column} = %(expressions)s AND t.{path} IN "
-                f"(SELECT left(s.{path}, n) FROM generate_series({step}, length(s.{path}), {step}) n))"
+                f"(SELECT left(s.{path}, n) FROM generate_series({self._first_step}, length(s.{path}), {step}) n))"
             )
         else:
             parent, target = quote(self.parent.column), quote(self.parent.target_field.column)
@@ -105,7 +109,9 @@ class CategoryTree:
             step, column = self.model.steplen, self.path.attname
             named = {getattr(row, column): getattr(row, name) for row in rows}
             return {
-                value: tuple(named[part] for end in range(step, len(path) + 1, step) if (part := path[:end]) in named)
+                value: tuple(
+                    named[part] for end in range(self._first_step, len(path) + 1, step) if (part := path[:end]) in named
+                )
                 for path, value in named.items()
             }
         by_key = {getattr(row, self.parent.target_field.attname): row for row in rows}
@@ -118,6 +124,19 @@ class CategoryTree:
             trails[getattr(row, name)] = tuple(passed.values())[::-1]
         return trails
 
+    @property
+    def _first_step(self) -> int:
+        """Length of the shortest path of a category."""
+        return int(self.model.steplen) * (self.levels_above + 1)
+
+    @property
+    def _in_range(self) -> str:
+        """One more condition on what lies below, by which the index serves; treebeard's paths are of these letters."""
+        if getattr(self.model, "alphabet", "") != string.digits + string.ascii_uppercase:
+            return ""
+        path = database.connection(database.read_alias()).ops.quote_name(self.path.column)
+        return f"AND t.{path} BETWEEN s.{path} AND s.{path} || repeat('Z', {self.path.max_length or 255})"
+
     def _listed(self, values: Iterable[Any]) -> tuple[str, tuple]:
         connection = database.connection(database.read_alias())
         prepared = tuple(self.field.get_db_prep_value(value, connection) for value in values)
@@ -129,12 +148,14 @@ class CategoryTree:
         listed, parameters = start
         # The names are the model's own.
         if self.path is not None:
-            path = quote(self.path.column)
-            inner, outer = ("t", "s") if upwards else ("s", "t")
+            path, step = quote(self.path.column), int(self.model.steplen)
+            # Those above are looked up by the index of the paths: in Wagtail the products are in the same table.
             sql = (
-                f"SELECT t.{value} FROM {table} t "  # noqa: S608
-                f"JOIN {table} s ON starts_with({outer}.{path}, {inner}.{path}) "
-                f"WHERE s.{value} IN ({listed})"
+                f"SELECT t.{value} FROM {table} t WHERE t.{path} IN (SELECT left(s.{path}, n) FROM {table} s, "  # noqa: S608
+                f"generate_series({self._first_step}, length(s.{path}), {step}) n WHERE s.{value} IN ({listed}))"
+                if upwards
+                else f"SELECT t.{value} FROM {table} t JOIN {table} s ON starts_with(t.{path}, s.{path}) "  # noqa: S608
+                f"{self._in_range} WHERE s.{value} IN ({listed})"
             )
         else:
             parent, target = quote(self.parent.column), quote(self.parent.target_field.column)
@@ -146,6 +167,17 @@ class CategoryTree:
                 f"JOIN tree t ON c.{met} = t.link) SELECT value FROM tree"
             )
         return RawSQL(sql, parameters, output_field=self.field)  # noqa: S611  # nosec B611
+
+
+def is_of_product(value: ProductValue) -> bool:
+    """Whether a value is kept with the product itself, or names another product.
+
+    A key of a model that products inherit, such as that of Wagtail's pages, may name what is no product.
+    """
+    model, product_model = getattr(value.field, "model", None), get_catalogue().product_model
+    if model is None or not issubclass(product_model, model):
+        return False
+    return not value.ends_at_key or model._meta.concrete_model is product_model._meta.concrete_model
 
 
 def category_tree() -> CategoryTree | None:

@@ -29,6 +29,9 @@ VALUE_SETTINGS = ("category", "price", "variant_group", "colour", "in_stock")
 class ProductValue:
     """A value that products have in the database.
 
+    The expression of a callable may know better ways than those by its own value: ``products_with(values)``, the
+    condition on products that it is one of these, and ``values_of(products)``, a queryset of one column.
+
     Attributes:
         name: as the setting has it, in messages: ``"category"``, ``"price or variants__price"``.
         expression: of the database; of several paths, the first that has a value.
@@ -83,6 +86,8 @@ class ProductValue:
 
     def values(self, queryset: models.QuerySet) -> models.QuerySet:
         """The values that products of a queryset have, as a queryset of one column, in no order."""
+        if hasattr(self.expression, "values_of"):
+            return self.expression.values_of(queryset)
         return self.annotate(queryset.order_by()).filter(self.is_given).values_list(self.alias, flat=True)
 
     @property
@@ -99,6 +104,8 @@ class ProductValue:
         """
         if self.path is not None and not self.many and is_plain(queryset):
             return queryset.filter(**{f"{self.path}{LOOKUP_SEP}{name}": value for name, value in lookups.items()})
+        if hasattr(self.expression, "products_with") and set(lookups) == {"in"}:
+            return queryset.filter(self.expression.products_with(lookups["in"]))
         # A join to several values would return a product once for each.
         meeting = self.annotate(get_catalogue().all_products().order_by()).filter(
             **{f"{self.alias}{LOOKUP_SEP}{name}": value for name, value in lookups.items()}
@@ -204,7 +211,7 @@ def _called(name: str, dotted: str) -> ProductValue:
     except (FieldError, ValueError, TypeError) as error:
         raise SettingsError(f"{setting}, whose expression can't be used: {error}", hint) from error
     many = any(_has_several(join) for join in query.alias_map.values())
-    ends_at_key = bool(field.is_relation)
+    ends_at_key = bool(field.is_relation or field.primary_key)
     field = field.target_field if field.is_relation else field
     return ProductValue(dotted, expression, field, many, ends_at_key=ends_at_key)
 

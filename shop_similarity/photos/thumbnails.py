@@ -126,6 +126,15 @@ def shown_together(files: Iterable[Any]) -> None:
         setattr(file, _GROUP, group)
 
 
+def files_beside(file: Any) -> list[Any]:
+    """The files that :func:`shown_together` names together with this one, itself among them.
+
+    For callables of the ``THUMBNAILS`` setting that can ask for the copies of a whole page at once.
+    """
+    group = getattr(file, _GROUP, None)
+    return [file] if group is None else list(group.files)
+
+
 _GROUP = "_shop_similarity_group"
 Copies = list[tuple[str, int, int]]
 

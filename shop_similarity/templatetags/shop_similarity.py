@@ -13,7 +13,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from .. import database
+from .. import catalogue, database
 from ..catalogue import stock
 from ..conf import get_settings
 from ..guards import log_database_away
@@ -45,6 +45,12 @@ def similar_products_scripts(nonce: str = "") -> SafeString:
     """
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     return format_html('<script src="{}" defer{}></script>', static("shop_similarity/similarity.js"), attribute)
+
+
+@register.filter
+def product_url(product: models.Model) -> str:
+    """``{{ product|product_url }}``: address of a product's page, its ``get_absolute_url()`` or else its ``url``."""
+    return catalogue.product_url(product)
 
 
 @register.inclusion_tag("shop_similarity/picture.html")

@@ -167,3 +167,24 @@ class Novelty(Item):
 
     class Meta:
         proxy = True
+
+
+class Node(models.Model):
+    """A row of a tree of which products are the leaves, as Wagtail's pages."""
+
+    steplen = 4
+    alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+    title = models.CharField(max_length=50)
+    path = models.CharField(max_length=255, unique=True)
+    numchild = models.IntegerField(default=0)
+    url = "/node/"
+
+    def __str__(self) -> str:
+        return self.title
+
+
+class Leaf(Node):
+    """A product that is a row of the tree, with a photo of its own."""
+
+    photo = models.FileField(upload_to="leaves", blank=True)

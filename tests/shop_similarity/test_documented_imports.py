@@ -38,4 +38,7 @@ def test_the_docs_name_imports():
 
 @pytest.mark.parametrize(("module", "name"), sorted(_documented() | EARLIER))
 def test_documented_import(module: str, name: str):
+    if match := re.match(r"shop_similarity\.contrib\.(\w+)\.", module):
+        # What needs the shop system itself is imported where that is installed, in the tests of its adapter.
+        pytest.importorskip(match[1])
     assert hasattr(importlib.import_module(module), name)

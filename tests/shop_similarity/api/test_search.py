@@ -75,6 +75,15 @@ def test_similar_products_most_similar_first(client, products, settings):
     assert first["explanation"] is None
 
 
+def test_products_without_get_absolute_url_have_the_address_that_they_name(client, products, monkeypatch):
+    monkeypatch.delattr(Product, "get_absolute_url")
+    address = similar(products[0].pk)
+    assert client.get(address).json()["results"][0]["url"] is None
+    monkeypatch.setattr(Product, "url", property(lambda product: f"/page-{product.pk}/"), raising=False)
+    first = client.get(address).json()["results"][0]
+    assert first["url"] == f"http://testserver/page-{first['id']}/"
+
+
 def test_image_has_absolute_addresses(client, products, settings):
     settings.SHOP_SIMILARITY = {
         **settings.SHOP_SIMILARITY,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from catalog.models import ProductPhoto
 from shop_similarity.photos import thumbnails
-from shop_similarity.photos.thumbnails import Sources, sources
+from shop_similarity.photos.thumbnails import Sources, files_beside, shown_together, sources
 from tests.shop_similarity.drawn_photos import product_photo
 from tests.shop_similarity.factories import add_photo, make_product
 
@@ -159,6 +159,13 @@ def test_the_shops_own_callable(settings, caplog):
     broken = photo(name="broken.jpg")
     assert sources(broken.file).src == broken.file.url
     assert "the photo itself is shown" in caplog.text
+
+
+def test_a_callable_can_ask_which_photos_are_on_the_same_page():
+    one, two, alone = photo().file, photo().file, photo().file
+    shown_together([one, None, two])
+    assert files_beside(two) == [one, two]
+    assert files_beside(alone) == [alone]
 
 
 def test_the_reference_shop_shows_its_own_copies(settings):
