@@ -1,0 +1,1 @@
+"""Adapters for shop systems and content managers, each an app of its own."""
