@@ -190,7 +190,7 @@ def visit(chromium, shop: OscarShop):
 
 def sign_in(visit, name: str, path: str = "/dashboard/"):
     page = visit(DESK, f"/dashboard/login/?next={path}")
-    page.get_by_label("Email").fill(f"{name}@example.com")
+    page.get_by_label("Username").fill(f"{name}@example.com")
     page.get_by_label("Password").fill("secret-secret")
     page.get_by_role("button", name="Login").click()
     page.wait_for_url(f"**{path}")

@@ -8,7 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import AnonymousUser, Permission
 from django.core.management import call_command
 from django.db import connection
 from django.template import engines
@@ -206,7 +206,7 @@ def test_products_that_are_not_public_are_not_shown(shop):
 
 def card_queries(shop: Shop, asked, limit: int) -> tuple[int, str]:
     request = RequestFactory().get("/")
-    request.user = User()
+    request.user = AnonymousUser()
     request.strategy = get_class("partner.strategy", "Selector")().strategy(request=request)
     template = engines["django"].from_string("{% load shop_similarity %}{% similar_products product limit=limit %}")
     with CaptureQueriesContext(
