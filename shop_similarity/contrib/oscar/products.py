@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.apps import apps
-from django.db.models import BooleanField, Case, Exists, ExpressionWrapper, F, OuterRef, Q, QuerySet, When
+from django.db.models import BooleanField, Case, Exists, F, OuterRef, Q, QuerySet, When
 from django.db.models.functions import Coalesce
 
 
@@ -62,6 +62,6 @@ def available() -> Any:
     untracked = Q(product__product_class__track_stock=False) | Q(product__parent__product_class__track_stock=False)
     left = Q(num_in_stock__gt=Coalesce(F("num_allocated"), 0))
     records = _rows("partner", "StockRecord").order_by().filter(untracked | left)
-    own = Exists(records.filter(product=OuterRef("pk")))
-    of_children = Exists(records.filter(product__parent=OuterRef("pk"), product__is_public=True))
-    return ExpressionWrapper(own | of_children, output_field=BooleanField())
+    of_children = records.filter(product__parent=OuterRef("pk"), product__is_public=True)
+    own = records.filter(product=OuterRef("pk"))
+    return Case(When(structure="parent", then=Exists(of_children)), default=Exists(own), output_field=BooleanField())
