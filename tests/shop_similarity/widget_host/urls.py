@@ -25,8 +25,8 @@ STYLE = """
 body { background: #fff; color: #222; font: 1rem/1.5 sans-serif; margin: 1rem; }
 #before { height: var(--before, 0); }
 body.far { --before: 3000px; }
-body.bootstrap label { display: inline-block; margin-bottom: 0.5rem; }
-body.bootstrap a:hover { color: #0056b3; text-decoration: underline; }
+:where(body.bootstrap) label { display: inline-block; margin-bottom: 0.5rem; }
+:where(body.bootstrap) a:hover { color: #0056b3; text-decoration: underline; }
 body.night { background: #0b1020; color: #dfe6ff; }
 body.night { --similar-products-radius: 20px; --similar-products-picture: #1b2440; }
 """
