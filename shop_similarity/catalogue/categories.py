@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import models
@@ -48,7 +51,8 @@ def category_choices(*, with_hidden: bool, most: int, separator: str) -> list[tu
         # The value is the category itself, not a text of it.
         if value.ends_at_key and tree:
             named = {getattr(row, field.attname): str(row) for row in used}
-            labels = {key: separator.join(named[part] for part in trail) for key, trail in tree.trails(used).items()}
+            trails = tree.trails(used).items()
+            labels = {key: separator.join(_own_names([named[part] for part in trail])) for key, trail in trails}
         elif value.ends_at_key:
             labels = {getattr(row, field.attname): str(row) for row in used}
         else:
@@ -57,6 +61,18 @@ def category_choices(*, with_hidden: bool, most: int, separator: str) -> list[tu
     shared = Counter(label for _value, label in choices)
     choices = [(value, f"{label} ({value})" if shared[label] > 1 else label) for value, label in choices]
     return sorted(choices, key=lambda choice: choice[1].casefold())
+
+
+def _own_names(names: Sequence[str]) -> list[str]:
+    """The names of a trail from the top, without what each repeats of the one above it.
+
+    Some shops name a category by its whole path, such as django-oscar: "Women > Tops".
+    """
+    own = list(names[:1])
+    for above, name in itertools.pairwise(names):
+        repeated = re.fullmatch(re.escape(above) + r"(?:\s+[^\w\s]+\s+|\s*[/>|›»]\s*)(.+)", name, re.DOTALL)
+        own.append(repeated[1] if repeated else name)
+    return own
 
 
 def _label(field: models.Field, value: Any) -> str:

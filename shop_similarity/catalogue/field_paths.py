@@ -211,6 +211,7 @@ def _called(name: str, dotted: str) -> ProductValue:
     except (FieldError, ValueError, TypeError) as error:
         raise SettingsError(f"{setting}, whose expression can't be used: {error}", hint) from error
     many = any(_has_several(join) for join in query.alias_map.values())
+    # As of a path: F("categories") gives the key of the category, whether its column is that of a relation or not.
     ends_at_key = bool(field.is_relation or field.primary_key)
     field = field.target_field if field.is_relation else field
     return ProductValue(dotted, expression, field, many, ends_at_key=ends_at_key)

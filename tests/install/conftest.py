@@ -55,13 +55,13 @@ def _run(command: list[Any], folder: Path, env: dict[str, str] | None = None) ->
 class InstalledShop:
     """A shop in a folder and a virtual environment of its own."""
 
-    def __init__(self, folder: Path, wheel: Path, database_url: str, broker_url: str) -> None:
+    def __init__(self, folder: Path, wheel: Path, database_url: str, broker_url: str, host: Path = HOST) -> None:
         self.folder = folder / "host"
         self.data = folder / "data"
         self.data.mkdir()
         self.log_file = folder / "host.log"
         self.database_url = database_url
-        shutil.copytree(HOST, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(host, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
         venv.create(folder / "venv", with_pip=False)
         self.python = folder / "venv" / "bin" / "python"
         self.site = folder / "venv" / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)

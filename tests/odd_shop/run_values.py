@@ -212,6 +212,17 @@ def test_a_tree_of_foreign_keys_ends_in_a_circle_too(settings, version):
     assert len(similar_products(low_item, options=SearchOptions(limit=3))) == 3
 
 
+def test_a_callable_that_filters_categories_gives_rows_as_a_path_does(settings):
+    make_item("one").nodes.add(make_node("0001"), make_node("00010002"))
+    choices = []
+    for category in ("nodes", "tests.odd_shop.values.shown_node"):
+        _configure(settings, CATEGORY=category)
+        assert setting_value("category").ends_at_key
+        choices.append(category_choices(with_hidden=True, most=9, separator=" / "))
+    assert [label for _key, label in choices[0]] == ["0001", "0001 / 00010002"]
+    assert choices[0] == choices[1]
+
+
 def test_closeness_of_categories():
     first, second = ("a", "b", "c"), ("a", "b")
     assert closeness([first], [first]) == 1

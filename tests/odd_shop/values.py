@@ -20,6 +20,10 @@ def group():
     return Coalesce("group", "parent__group")
 
 
+def shown_node():
+    return Case(When(nodes__depth__gt=0, then=F("nodes")))
+
+
 def can_be_had():
     return Case(When(stockrecords__num_in_stock__gt=0, then=True), default=Value(False))
 

@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Category
-from shop_similarity.catalogue.categories import category_choices
+from shop_similarity.catalogue.categories import _own_names, category_choices
 from tests.shop_similarity.factories import make_product
 
 pytestmark = pytest.mark.django_db
@@ -43,6 +43,20 @@ def test_categories_have_the_names_of_those_above_them(tops, settings):
     assert _choices("category", settings, with_hidden=False, separator=" › ") == [(men, "Men"), (first, "Men › Tops")]
     assert len(_choices("category", settings, most=1)) == 1
     assert _choices(None, settings) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "own"),
+    [
+        (["Women", "Women > Tops", "Women > Tops > Tees"], ["Women", "Tops", "Tees"]),
+        (["Women", "Women/Tops"], ["Women", "Tops"]),
+        (["Home", "Home office", "Desks"], ["Home", "Home office", "Desks"]),
+        (["Men", "Men's shoes"], ["Men", "Men's shoes"]),
+        ([], []),
+    ],
+)
+def test_a_category_that_names_its_whole_path_is_not_named_twice(names, own):
+    assert _own_names(names) == own
 
 
 def test_a_path_to_a_text_gives_the_text_and_shared_labels_are_told_apart(tops, settings):

@@ -422,3 +422,21 @@ class TestTheme:
         assert (ink, radius) == ("rgb(34, 34, 34)", "8px")
         assert "0.06" in picture, "a shade of the text's colour"
         assert looks["night"] == ["rgb(223, 230, 255)", "20px", "rgb(27, 36, 64)"]
+
+    @pytest.mark.parametrize(
+        ("width", "rows"), [(1500, [8]), (1280, [4, 4]), (640, [2, 2, 2, 2]), (390, [2, 2, 2, 2])], ids=str
+    )
+    def test_what_bootstrap_says_moves_no_label_and_no_row_is_ragged(self, visit, shop, width, rows):
+        page = visit({"viewport": {"width": width, "height": 800}}, host("eight", shop[0], "theme=bootstrap"))
+        tops = page.locator(".similar-products__item").evaluate_all(
+            "items => items.map(item => Math.round(item.getBoundingClientRect().top))"
+        )
+        assert [tops.count(top) for top in sorted(set(tops))] == rows
+        middles = page.locator(".similar-products__field").evaluate_all(
+            "fields => fields.map(field => [...field.children].map(part => {"
+            " const box = part.getBoundingClientRect(); return box.top + box.height / 2 }))"
+        )
+        assert middles and all(max(field) - min(field) <= 1 for field in middles)
+        card = page.locator(".similar-products__card").first
+        card.hover()
+        assert card.evaluate("card => getComputedStyle(card).color") == "rgb(34, 34, 34)"

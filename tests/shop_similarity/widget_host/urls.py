@@ -25,6 +25,8 @@ STYLE = """
 body { background: #fff; color: #222; font: 1rem/1.5 sans-serif; margin: 1rem; }
 #before { height: var(--before, 0); }
 body.far { --before: 3000px; }
+:where(body.bootstrap) label { display: inline-block; margin-bottom: 0.5rem; }
+:where(body.bootstrap) a:hover { color: #0056b3; text-decoration: underline; }
 body.night { background: #0b1020; color: #dfe6ff; }
 body.night { --similar-products-radius: 20px; --similar-products-picture: #1b2440; }
 """
@@ -34,6 +36,7 @@ WIDGETS = {
     "row": "{% similar_products product limit=12 layout='row' heading_level=3 heading='More of these' %}",
     "short-row": "{% similar_products product limit=2 layout='row' %}",
     "grid": "{% similar_products product limit=6 lean=True explain=True filters=True %}",
+    "eight": "{% similar_products product limit=8 filters=True %}",
     "far": "{% similar_products product limit=4 %}",
 }
 
