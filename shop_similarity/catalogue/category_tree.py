@@ -91,7 +91,7 @@ class CategoryTree:
         table, column = quote(self.model._meta.db_table), quote(self.field.column)
         if self.path is not None:
             path, step = quote(self.path.column), int(self.model.steplen)
-            # A subquery for each of those above looks it up by the path's index; a join may read all categories for one.
+            # Each of those above is looked up by the path's index; for a join all categories may be read.
             above = f"SELECT t.{column}::text FROM {table} t WHERE t.{path} = left(s.{path}, n)"  # noqa: S608
             sql = (
                 f"(SELECT string_agg(({above}), chr({_UNIT}) ORDER BY n) "  # noqa: S608

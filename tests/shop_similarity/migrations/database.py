@@ -18,7 +18,6 @@ from django.db.migrations.state import ProjectState
 from pgvector.django import BitField, HalfVectorField
 from psycopg import sql
 
-
 APP = "shop_similarity"
 ALIAS = "migrations"
 MOMENT = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
