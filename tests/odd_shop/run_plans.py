@@ -37,10 +37,9 @@ def _fill() -> None:
     paths = [f"{number // 50 + 1:04}{number % 50 + 1:04}" for number in range(COUNT)]
     nodes = [Node(name=path, path=path, depth=len(path) // 4) for path in (*sorted({p[:4] for p in paths}), *paths)]
     nodes = Node.objects.bulk_create(nodes)
-    groups = Group.objects.bulk_create([Group(name=f"group {number}") for number in range(COUNT)])
-    for number, group in enumerate(groups[1:]):
-        group.parent = groups[number // 4]
-    Group.objects.bulk_update(groups[1:], ["parent"], 1_000)
+    groups = Group.objects.bulk_create(
+        Group(pk=number, name=f"group {number}", parent_id=number // 4 or None) for number in range(1, COUNT + 1)
+    )
     items = Item.objects.bulk_create(
         Item(
             code=f"item {number}",
@@ -111,3 +110,13 @@ def test_the_categories_above_those_of_few_products(settings, category):
     assert len(few) == len(FEW)
     assert all(trail for _key, trail in few)
     assert rows_read(few) < MOST_ROWS
+
+
+@pytest.mark.parametrize("category", ["nodes", ("nodes", "parent__nodes"), "group"])
+def test_how_many_products_lie_below_a_category_is_known_to_the_planner(settings, category):
+    _configure(settings, CATEGORY=category)
+    top = [1, 2, 3] if category == "group" else list(Node.objects.filter(depth=1).values_list("pk", flat=True))
+    products = Filters(categories=top).apply(Item.objects.order_by())
+    assert products.count() == COUNT
+    (found,) = json.loads(products.explain(format="json"))
+    assert found["Plan"]["Plan Rows"] > COUNT / 10
