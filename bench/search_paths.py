@@ -40,7 +40,8 @@ def run(photos: int, queries: int) -> None:
 
     categories = [Category.objects.create(name=str(n), slug=str(n)) for n in range(100)]
     Product.objects.bulk_create(
-        [Product(name=str(n), slug=str(n), sku=str(n), category=categories[n % 100]) for n in range(photos)], 5_000
+        [Product(name=str(n), slug=str(n), sku=str(n), category=categories[n % 100], stock=1) for n in range(photos)],
+        5_000,
     )
     products = list(Product.objects.order_by("pk").values_list("pk", flat=True))
     ProductPhoto.objects.bulk_create([ProductPhoto(product_id=pk, file=f"{pk}.jpg") for pk in products], 5_000)

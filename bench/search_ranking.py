@@ -45,7 +45,7 @@ def run(photos: int, queries: int) -> None:
     categories = [Category.objects.create(name=str(n), slug=str(n)) for n in range(100)]
     Product.objects.bulk_create(
         [
-            Product(name=str(n), slug=str(n), sku=str(n), category=categories[n % 100], price=n % 500)
+            Product(name=str(n), slug=str(n), sku=str(n), category=categories[n % 100], price=n % 500, stock=1)
             for n in range(photos // 2)
         ],
         5_000,

@@ -11,16 +11,14 @@ def visible_products() -> QuerySet[Product]:
 
 
 def fallback_products(product: Product, limit: int) -> QuerySet[Product]:
-    """At most `limit` other products: of the same category first, then of its sister categories, in stock first."""
+    """At most `limit` other products that are in stock: of the same category first, then of its sister categories."""
     nearness = [When(category_id=product.category_id, then=Value(0))]
     if product.category.parent_id:
         nearness.append(When(category__parent_id=product.category.parent_id, then=Value(1)))
     return (
         visible_products()
+        .filter(stock__gt=0)
         .exclude(pk=product.pk)
-        .alias(
-            nearness=Case(*nearness, default=Value(2), output_field=IntegerField()),
-            sold_out=Case(When(stock=0, then=Value(1)), default=Value(0), output_field=IntegerField()),
-        )
-        .order_by("nearness", "sold_out", "-created_at", "pk")[:limit]
+        .alias(nearness=Case(*nearness, default=Value(2), output_field=IntegerField()))
+        .order_by("nearness", "-created_at", "pk")[:limit]
     )

@@ -134,6 +134,7 @@ SHOP_SIMILARITY = {
     "CATEGORY": "category",
     "PRODUCTS": "catalog.products.visible_products",
     "PRICE": "price",
+    "IN_STOCK": "stock",
     "FALLBACK": "catalog.products.fallback_products",
     "THUMBNAILS": "catalog.thumbnails.square_copies",
     "WEIGHTS_STORAGE": "shop_similarity",

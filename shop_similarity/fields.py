@@ -5,9 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from django.db import models
-from pgvector.django import BitField, HalfVectorField
+from pgvector import HalfVector
+from pgvector.django import BitField
+from pgvector.django import HalfVectorField as PgvectorField
 
 __all__ = ["BitField", "HalfVectorField", "ImageKeyField", "ProductKeyField"]
+
+
+class HalfVectorField(PgvectorField):
+    """A vector in half precision; what is read from the database is a list of numbers.
+
+    Before pgvector 0.5 it was an object of a type that NumPy does not know.
+    """
+
+    def deconstruct(self) -> tuple[str, str, list, dict[str, Any]]:
+        name, _path, arguments, named = super().deconstruct()
+        # The column is the same, so no migration has to know of this class.
+        return name, "pgvector.django.halfvec.HalfVectorField", arguments, named
+
+    def from_db_value(self, value: Any, expression: Any, connection: Any) -> list[float] | None:
+        vector = super().from_db_value(value, expression, connection)
+        return vector.to_list() if isinstance(vector, HalfVector) else vector
 
 
 class _KeyField(models.Field):

@@ -38,5 +38,7 @@ STORAGES = STORAGES | {"staticfiles": {"BACKEND": "django.contrib.staticfiles.st
 
 # Tests that look at what a page shows must not be shown what an earlier one left in the cache.
 SHOP_SIMILARITY = SHOP_SIMILARITY | {"WIDGET_CACHE_SECONDS": 0}
+# Products that tests make have no stock, but where it matters.
+SHOP_SIMILARITY = SHOP_SIMILARITY | {"IN_STOCK": None}
 # Worker processes can't see what a test overrides in this process, so it tells them here.
 SHOP_SIMILARITY = SHOP_SIMILARITY | json.loads(os.environ.get("SHOP_TEST_SIMILARITY", "{}"))

@@ -144,6 +144,7 @@ STATUS = [
         "All but one photo embedded",
         {
             "products": 181,
+            "products_with_images": 178,
             "images": 362,
             "active_version": "mildnet-2",
             "standby_version": "mildnet-1",
@@ -151,6 +152,7 @@ STATUS = [
             "pending": 1,
             "failed": 0,
             "coverage": 0.9972,
+            "worker_seen_at": "2027-01-31T11:59:30Z",
             "last_sweep": {
                 "finished_at": "2027-01-31T11:58:00Z",
                 "with_files": True,

@@ -201,6 +201,9 @@ class StatusSerializer(serializers.Serializer):
     """How far the shop's photos are embedded."""
 
     products = serializers.IntegerField()
+    products_with_images = serializers.IntegerField(
+        help_text=_("Products that have a photo; the others are never look-alikes.")
+    )
     images = serializers.IntegerField(help_text=_("Photos of the shop."))
     active_version = serializers.CharField(allow_null=True)
     standby_version = serializers.CharField(allow_null=True, help_text=_("The one to go back to."))
@@ -208,6 +211,9 @@ class StatusSerializer(serializers.Serializer):
     pending = serializers.IntegerField()
     failed = serializers.IntegerField()
     coverage = serializers.FloatField(min_value=0)
+    worker_seen_at = serializers.DateTimeField(
+        allow_null=True, help_text=_("When a worker was last running; null: none for two weeks.")
+    )
     last_sweep = SweepSerializer(allow_null=True, help_text=_("When catalogue and embeddings were last compared."))
 
 

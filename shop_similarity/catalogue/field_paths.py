@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import FieldDoesNotExist, FieldError, ValidationError
 from django.db import models
-from django.db.models import ExpressionWrapper, F, Q
+from django.db.models import Exists, ExpressionWrapper, F, OuterRef, Q
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.functions import Coalesce
 from django.utils.module_loading import import_string
@@ -110,7 +110,10 @@ class ProductValue:
         meeting = self.annotate(get_catalogue().all_products().order_by()).filter(
             **{f"{self.alias}{LOOKUP_SEP}{name}": value for name, value in lookups.items()}
         )
-        return queryset.filter(pk__in=meeting.values("pk"))
+        if meeting.query.group_by is None:
+            return queryset.filter(pk__in=meeting.values("pk"))
+        # Of an aggregate, Postgres would group the whole catalogue before it looks up a product among the groups.
+        return queryset.filter(Exists(meeting.filter(pk=OuterRef("pk"))))
 
     def select_true(self, queryset: models.QuerySet) -> models.QuerySet:
         """The products of a queryset one value of which is true, a number above zero or a text that is not empty."""

@@ -15,6 +15,7 @@ from ..conf import get_settings
 
 NAME = "shop_similarity.workers"
 
+_NAMESPACE = "CELERY"
 _NOT_THE_SHOPS = {
     "task_routes": None,
     "task_default_exchange": None,
@@ -43,13 +44,15 @@ def make_app(name: str = NAME, own: dict[str, Any] | None = None, **options: Any
         options: arguments of :class:`celery.Celery`.
     """
     app = Celery(name, **options)
-    app.config_from_object("django.conf:settings", namespace="CELERY")
+    app.config_from_object("django.conf:settings", namespace=_NAMESPACE)
 
     # What Celery calls defaults comes before the settings of the shop.
     @app.add_defaults
     def keep_to_one_queue() -> dict[str, Any]:
         # As the shop's own worker declares the queue, for a broker takes no second declaration that differs.
         queue = app.amqp.Queues(app.conf.task_queues, create_missing=True)[get_settings().queue]
-        return {**_NOT_THE_SHOPS, "task_queues": [queue], "task_default_queue": queue.name, **(own or {})}
+        kept = {**_NOT_THE_SHOPS, "task_queues": [queue], "task_default_queue": queue.name, **(own or {})}
+        # Before Celery 5.7, a name with the namespace comes before all without, wherever they are set.
+        return kept | {f"{_NAMESPACE}_{setting.upper()}": value for setting, value in kept.items()}
 
     return app

@@ -21,6 +21,7 @@ from .errors import ImageError, ImageTooLarge
 from .limits import ImageLimits
 from .opened import opened
 from .pixels import upright_srgb
+from .png import has_all_rows, still_png
 from .structure import has_too_many_parts, webp_size
 
 MAX_JPEG_SCANS = 100
@@ -78,7 +79,15 @@ def _decoded(data: bytes, limits: ImageLimits, target_size: int | None) -> Image
         if target_size and image.format in ("JPEG", "MPO"):
             image.draft(image.mode, (2 * target_size, 2 * target_size))
         image.load()
+        if image.format == "PNG" and _may_lack_rows(image) and not has_all_rows(still_png(data).file):
+            raise OSError("The rows are truncated.")
         return upright_srgb(image, target_size, frame)
+
+
+def _may_lack_rows(image: Image.Image) -> bool:
+    """Whether the row of a PNG that comes last is empty, as one that is missing is; of an interlaced PNG always."""
+    width, height = image.size
+    return "interlace" in image.info or not any(image.crop((0, height - 1, width, height)).tobytes())
 
 
 _JPEG_END = b"\xff\xd9"

@@ -8,6 +8,7 @@ Chromium's, which a table in the tests is held against, and those of the PNG spe
 from __future__ import annotations
 
 import itertools
+import math
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -129,6 +130,38 @@ def still_png(data: bytes) -> StillPng:
         body.append(_written(b"IEND", b""))
     profile = _profile(properties, is_grey=colour in (_GREY, _GREY_ALPHA))
     return StillPng(b"".join((SIGNATURE, *head, *body)), profile, frame)
+
+
+# Left, top, step to the right and down of the seven pictures that an interlaced one is made of (Adam7).
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PIECE = 2**16
+
+
+def has_all_rows(data: bytes) -> bool:
+    """Whether the pixels of a PNG are as many as its header says; Pillow takes those that are missing for zeros.
+
+    Args:
+        data: a file that :func:`still_png` gave and that Pillow has decoded.
+    """
+    chunks = list(_chunks(memoryview(data)))
+    width, height, depth, colour, _method, _filter, is_interlaced = struct.unpack_from(">IIBBBBB", chunks[0].body)
+    missing = sum(
+        rows * (1 + math.ceil(columns * depth * _CHANNELS[colour] / 8))
+        for left, top, across, down in (_PASSES if is_interlaced else ((0, 0, 1, 1),))
+        if (columns := len(range(left, width, across))) and (rows := len(range(top, height, down)))
+    )
+    stream = zlib.decompressobj()
+    try:
+        for chunk in chunks:
+            piece: bytes | memoryview = chunk.body if chunk.kind == b"IDAT" else b""
+            while piece and missing > 0:
+                missing -= len(stream.decompress(piece, _PIECE))
+                piece = stream.unconsumed_tail
+        return missing <= 0 or len(stream.flush()) >= missing
+    except zlib.error:
+        # A wrong checksum behind the last row: before it, the decoder would have failed too.
+        return True
 
 
 def _chunks(view: memoryview) -> Iterator[_Chunk]:

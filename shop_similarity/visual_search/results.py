@@ -44,9 +44,7 @@ def results(query: VisualQuery, options: SearchOptions | None = None) -> list[mo
 
 def products(query: VisualQuery, options: SearchOptions | None = None) -> list[models.Model]:
     """What :func:`results` gives, for a query that was waited for just now."""
-    # A list, or in older versions of pgvector a type of its own.
-    vector = query.vector.to_list() if hasattr(query.vector, "to_list") else query.vector
-    return search_by_vector(vector, version=query.version, options=options)
+    return search_by_vector(query.vector, version=query.version, options=options)
 
 
 class FiltersForm(forms.Form):

@@ -95,8 +95,7 @@ def _apart(
 
 
 def _unit(vote: Any) -> np.ndarray:
-    # A list, or in older versions of pgvector a type of its own.
-    vector = np.asarray(vote.to_list() if hasattr(vote, "to_list") else vote, np.float32)
+    vector = np.asarray(vote, np.float32)
     return vector / np.linalg.norm(vector)
 
 

@@ -8,6 +8,7 @@ import pytest
 from django.core.cache import cache
 from django.core.files.base import ContentFile
 
+import catalog.settings
 from catalog.models import Category, Product, ProductPhoto
 from tests.catalog.photos import draw, encoded
 
@@ -20,6 +21,12 @@ def media_folder(settings, tmp_path) -> Path:
     settings.MEDIA_ROOT = tmp_path / "media"
     cache.clear()  # which small copies exist
     return settings.MEDIA_ROOT
+
+
+@pytest.fixture(autouse=True)
+def _stock_counts(settings) -> None:
+    """As in the shop's own settings."""
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "IN_STOCK": catalog.settings.SHOP_SIMILARITY["IN_STOCK"]}
 
 
 @pytest.fixture

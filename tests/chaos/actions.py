@@ -92,7 +92,7 @@ def _bytes(dice: random.Random) -> bytes:
 def _product() -> Product:
     key = uuid.uuid4().hex
     category = Category.objects.get_or_create(slug="things", defaults={"name": "Things"})[0]
-    return Product.objects.create(name=f"Product {key[:6]}", slug=key, sku=key[:12], category=category)
+    return Product.objects.create(name=f"Product {key[:6]}", slug=key, sku=key[:12], category=category, stock=1)
 
 
 def _add_photo(dice: random.Random, product: Product, content: bytes | None = None) -> ProductPhoto:

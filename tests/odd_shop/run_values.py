@@ -260,7 +260,11 @@ def test_columns_of_keys_whose_type_has_a_modifier_pass_the_checks(monkeypatch, 
 
 @pytest.mark.parametrize(
     "in_stock",
-    [("stockrecords__num_in_stock", "children__stockrecords__num_in_stock"), "tests.odd_shop.values.can_be_had"],
+    [
+        ("stockrecords__num_in_stock", "children__stockrecords__num_in_stock"),
+        "tests.odd_shop.values.can_be_had",
+        "tests.odd_shop.values.all_stock",
+    ],
 )
 def test_stock_behind_several_paths_or_a_callable(settings, version, items, in_stock):
     embed_all(version, list(items.values()))

@@ -1,6 +1,6 @@
 """Callables that settings name in tests."""
 
-from django.db.models import Avg, Case, F, Min, Value, When
+from django.db.models import Avg, Case, F, Min, Sum, Value, When
 from django.db.models.functions import Coalesce
 
 
@@ -26,6 +26,10 @@ def shown_node():
 
 def can_be_had():
     return Case(When(stockrecords__num_in_stock__gt=0, then=True), default=Value(False))
+
+
+def all_stock():
+    return Sum("stockrecords__num_in_stock")
 
 
 def a_text():

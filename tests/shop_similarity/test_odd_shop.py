@@ -4,4 +4,5 @@ from tests.support.inner_run import run_tests
 
 
 def test_everything_works_in_an_odd_shop(servers):
-    run_tests(servers, "tests.odd_shop.settings", "tests/odd_shop/run_values.py", "tests/odd_shop/run_keys.py")
+    files = (f"tests/odd_shop/run_{subject}.py" for subject in ("values", "plans", "keys"))
+    run_tests(servers, "tests.odd_shop.settings", *files)

@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.db import models
 from django.urls import clear_url_caches, reverse
 
-import tests.uuid_shop.urls
+import tests.support.other_shop_urls
 from shop_similarity.admin import SimilarProductsAdminMixin
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import MerchandisingRule, ModelVersion, OutboxEntry
@@ -49,7 +49,7 @@ def registered():
 
 def _reload_urls() -> None:
     """The admin's addresses are made of what is registered when they are first asked for."""
-    importlib.reload(tests.uuid_shop.urls)
+    importlib.reload(tests.support.other_shop_urls)
     clear_url_caches()
 
 

@@ -145,7 +145,7 @@ def _similarities(version: ModelVersion) -> tuple[dict[int, int], np.ndarray]:
     assert len(places) == len(rows)
     vectors = np.zeros((len(places), 4096), dtype=np.float32)
     for key, vector in rows:
-        vectors[places[key]] = vector.to_numpy() if hasattr(vector, "to_numpy") else vector
+        vectors[places[key]] = vector
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return places, vectors @ vectors.T
 

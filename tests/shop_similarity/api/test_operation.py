@@ -9,8 +9,11 @@ from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
-from shop_similarity.models import ModelVersion
+from shop_similarity.models import Heartbeat, ModelVersion
+from shop_similarity.rollout.status import status
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
 from tests.vectors import random_vectors
 
@@ -80,6 +83,19 @@ def test_status(client, versions):
     assert data["images"] == data["embedded"] == 3
     assert data["coverage"] == 1.0
     assert "versions" not in data
+
+
+def test_the_status_tells_what_the_command_tells(client, versions):
+    make_product()
+    seen = timezone.now()
+    Heartbeat.objects.create(worker="one", started_at=seen, seen_at=seen)
+    log_in(client, "view_dashboard")
+    data = client.get(API + "status/").json()
+    # Each version is told of at an address of its own.
+    told = {name: value for name, value in status().items() if name != "versions"}
+    assert parse_datetime(data.pop("worker_seen_at")) == parse_datetime(told.pop("worker_seen_at")) == seen
+    assert data == told
+    assert (data["products"], data["products_with_images"]) == (4, 3)
 
 
 def test_versions(client, versions):

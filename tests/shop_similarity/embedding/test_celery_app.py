@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 from kombu import Exchange, Queue
 
-from shop_similarity.conf import SettingsError
+from shop_similarity.conf import SettingsError, get_settings
 from shop_similarity.embedding.celery_app import make_app
 
 
@@ -59,6 +59,24 @@ def test_what_is_about_broker_messages_and_logs_stays_the_shops(settings):
         setattr(settings, f"CELERY_{name.upper()}", value)
     conf = make_app(set_as_current=False).conf
     assert {name: conf[name] for name in kept} == kept
+
+
+def test_what_is_about_the_shops_own_tasks_is_not_heard(settings):
+    shop = {
+        "task_routes": {"*": {"queue": "orders"}},
+        "task_queues": [Queue("orders")],
+        "task_default_queue": "orders",
+        "task_time_limit": 1,
+        "task_always_eager": True,
+        "imports": ("shop.tasks",),
+        "worker_pool": "solo",
+    }
+    for name, value in shop.items():
+        setattr(settings, f"CELERY_{name.upper()}", value)
+    conf = make_app(own={"worker_pool": "threads"}, set_as_current=False).conf
+    heard = {name: conf[name] for name in shop if conf[name] == shop[name]}
+    assert heard == {}
+    assert (conf.worker_pool, conf.task_default_queue) == ("threads", get_settings().queue)
 
 
 def test_a_mistake_in_the_plugins_settings_is_not_passed_over(settings):

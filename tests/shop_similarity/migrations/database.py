@@ -15,9 +15,8 @@ from django.db import connections, models
 from django.db.migrations import Migration
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
+from pgvector.django import BitField, HalfVectorField
 from psycopg import sql
-
-from shop_similarity.fields import BitField, HalfVectorField
 
 APP = "shop_similarity"
 ALIAS = "migrations"

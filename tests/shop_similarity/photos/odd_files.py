@@ -158,6 +158,12 @@ JPEG = encoded(PHOTO, "JPEG", quality=95)
 CMYK = encoded(PHOTO.convert("CMYK"), "JPEG", quality=95)
 
 
+def of_more_rows(photo: bytes) -> bytes:
+    """A JPEG that says that it is as high as the others."""
+    at = photo.index(b"\xff\xc0") + 5
+    return photo[:at] + struct.pack(">H", HEIGHT) + photo[at + 2 :]
+
+
 def jpeg_after_start(*segments: bytes, photo: bytes = JPEG) -> bytes:
     return photo[:2] + b"".join(segments) + photo[2:]
 
@@ -363,6 +369,7 @@ ODD_FILES: dict[str, bytes] = {
     "APNG, no frames": with_chunks(png_chunk(b"acTL", bytes(8))),
     # JPEG.
     "JPEG": JPEG,
+    "JPEG of too few rows": of_more_rows(encoded(PHOTO.crop((0, 0, WIDTH, 40)), "JPEG", quality=95)),
     "JPEG, progressive": encoded(PHOTO, "JPEG", quality=95, progressive=True),
     "JPEG, grey": encoded(GREY, "JPEG", quality=95),
     "JPEG, bytes behind its end": JPEG + b"hello world" * 1_000,

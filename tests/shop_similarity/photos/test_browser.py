@@ -13,7 +13,7 @@ from playwright.sync_api import Browser
 from shop_similarity.photos.decoding import open_image
 from shop_similarity.photos.dimensions import upright_size
 from shop_similarity.photos.limits import ImageLimits
-from tests.shop_similarity.photos.odd_files import JPEG, ODD_FILES
+from tests.shop_similarity.photos.odd_files import JPEG, ODD_FILES, RGBA, avif
 from tests.shop_similarity.photos.photo_files import difference
 
 pytestmark = pytest.mark.browser
@@ -84,6 +84,13 @@ def test_an_odd_photo_is_decoded_as_a_browser_shows_it(name, shown):
     ours = open_image(ODD_FILES[name], LIMITS)
     assert ours.size == shown[name].size == upright_size(ODD_FILES[name], LIMITS)
     assert difference(ours, shown[name]) < MOST_DIFFERENCE
+
+
+def test_transparency_of_an_avif_is_what_its_file_says():
+    # Chromium stretches it as if it were of limited range, though the file says that it is not.
+    on_white = Image.new("RGB", RGBA.size, "white")
+    on_white.paste(RGBA, mask=RGBA.getchannel("A"))
+    assert difference(open_image(avif(RGBA), LIMITS), on_white) < MOST_DIFFERENCE
 
 
 @pytest.mark.parametrize("cut", [1, 2])

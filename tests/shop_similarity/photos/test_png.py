@@ -11,18 +11,25 @@ from PIL import Image
 
 from shop_similarity.photos.colour_profiles import MAX_PROFILE_BYTES, is_profile_of, matrix_profile
 from shop_similarity.photos.decoding import ImageTooLarge, open_image
+from shop_similarity.photos.errors import ImageUnreadable
 from shop_similarity.photos.limits import ImageLimits
 from shop_similarity.photos.png import Frame, still_png
 from tests.shop_similarity.photos.decoding_child import DecodingChild
 from tests.shop_similarity.photos.odd_files import (
     ADOBE,
+    HEIGHT,
     OTHER,
     PHOTO,
     RGB_FILE,
+    RGBA,
     SWAPPED,
+    WIDTH,
     animated,
     iccp,
+    interlaced,
     padded,
+    pixels_of,
+    with_body,
     with_chunks,
 )
 from tests.shop_similarity.photos.photo_files import difference, encoded, png_chunk
@@ -85,3 +92,25 @@ def test_a_profile_made_of_numbers_is_that_of_a_camera():
 @pytest.mark.parametrize("numbers", [(0,) * 8, (0.3127, 0.329) + (0.3, 0.6) * 3, (1e-9,) * 8])
 def test_numbers_that_describe_no_colours_make_no_profile(numbers):
     assert matrix_profile(numbers, (2.2,)) is None
+
+
+@pytest.mark.parametrize("kind", ["all", "palette", "alpha", "interlaced", "whole"])
+def test_a_png_that_lacks_rows_is_refused(kind):
+    photo = {"palette": PHOTO.quantize(16), "alpha": RGBA}.get(kind, PHOTO)
+    data = interlaced(photo) if kind == "interlaced" else encoded(photo, "PNG")
+    rows = zlib.decompress(pixels_of(data))
+    kept = {"all": 0, "whole": len(rows)}.get(kind, len(rows) // 2)
+    shorter = with_body(b"IDAT", data, zlib.compress(rows[:kept]))
+    if kind == "whole":
+        assert open_image(shorter).tobytes() == open_image(data).tobytes()
+        return
+    # Browsers show the rows that there are; Pillow takes the others for black.
+    with pytest.raises(ImageUnreadable, match="cut off"):
+        open_image(shorter)
+
+
+def test_a_png_whose_last_rows_are_black_is_whole():
+    dark = PHOTO.copy()
+    dark.paste("black", (0, HEIGHT // 2, WIDTH, HEIGHT))
+    assert difference(open_image(encoded(dark, "PNG")), dark) == 0
+    assert difference(open_image(interlaced(dark)), dark) == 0
