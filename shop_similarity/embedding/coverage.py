@@ -14,6 +14,7 @@ from ..catalogue import PRODUCT, get_catalogue
 from ..models import Embedding, ModelVersion, OutboxEntry
 from . import outbox
 from .index import IndexState, index_states
+from .magnitudes import COUNTED, Number, count, estimate
 from .vectors import fault_of
 
 # Photos that failed for the candidate alone were deleted or damaged since the active version saw them. More of them
@@ -31,12 +32,14 @@ class VersionCounts:
         waiting: photos in the outbox for it.
         failed: photos given up, each with a sentence in the outbox.
         index: its index.
+
+    Numbers beyond 50,000 say ``is_about``.
     """
 
-    embedded: int
-    products: int
-    waiting: int
-    failed: int
+    embedded: Number
+    products: Number
+    waiting: Number
+    failed: Number
     index: IndexState
 
     def share(self, photos: int) -> float:
@@ -45,20 +48,37 @@ class VersionCounts:
 
 
 def version_counts(version_ids: Collection[int]) -> dict[int, VersionCounts]:
-    """What there is of each of these versions. Three statements, however many versions."""
+    """What there is of each of these versions. Three statements, however many versions of up to 50,000 photos."""
     entries = outbox.counts(version_ids)
-    rows = (
-        Embedding.objects.filter(version__in=version_ids)
-        .order_by()
-        .values_list("version_id")
-        .annotate(Count("pk"), Count("product_id", distinct=True))
-    )
-    embedded = {pk: numbers for pk, *numbers in rows}
+    embedded = _embedded(version_ids)
     indexes = index_states(version_ids)
     return {
-        pk: VersionCounts(*embedded.get(pk, (0, 0)), entries[pk]["pending"], entries[pk]["failed"], indexes[pk])
+        pk: VersionCounts(*embedded[pk], entries[pk]["pending"], entries[pk]["failed"], indexes[pk])
         for pk in version_ids
     }
+
+
+def _embedded(version_ids: Collection[int]) -> dict[int, tuple[Number, Number]]:
+    """Photos and products that each version has."""
+    with database.cursor(Embedding.objects.all().db) as cursor:
+        cursor.execute(
+            f"""SELECT v.id, counted.* FROM unnest(%s::bigint[]) v (id) CROSS JOIN LATERAL (
+                SELECT count(*), count(DISTINCT product_id)
+                FROM (SELECT e.product_id FROM {Embedding._meta.db_table} e WHERE e.version_id = v.id
+                      ORDER BY e.product_id LIMIT %s) few
+            ) counted""",
+            [list(version_ids), COUNTED + 1],
+        )
+        found = {pk: (photos, products) for pk, photos, products in cursor.fetchall()}
+    return {pk: _magnitudes(pk, *found[pk]) for pk in version_ids}
+
+
+def _magnitudes(version_id: int, photos: int, products: int) -> tuple[Number, Number]:
+    if photos <= COUNTED:
+        return Number(photos), Number(products)
+    number = max(estimate(Embedding.objects.filter(version=version_id).values("pk")), photos)
+    # The first products have as many photos each as the others.
+    return Number(number, is_about=True), Number(round(number * products / photos), is_about=True)
 
 
 @dataclass(frozen=True)
@@ -206,7 +226,7 @@ def coverage(version: ModelVersion) -> Coverage:
     """
     active = ModelVersion.objects.defer("metrics").exclude(pk=version.pk).active()
     counts = version_counts([version.pk])[version.pk]
-    photos = get_catalogue().images().order_by().count()
+    photos = count(get_catalogue().images())
     return Coverage(
         **vars(gap(version, active)),
         version=version.name,
