@@ -8,8 +8,8 @@ rows that their scans read, and the node that read most. What grows with the cat
 tenth of the photos. `--statements` prints all of them.
 
 Postgres is one of the reference shop's in a temporary folder, or the one that DATABASE_URL names (of another version,
-say), whose database may be one that an earlier run has filled. There is no index over the codes: searches are measured by
-`bench/search_paths.py`. Vectors are made up, of few numbers each, so that they take little room.
+say), whose database may be one that an earlier run has filled. There is no index over the codes: searches are measured
+by `bench/search_paths.py`. Vectors are made up, of few numbers each, so that they take little room.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ def fill(photos: int, backlog: float) -> None:
                 CASE WHEN n <= %s / 3 THEN 'The storage is away.' ELSE '' END, '', '',
                 CASE WHEN n <= %s / 3 THEN now() + interval '1 day' END,
                 CASE WHEN n > %s - 32 THEN now() + interval '1 day' END
-            FROM (SELECT *, row_number() OVER (ORDER BY id DESC) n FROM {ProductPhoto._meta.db_table}) p WHERE n <= %s""",
+            FROM (SELECT *, row_number() OVER (ORDER BY id DESC) n FROM {ProductPhoto._meta.db_table}) p
+            WHERE n <= %s""",
             [candidate.pk, *[missing] * 6],
         )
         cursor.execute("VACUUM ANALYZE")

@@ -15,6 +15,11 @@ class Number(int):
 
     is_about: bool
 
+    @property
+    def rounded(self) -> int:
+        """An estimate as it is told: to two digits and no finer than it is."""
+        return round(self, 2 - len(str(int(self)))) if self.is_about else int(self)
+
     def __new__(cls, value: int, *, is_about: bool = False) -> Number:
         number = super().__new__(cls, value)
         number.is_about = is_about

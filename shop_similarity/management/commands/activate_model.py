@@ -14,6 +14,8 @@ from ...models import ModelVersion
 from ..versions import find_version
 
 _LOOK_SECONDS = 0.5
+# Counting what is missing takes longer the more photos there are: it rests for so many times as long.
+_REST = 20
 _SILENCE_SECONDS = 60
 
 
@@ -73,7 +75,7 @@ class Command(BaseCommand):
     def _wait(self, version: ModelVersion, options: dict[str, Any]) -> None:
         coverage = rollout.coverage(version)
         shown, last = coverage.shown, coverage.lacking
-        moved = time.monotonic()
+        moved, next_count = time.monotonic(), 0.0
         with tqdm(
             total=shown,
             initial=shown - last,
@@ -90,7 +92,12 @@ class Command(BaseCommand):
                     break
                 if now.activation_requested_at is None:
                     raise CommandError(f"{version.name} is not activated. {now.activation_note}")
+                if time.monotonic() < next_count:
+                    time.sleep(_LOOK_SECONDS)
+                    continue
+                began = time.monotonic()
                 gap = rollout.gap(version)
+                next_count = time.monotonic() + _REST * (time.monotonic() - began)
                 bar.update(shown - gap.lacking - bar.n)
                 if gap.lacking != last:
                     moved, last = time.monotonic(), gap.lacking

@@ -47,11 +47,11 @@ class Command(BaseCommand):
             retried = outbox.retry_failed(OutboxEntry.objects.filter(version__in=versions))
         report = sweep(
             files=not options["no_files"],
-            versions=ModelVersion.objects.filter(pk__in=[version.pk for version in versions]),
+            versions=ModelVersion.objects.filter(pk=versions[0].pk) if options["model"] else None,
             priority=OutboxEntry.Priority.BACKFILL,
         )
         if report.skipped:
-            self._say("A worker is sweeping the catalogue right now; going on with what it has queued.")
+            self._say("Somebody else is sweeping the catalogue right now; going on with what is queued.")
         self._say(f"Photos queued: {report.enqueued + retried}. Embeddings without a photo removed: {report.removed}.")
         if options["queue_only"]:
             try:
