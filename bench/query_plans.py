@@ -142,6 +142,9 @@ def fill(photos: int, backlog: float) -> None:
             )
         # As they are, they would fill 8 GB for each million.
         cursor.execute(f"ALTER TABLE {embedding} ALTER vector SET STORAGE EXTENDED")
+        cursor.execute("SELECT 'lz4' = ANY (enumvals) FROM pg_settings WHERE name = 'default_toast_compression'")
+        if cursor.fetchone()[0]:
+            cursor.execute(f"ALTER TABLE {embedding} ALTER vector SET COMPRESSION lz4")
         for version, left_out in ((active, 0), (candidate, missing)):
             cursor.execute(
                 f"""INSERT INTO {embedding} (version_id, product_id, image_id, file_name, file_mark, content_sha256,

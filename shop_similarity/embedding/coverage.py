@@ -235,7 +235,7 @@ def coverage(version: ModelVersion) -> Coverage:
         waiting=counts.waiting,
         failed=counts.failed,
         active=active and active.name,
-        shown=_shown(active).count() if active is not None else 0,
+        shown=count(_shown(active)) if active is not None else 0,
         share=counts.share(photos),
         lacks_index=lacks_index(version, active),
         fault=fault_of(version),
