@@ -236,7 +236,7 @@ def flows() -> dict[str, Callable[[], object]]:
     from catalog.models import Product, ProductPhoto
     from shop_similarity import database, rollout
     from shop_similarity.embedding import outbox, sweep
-    from shop_similarity.models import ModelVersion
+    from shop_similarity.models import ModelVersion, SweepRun
     from shop_similarity.rollout.status import status
     from shop_similarity.workers import clock, identity
 
@@ -285,6 +285,7 @@ def flows() -> dict[str, Callable[[], object]]:
             return self.steps > 20
 
     def walk(files: bool) -> None:
+        SweepRun.objects.all().delete()
         sweep.go_on(files=files, stop=Stop())
 
     return {

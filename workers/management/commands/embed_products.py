@@ -93,6 +93,7 @@ class Command(BaseCommand):
     def _embed(self, versions: list[ModelVersion]) -> None:
         from shop_similarity.workers.drain import drain
         from shop_similarity.workers.line import DrainReport
+        from shop_similarity.workers.rollout import advance_rollout
 
         keys = [version.pk for version in versions]
         stop = threading.Event()
@@ -109,7 +110,10 @@ class Command(BaseCommand):
                 while not stop.is_set():
                     settled = bar.n
                     report = drain(
-                        keys, progress=lambda now, before=settled: bar.update(before + now.settled - bar.n), stop=stop
+                        keys,
+                        progress=lambda now, before=settled: bar.update(before + now.settled - bar.n),
+                        stop=stop,
+                        look_after=advance_rollout,
                     )
                     if report.unusable:
                         raise CommandError("; ".join(report.unusable.values()))
