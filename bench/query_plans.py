@@ -210,7 +210,7 @@ def statement_of(sql: str, plan: dict[str, Any]) -> Statement:
         plan["Execution Time"],
         sum(rows for rows, _node in scans),
         top["Shared Hit Blocks"] + top["Shared Read Blocks"],
-        node if read else node,
+        node,
     )
 
 

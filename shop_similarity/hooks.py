@@ -153,8 +153,8 @@ def _product_deleted(instance: models.Model, using: str, *, step: _Step, **kwarg
 def _forget(using: str, **key: Any) -> None:
     if not database.is_written_to(using):
         return
-    # All indexes begin with the version, and the shop waits for this.
-    versions = ModelVersion.objects.using(using).order_by().values("pk")
+    # All indexes begin with the version, which a subquery would leave to the planner, and the shop waits for this.
+    versions = list(ModelVersion.objects.using(using).order_by().values_list("pk", flat=True))
     for model in (Embedding, OutboxEntry):
         database.raw_delete(model.objects.filter(version__in=versions, **key), using)
 

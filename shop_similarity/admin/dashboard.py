@@ -24,7 +24,7 @@ from ..embedding import bell, heartbeat, outbox
 from ..embedding.coverage import version_counts
 from ..embedding.index import IndexState
 from ..embedding.magnitudes import COUNTED, Number, count
-from ..embedding.sweep import runs_under_way
+from ..embedding.sweep import last_runs
 from ..feedback.comparison import Comparison, compare
 from ..feedback.inference import wilson
 from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
@@ -160,6 +160,7 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
     active = next((column for column in columns if column.is_active), None)
     queue = _queue(columns)
     sweep = SweepRun.objects.first()
+    _ended, under_way = last_runs()
     seen = heartbeat.last_seen()
     sign = _last_sign(seen)
     rates = click_rates()
@@ -178,7 +179,7 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             "active": active,
             "queue": queue,
             "sweep": sweep,
-            "sweeps": [run for run in runs_under_way() if run.with_files],
+            "sweeps": [run for run in under_way if run.with_files],
             "seen": seen,
             "is_quiet": bool(
                 queue.oldest
@@ -288,14 +289,7 @@ def _last_sign(seen: datetime | None) -> datetime | None:
 def _failures(request: HttpRequest, site: admin.AdminSite, versions: list[int]) -> list[Failure]:
     """The photos that failed last, each once, for whatever versions."""
     failed = OutboxEntry.objects.filter(failed_at__isnull=False, version__in=versions).order_by()
-    # A photo has one failure for a version, so the last of all are among the last of each, which an index gives.
-    last: dict[Any, datetime] = {}
-    for version in versions:
-        rows = failed.filter(version=version).order_by("-failed_at", "image_id").values_list("image_id", "failed_at")
-        for image, failed_at in rows[:FAILURES]:
-            last[image] = max(failed_at, last.get(image, failed_at))
-    newest = sorted(last, key=lambda image: (-last[image].timestamp(), image))[:FAILURES]
-    entries: dict[Any, list[OutboxEntry]] = {image: [] for image in newest}
+    entries: dict[Any, list[OutboxEntry]] = {image: [] for image in outbox.last_failed(versions, FAILURES)}
     for entry in (
         failed.filter(image_id__in=entries)
         .select_related("version")

@@ -449,6 +449,23 @@ def _magnitudes(version_id: int, entries: int, pending: int, failed: int) -> dic
     }
 
 
+def last_failed(version_ids: Collection[int], limit: int) -> list[Any]:
+    """Keys of the photos that failed last for these versions, the newest first, each once. One statement.
+
+    A photo has one failure for a version, so the last of all are among the last of each, which an index has in order.
+    """
+    with database.cursor(OutboxEntry.objects.all().db) as cursor:
+        cursor.execute(
+            f"""SELECT image_id FROM unnest(%s::bigint[]) v (id) CROSS JOIN LATERAL (
+                SELECT o.image_id, o.failed_at FROM {_OUTBOX} o
+                WHERE o.version_id = v.id AND o.failed_at IS NOT NULL ORDER BY o.failed_at DESC LIMIT %s
+            ) last GROUP BY image_id ORDER BY max(failed_at) DESC, image_id LIMIT %s""",
+            [list(version_ids), limit, limit],
+        )
+        to_python = OutboxEntry._meta.get_field("image_id").to_python
+        return [to_python(image_id) for (image_id,) in cursor.fetchall()]
+
+
 @dataclass(frozen=True)
 class Waiting:
     """What waits for workers, of all live versions.

@@ -139,9 +139,12 @@ def is_due(*, files: bool) -> bool:
     return not done.exists()
 
 
-def runs_under_way() -> list[SweepRun]:
-    """The sweeps by the clock that have not come to their end, of the rows and of the files."""
-    return [run for run in map(_cut_off, (False, True)) if run is not None]
+def last_runs() -> tuple[SweepRun | None, list[SweepRun]]:
+    """The last sweep that came to its end, and those by the clock that have not; one statement."""
+    ended = SweepRun.objects.filter(finished_at__isnull=False).order_by("-id")[:1]
+    under_way = SweepRun.objects.filter(finished_at__isnull=True, cursor__isnull=False).order_by()
+    runs = sorted(ended.union(under_way, all=True), key=lambda run: run.pk)
+    return next((run for run in runs if run.finished_at), None), [run for run in runs if not run.finished_at]
 
 
 def _cut_off(files: bool) -> SweepRun | None:

@@ -11,9 +11,9 @@ from django.db.models import Count
 from ..catalogue import PRODUCT, get_catalogue
 from ..embedding.coverage import VersionCounts, version_counts
 from ..embedding.heartbeat import last_seen
-from ..embedding.magnitudes import Number, count
-from ..embedding.sweep import runs_under_way
-from ..models import ModelVersion, OutboxEntry, SweepRun
+from ..embedding.magnitudes import COUNTED, Number, count
+from ..embedding.sweep import last_runs
+from ..models import ModelVersion, OutboxEntry
 
 # Of very many products so many are looked at.
 _SAMPLE = 2_000
@@ -32,15 +32,18 @@ def status() -> dict[str, Any]:
         running, or None.
     """
     catalogue = get_catalogue()
-    images, products = count(catalogue.images()), count(catalogue.all_products())
+    images, with_images = _images()
+    products = count(catalogue.all_products())
+    if with_images is None:
+        with_images = _products_with_images(products)
     versions = version_rows(list(ModelVersion.objects.all()), images)
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
     standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
     seen = last_seen()
-    sweep = SweepRun.objects.filter(finished_at__isnull=False).first()
+    sweep, under_way = last_runs()
     return {
         "products": products,
-        "products_with_images": _products_with_images(products),
+        "products_with_images": with_images,
         "images": images,
         "is_about": images.is_about or products.is_about or any(row["is_about"] for row in versions),
         "active_version": active and active["name"],
@@ -60,20 +63,28 @@ def status() -> dict[str, Any]:
         },
         "sweeps": [
             {"started_at": run.started_at.isoformat(), "with_files": run.with_files, "examined": run.examined}
-            for run in runs_under_way()
+            for run in under_way
         ],
     }
 
 
+def _images() -> tuple[Number, Number | None]:
+    """How many photos there are, and of how many products; of very many photos the second is not known."""
+    photos = get_catalogue().images().order_by()
+    few = photos.values("pk", PRODUCT)[: COUNTED + 1]
+    found = few.aggregate(images=Count("pk"), products=Count(PRODUCT, distinct=True))
+    if found["images"] > COUNTED:
+        return count(photos), None
+    return Number(found["images"]), Number(found["products"])
+
+
 def _products_with_images(products: Number) -> Number:
-    """How many products photos speak for; of very many the first are looked at."""
+    """Of how many of so many products there are photos: the first products are looked at."""
     catalogue = get_catalogue()
-    photos = catalogue.images().order_by()
-    if not products.is_about:
-        return Number(photos.aggregate(products=Count(PRODUCT, distinct=True))["products"])
     keys = list(catalogue.all_products().order_by("pk").values_list("pk", flat=True)[:_SAMPLE])
-    found = photos.filter(**{f"{PRODUCT}__in": keys}).aggregate(products=Count(PRODUCT, distinct=True))["products"]
-    return Number(round(products * found / len(keys)), is_about=True)
+    photos = catalogue.images_of(keys).order_by().filter(**{f"{PRODUCT}__in": keys})
+    found = photos.aggregate(products=Count(PRODUCT, distinct=True))["products"]
+    return Number(round(products * found / max(len(keys), 1)), is_about=len(keys) < products)
 
 
 def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str, Any]]:

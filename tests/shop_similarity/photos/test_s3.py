@@ -63,6 +63,11 @@ def page_of(photos):
     return [sources(file) for file in files]
 
 
+def plain(picture):
+    """A picture without the signature of its address."""
+    return picture.src.split("?")[0], picture.width, picture.height
+
+
 def test_a_warm_page_asks_nothing_and_a_cold_one_little(bucket, monkeypatch):
     photos = mugs(8)
     made = page_of(photos)
@@ -94,16 +99,17 @@ def test_what_workers_know_of_the_files_is_not_asked_of_the_storage(bucket, serv
     OutboxEntry.objects.all().delete()
     with counted_requests() as requests:
         made = page_of(photos)
+    made = [plain(picture) for picture in made]
     # Before: 72. Is the copy there, open the photo, read it, which is two more, write two copies.
     assert len(requests) == 8 * 6
     cache.clear()
     with counted_requests() as requests:
-        assert page_of(photos) == made
+        assert [plain(picture) for picture in page_of(photos)] == made
     assert len(requests) == 8 and all("/CACHE/" in request for request in requests)
     later = time.time() + 4_000
     monkeypatch.setattr(thumbnails.time, "time", lambda: later)
     with counted_requests() as requests:
-        assert page_of(photos) == made
+        assert [plain(picture) for picture in page_of(photos)] == made
     assert requests == [], "an hour later, too"
     # One that was saved anew below its name waits for a worker, and one that a worker has seen anew has another mark.
     client(server).put_object(
@@ -116,8 +122,8 @@ def test_what_workers_know_of_the_files_is_not_asked_of_the_storage(bucket, serv
     mark = file_mark(photos[1].file.storage, photos[1].file.name)
     Embedding.objects.filter(image_id=photos[1].pk).update(file_mark=mark)
     later += 4_000
-    changed = page_of(photos)
-    assert [(picture.width, picture.height) for picture in changed[:2]] == [(300, 300), (320, 300)]
+    changed = [plain(picture) for picture in page_of(photos)]
+    assert [size for _name, *size in changed[:2]] == [[300, 300], [320, 300]]
     assert changed[2:] == made[2:]
 
 
