@@ -168,5 +168,10 @@ def test_a_worker_that_is_asked_to_end_leaves_no_thread(worker):
     jobs.stopping.set()
     clock.join(20)
     visual_queries.join(20)
-    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("shop-similarity-")]
-    assert [name for name in names if "thumbnails" not in name and "bell" not in name] == []
+    ours = {
+        "timekeeper",
+        "visual-queries",
+        *(job.name for job in (clock.drains, *(job for job, _is_due in clock._JOBS))),
+    }
+    left = {thread.name.removeprefix("shop-similarity-") for thread in threading.enumerate()}
+    assert left & ours == set()
