@@ -96,7 +96,7 @@ def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *
                 _check_candidate(chosen)
                 # Counted while nobody writes: a photo may come in at any time, for the active version alone.
                 if not incomplete and not _is_ready(chosen, active):
-                    raise NotReady(coverage(chosen))
+                    raise NotReady(coverage(chosen, exactly=True))
             note = _pass_gate(chosen, active, force, note)
             _switch(chosen, active, force, note)
     version.refresh_from_db(using=database.write_alias())
@@ -255,7 +255,7 @@ def advance() -> ModelVersion | None:
         return None
     if missing.loses_too_much and (wanted.pk, wanted.activation_requested_at) not in _complaints:
         _complaints.add((wanted.pk, wanted.activation_requested_at))
-        logger.warning("%s is not activated: %s", wanted.name, " ".join(coverage(wanted).obstacles()))
+        logger.warning("%s is not activated: %s", wanted.name, " ".join(coverage(wanted, exactly=True).obstacles()))
     if not missing.is_complete:
         return None
     if lacks_index(wanted, active):

@@ -14,7 +14,7 @@ from ...models import ModelVersion
 from ..versions import find_version
 
 _LOOK_SECONDS = 0.5
-# Counting what is missing takes longer the more photos there are: it rests for so many times as long.
+# It rests for so many times as long as counting what is missing took.
 _REST = 20
 _SILENCE_SECONDS = 60
 
@@ -65,7 +65,7 @@ class Command(BaseCommand):
         if options["wait"]:
             self._wait(version, options)
             return
-        lacking = rollout.gap(version).lacking
+        lacking = rollout.coverage(version).lacking
         self._say(
             options,
             f"{version.name} becomes the active version when its embeddings are complete; photos to go: {lacking}. "
@@ -96,7 +96,7 @@ class Command(BaseCommand):
                     time.sleep(_LOOK_SECONDS)
                     continue
                 began = time.monotonic()
-                gap = rollout.gap(version)
+                gap = rollout.coverage(version)
                 next_count = time.monotonic() + _REST * (time.monotonic() - began)
                 bar.update(shown - gap.lacking - bar.n)
                 if gap.lacking != last:

@@ -34,7 +34,7 @@ class Command(BaseCommand):
         if standby is not None:
             ends = time.monotonic() + (0 if options["now"] else _PATIENCE_SECONDS)
             began = time.monotonic()
-            while (lacking := rollout.gap(standby).lacking) and time.monotonic() < ends:
+            while (lacking := rollout.coverage(standby).lacking) and time.monotonic() < ends:
                 # Counting takes longer the more photos there are.
                 time.sleep(min(max(0.1, 5 * (time.monotonic() - began)), max(ends - time.monotonic(), 0)))
                 began = time.monotonic()
