@@ -232,11 +232,12 @@ def flows() -> dict[str, Callable[[], object]]:
     from django.template import Context, Template
     from django.test import Client
     from django.urls import reverse
+    from django.utils import timezone
 
     from catalog.models import Product, ProductPhoto
     from shop_similarity import database, rollout
     from shop_similarity.embedding import outbox, sweep
-    from shop_similarity.models import ModelVersion, SweepRun
+    from shop_similarity.models import ModelVersion, OutboxEntry, SweepRun
     from shop_similarity.rollout.status import status
     from shop_similarity.workers import clock, identity
 
@@ -273,6 +274,12 @@ def flows() -> dict[str, Callable[[], object]]:
     def quietly(*command: str, **how: Any) -> None:
         call_command(*command, stdout=io.StringIO(), stderr=io.StringIO(), **how)
 
+    def advance() -> None:
+        ModelVersion.objects.filter(pk=candidate.pk).update(activation_requested_at=timezone.now())
+        # Nothing of the backfill is left but what is to be tried later.
+        OutboxEntry.objects.filter(version=candidate, due_at=None).delete()
+        rollout.advance()
+
     class Stop(threading.Event):
         """Lets a walk take a few steps."""
 
@@ -299,7 +306,8 @@ def flows() -> dict[str, Callable[[], object]]:
         "worker's tick": lambda: clock.look_round(lambda: None, lambda _job: None),
         "worker's tick, claims of the dead": identity.free_claims_of_the_dead,
         "worker claims a batch": undone(claim),
-        "worker, wished activation": undone(lambda: rollout.gap(candidate)),
+        "worker, wished activation": undone(advance),
+        "worker, count before a switch": undone(lambda: rollout.gap(candidate)),
         "sweep of the rows, 20 steps": undone(functools.partial(walk, False)),
         "admin, dashboard": lambda: client.get(reverse("admin:shop_similarity_dashboard")),
         "admin, page of an activation": lambda: client.get(
@@ -315,7 +323,7 @@ def flows() -> dict[str, Callable[[], object]]:
 def show(found: list[Flow], options: argparse.Namespace) -> None:
     from django.db import connection
 
-    print(f"{options.photos} photos, PostgreSQL {connection.pg_version / 10_000:.1f}")
+    print(f"{options.photos} photos, PostgreSQL {connection.pg_version // 10_000}.{connection.pg_version % 10_000}")
     print(f"{'':34} {'statements':>10} {'ms':>9} {'rows read':>10} {'pages':>8}  by")
     for flow in found:
         if not flow.statements:

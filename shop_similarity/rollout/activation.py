@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -25,7 +25,7 @@ from ..embedding.coverage import Coverage, coverage, gap, lacks_index
 from ..embedding.index import build_index_unless_it_failed
 from ..embedding.sweep import sweep
 from ..feedback.experiments import end_for
-from ..models import ModelVersion, OutboxEntry
+from ..models import Embedding, ModelVersion, OutboxEntry
 from .gate import Verdict, judge
 from .retirement import clear, delete_row
 
@@ -244,6 +244,8 @@ def advance() -> ModelVersion | None:
     if backfill.exists():
         return None
     active = ModelVersion.objects.defer("metrics").active()
+    if active is not None and _lacks_what_waits(wanted, active):
+        return None
     with database.long_atomic():
         missing = gap(wanted, active)
     if missing.unqueued:
@@ -278,6 +280,15 @@ def advance() -> ModelVersion | None:
         logger.info("%s is not activated yet: %s", wanted.name, error)
         return None
     return wanted
+
+
+def _lacks_what_waits(version: ModelVersion, active: ModelVersion) -> bool:
+    """Whether a photo waits, for a later try say, that the active version shows and this one has not: then counting all
+    that is lacking is idle.
+    """
+    waiting = OutboxEntry.objects.filter(version=version, failed_at__isnull=True)
+    of_photo = Embedding.objects.filter(image_id=OuterRef("image_id"))
+    return waiting.filter(~Exists(of_photo.filter(version=version)), Exists(of_photo.filter(version=active))).exists()
 
 
 @contextmanager
