@@ -230,9 +230,15 @@ def coverage(version: ModelVersion, *, exactly: bool = False) -> Coverage:
         exactly: whether all photos are compared, however many there are.
     """
     active = ModelVersion.objects.defer("metrics").exclude(pk=version.pk).active()
-    counts = version_counts([version.pk])[version.pk]
+    both = version_counts([version.pk] if active is None else [version.pk, active.pk])
+    counts = both[version.pk]
     photos = count(get_catalogue().images())
-    shown = count(_shown(active)) if active is not None else Number(0)
+    if active is None:
+        shown = 0
+    elif exactly or not photos.is_about:
+        shown = _shown(active).count()
+    else:
+        shown = both[active.pk].embedded
     found = gap(version, active) if exactly or not photos.is_about else _gap_by_outbox(counts, active, shown)
     return Coverage(
         **vars(found),

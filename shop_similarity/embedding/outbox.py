@@ -197,6 +197,19 @@ def has_due(version_id: int | None = None) -> bool:
     return any(entries.filter(**of_these).exists() for entries in (_claimable(), *_waited_enough()))
 
 
+def has_backfill(version_id: int) -> bool:
+    """Whether a backfill of the version goes on: something of it can be claimed now or is claimed."""
+    waiting = OutboxEntry.objects.filter(
+        version=version_id, failed_at__isnull=True, priority=OutboxEntry.Priority.BACKFILL
+    )
+    parts = (
+        waiting.filter(due_at__isnull=True, leased_until__isnull=True),
+        waiting.filter(due_at__lte=timezone.now(), leased_until__isnull=True),
+        waiting.filter(leased_until__isnull=False),
+    )
+    return any(part.exists() for part in parts)
+
+
 def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
     """Whether somebody holds a claim on a photo of these versions right now."""
     return OutboxEntry.objects.filter(

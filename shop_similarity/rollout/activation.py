@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import database
-from ..embedding import bell
+from ..embedding import bell, outbox
 from ..embedding.coverage import Coverage, coverage, gap, lacks_index
 from ..embedding.index import build_index_unless_it_failed
 from ..embedding.sweep import sweep
@@ -235,13 +235,7 @@ def advance() -> ModelVersion | None:
     if wanted is None:
         return None
     # As long as the backfill goes on, counting is idle. What waits for a later try may be a photo that nobody can read.
-    backfill = OutboxEntry.objects.filter(
-        Q(due_at__isnull=True) | Q(due_at__lte=timezone.now()),
-        version=wanted,
-        failed_at__isnull=True,
-        priority=OutboxEntry.Priority.BACKFILL,
-    )
-    if backfill.exists():
+    if outbox.has_backfill(wanted.pk):
         return None
     active = ModelVersion.objects.defer("metrics").active()
     if active is not None and _lacks_what_waits(wanted, active):
