@@ -16,7 +16,7 @@ from ..embedding.sweep import last_runs
 from ..models import ModelVersion, OutboxEntry
 
 # Of very many products so many are looked at.
-_SAMPLE = 2_000
+_SAMPLE = 500
 
 
 def status() -> dict[str, Any]:
