@@ -82,8 +82,8 @@ def _products_with_images(products: Number) -> Number:
     """Of how many of so many products there are photos: the first products are looked at."""
     catalogue = get_catalogue()
     keys = list(catalogue.all_products().order_by("pk").values_list("pk", flat=True)[:_SAMPLE])
-    photos = catalogue.images_of(keys).order_by().filter(**{f"{PRODUCT}__in": keys})
-    found = photos.aggregate(products=Count(PRODUCT, distinct=True))["products"]
+    # Both conditions in one statement lead Postgres 15 to read all photos.
+    found = len({row.product_id for row in catalogue.rows(catalogue.images_of(keys).order_by())} & set(keys))
     return Number(round(products * found / max(len(keys), 1)), is_about=len(keys) < products)
 
 
