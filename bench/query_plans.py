@@ -203,7 +203,7 @@ def explained(flow: Flow, execute: Callable, sql: str, params: Any, many: bool, 
 
 def statement_of(sql: str, plan: dict[str, Any]) -> Statement:
     scans = list(_scans(plan["Plan"]))
-    read, node = max(scans, default=(0, plan["Plan"]["Node Type"]))
+    _read, node = max(scans, default=(0, plan["Plan"]["Node Type"]))
     top = plan["Plan"]
     return Statement(
         " ".join(re.sub(r'"\w+"\.', "", sql).split()),
