@@ -143,6 +143,10 @@ def enqueue(
     return len(entries)
 
 
+# As the condition of the index.
+_READY = {"failed_at__isnull": True, "due_at__isnull": True, "leased_until__isnull": True}
+
+
 def _claimable() -> QuerySet[OutboxEntry]:
     """Entries that are ready, of photos that nobody has at the moment."""
     at_work = OutboxEntry.objects.filter(
@@ -151,8 +155,7 @@ def _claimable() -> QuerySet[OutboxEntry]:
         failed_at__isnull=True,
         leased_until__gte=timezone.now(),
     )
-    ready = {"failed_at__isnull": True, "due_at__isnull": True, "leased_until__isnull": True}
-    return OutboxEntry.objects.filter(~Exists(at_work), **ready)
+    return OutboxEntry.objects.filter(~Exists(at_work), **_READY)
 
 
 def _waited_enough() -> tuple[QuerySet[OutboxEntry], QuerySet[OutboxEntry]]:
@@ -193,21 +196,31 @@ def _ours(claims: Sequence[Claim]) -> QuerySet[OutboxEntry]:
 
 def has_due(version_id: int | None = None) -> bool:
     """Whether an entry waits that a worker could claim now."""
-    of_these = {"version__state__in": _LIVE} if version_id is None else {"version": version_id}
-    return any(entries.filter(**of_these).exists() for entries in (_claimable(), *_waited_enough()))
+    later, lost = _waited_enough()
+    versions, of_these = _with_urgency(), Q(version__state__in=_LIVE)
+    if version_id is not None:
+        versions, of_these = versions.filter(pk=version_id), of_these & Q(version=version_id)
+    return (
+        versions.exists() or _is_any(later.filter(of_these), "due_at") or _is_any(lost.filter(of_these), "leased_until")
+    )
+
+
+def _is_any(entries: QuerySet[OutboxEntry], *order: str) -> bool:
+    """Whether there is any, found in the order of an index: without one Postgres may walk over all that is none, where
+    it expects to meet one soon.
+    """
+    return entries.order_by(*order).values_list("pk", flat=True).first() is not None
 
 
 def has_backfill(version_id: int) -> bool:
     """Whether a backfill of the version goes on: something of it can be claimed now or is claimed."""
-    waiting = OutboxEntry.objects.filter(
-        version=version_id, failed_at__isnull=True, priority=OutboxEntry.Priority.BACKFILL
+    waiting = OutboxEntry.objects.filter(version=version_id, priority=OutboxEntry.Priority.BACKFILL)
+    later, _lost = _waited_enough()
+    return (
+        _is_any(waiting.filter(**_READY), "priority", "id")
+        or _is_any(later.filter(version=version_id, priority=OutboxEntry.Priority.BACKFILL), "due_at")
+        or _is_any(waiting.filter(failed_at__isnull=True, leased_until__isnull=False), "leased_until")
     )
-    parts = (
-        waiting.filter(due_at__isnull=True, leased_until__isnull=True),
-        waiting.filter(due_at__lte=timezone.now(), leased_until__isnull=True),
-        waiting.filter(leased_until__isnull=False),
-    )
-    return any(part.exists() for part in parts)
 
 
 def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
@@ -217,6 +230,13 @@ def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
     ).exists()
 
 
+def _with_urgency() -> QuerySet[ModelVersion]:
+    """Live versions with claimable entries, each with the priority of the first."""
+    entries = _claimable().filter(version=OuterRef("pk"))
+    first = Subquery(entries.order_by("priority", "id").values("priority")[:1])
+    return ModelVersion.objects.live().annotate(urgency=first).filter(urgency__isnull=False)
+
+
 def versions_with_work() -> list[int]:
     """Live versions with claimable entries, in the order in which they should be served.
 
@@ -224,13 +244,7 @@ def versions_with_work() -> list[int]:
     active version comes first, then the one to go back to, then the candidates.
     """
     make_ready()
-    entries = _claimable().filter(version=OuterRef("pk"))
-    versions = (
-        ModelVersion.objects.live()
-        .annotate(urgency=Subquery(entries.order_by("priority", "id").values("priority")[:1]))
-        .filter(urgency__isnull=False)
-        .values_list("pk", "state", "urgency")
-    )
+    versions = _with_urgency().values_list("pk", "state", "urgency")
     rank = {state: number for number, state in enumerate(_LIVE)}
     ordered = sorted(versions, key=lambda row: (row[2] >= OutboxEntry.Priority.BACKFILL, rank[row[1]], row[0]))
     return [pk for pk, _state, _urgency in ordered]
