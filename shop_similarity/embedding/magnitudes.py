@@ -25,6 +25,11 @@ class Number(int):
         number.is_about = is_about
         return number
 
+    @property
+    def told(self) -> str:
+        """As commands write it."""
+        return f"about {self.rounded}" if self.is_about else str(int(self))
+
 
 def count(rows: QuerySet) -> Number:
     """How many rows there are, exactly up to :data:`COUNTED`. One statement, two beyond that."""

@@ -32,22 +32,20 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(found))
             return
         products, with_photos = found["products"], found["products_with_images"]
-        self.stdout.write(
-            f"{_told(products)} products, {_told(with_photos)} of them with {_told(found['images'])} photos"
-        )
+        self.stdout.write(f"{products.told} products, {with_photos.told} of them with {found['images'].told} photos")
         if (without := products - with_photos) > 0:
             self.stdout.write(
-                f"{_told(Number(without, is_about=with_photos.is_about))} of the products have no photo, so they are "
+                f"{Number(without, is_about=with_photos.is_about).told} of the products have no photo, so they are "
                 "never shown as look-alikes"
             )
         if not found["versions"]:
             self.stdout.write("There is no model version yet: run `manage.py calibrate_mildnet --activate`.")
         for row in found["versions"]:
             self.stdout.write(
-                f"{row['name']} ({row['architecture']}, {row['state']}): {_told(row['embedded'])} embedded "
+                f"{row['name']} ({row['architecture']}, {row['state']}): {row['embedded'].told} embedded "
                 f"({row['coverage']:.1%} of the photos, "
                 f"{_share(row['products_embedded'], products):.1%} of the products), "
-                f"{_told(row['pending'])} pending, {_told(row['failed'])} failed, "
+                f"{row['pending'].told} pending, {row['failed'].told} failed, "
                 f"index {row['index']['state']}"
             )
             if row["activation_requested_at"]:
@@ -65,12 +63,8 @@ class Command(BaseCommand):
             kind = "files" if run["with_files"] else "rows"
             self.stdout.write(
                 f"A sweep of the {kind} is under way since {run['started_at']}: {run['examined']} of "
-                f"{_told(found['images'])} photos"
+                f"{found['images'].told} photos"
             )
-
-
-def _told(number: Number) -> str:
-    return f"about {number.rounded}" if number.is_about else str(int(number))
 
 
 def _share(part: int, whole: int) -> float:
