@@ -15,6 +15,6 @@ class Migration(migrations.Migration):
     operations = [
         AddIndexConcurrently(
             model_name='outboxentry',
-            index=models.Index(condition=models.Q(('failed_at__isnull', True), ('due_at__isnull', True), ('leased_until__isnull', True)), fields=['version', 'priority', 'id'], name='shop_similarity_outbox_ready'),
+            index=models.Index(condition=models.Q(('due_at__isnull', True), ('failed_at__isnull', True), ('leased_until__isnull', True)), fields=['version', 'priority', 'id'], name='shop_similarity_outbox_ready'),
         ),
     ]

@@ -15,6 +15,6 @@ class Migration(migrations.Migration):
     operations = [
         AddIndexConcurrently(
             model_name='outboxentry',
-            index=models.Index(condition=models.Q(('failed_at__isnull', True), ('due_at__isnull', False)), fields=['due_at'], name='shop_similarity_outbox_later'),
+            index=models.Index(condition=models.Q(('due_at__isnull', False), ('failed_at__isnull', True)), fields=['due_at'], name='shop_similarity_outbox_later'),
         ),
     ]
