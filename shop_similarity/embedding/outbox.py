@@ -214,12 +214,16 @@ def _is_any(entries: QuerySet[OutboxEntry], *order: str) -> bool:
 
 def has_backfill(version_id: int) -> bool:
     """Whether a backfill of the version goes on: something of it can be claimed now or is claimed."""
-    waiting = OutboxEntry.objects.filter(version=version_id, priority=OutboxEntry.Priority.BACKFILL)
+    # Not by equality, which would make the order of their index that of the primary key.
+    of_backfill = {"version": version_id, "priority__gte": OutboxEntry.Priority.BACKFILL}
     later, _lost = _waited_enough()
     return (
-        _is_any(waiting.filter(**_READY), "priority", "id")
-        or _is_any(later.filter(version=version_id, priority=OutboxEntry.Priority.BACKFILL), "due_at")
-        or _is_any(waiting.filter(failed_at__isnull=True, leased_until__isnull=False), "leased_until")
+        _is_any(OutboxEntry.objects.filter(**of_backfill, **_READY), "priority", "id")
+        or _is_any(later.filter(**of_backfill), "due_at")
+        or _is_any(
+            OutboxEntry.objects.filter(**of_backfill, failed_at__isnull=True, leased_until__isnull=False),
+            "leased_until",
+        )
     )
 
 
