@@ -35,6 +35,7 @@ SECONDS = {
     "shop_similarity/admin/test_browser.py": 18,
     "catalog/demo/test_ending.py": 16,
     "workers/test_drain.py": 15,
+    "workers/test_jobs.py": 15,
     "workers/test_visual_queries.py": 14,
     "install/test_wheel.py": 13,
     "training/commands/test_evaluate_command.py": 13,

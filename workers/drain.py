@@ -11,16 +11,23 @@ from shop_similarity import database
 from shop_similarity.embedding import outbox
 from shop_similarity.models import ModelVersion
 from shop_similarity.workers.embedder import complain, get_embedder, keep_only
+from shop_similarity.workers.jobs import stopping
 from shop_similarity.workers.line import DrainReport, Line, give_back_kept
-from shop_similarity.workers.rollout import advance_rollout, index_after_bulk_load
+from shop_similarity.workers.rollout import look_after_versions
 
 logger = logging.getLogger(__name__)
 
-# Set when this process is asked to end: a drain stops after the batch it is at.
-stopping = threading.Event()
+# How the drains of this process have wished activations and indexes looked after, which may take an hour.
+_look_after: Callable[[], object] = look_after_versions
 
 _running = threading.Lock()
 _again = threading.Event()
+
+
+def leave_versions_to(look_after: Callable[[], object]) -> None:
+    """Have somebody beside the drains of this process look after versions; ``look_after`` returns at once."""
+    global _look_after
+    _look_after = look_after
 
 
 def drain_unless_running() -> DrainReport | None:
@@ -30,7 +37,7 @@ def drain_unless_running() -> DrainReport | None:
     while _again.is_set() and _running.acquire(blocking=False):
         try:
             _again.clear()
-            report = drain()
+            report = drain(look_after=_look_after)
         finally:
             _running.release()
     return report
@@ -43,6 +50,7 @@ def drain(
     *,
     progress: Callable[[DrainReport], None] | None = None,
     stop: threading.Event = stopping,
+    look_after: Callable[[], object] = look_after_versions,
 ) -> DrainReport:
     """Embed what waits in the outbox until nothing is due or ``stop`` is set.
 
@@ -53,10 +61,11 @@ def drain(
             :func:`shop_similarity.embedding.outbox.versions_with_work`.
         progress: called after every batch.
         stop: ends the drain after the batch it is at.
+        look_after: called before each line and at the end, for activations that wait for nothing but photos and for
+            indexes.
     """
     report = DrainReport()
     started = time.monotonic()
-    worked: set[int] = set()
     unusable: set[int] = set()
     busy: set[int] = set()
 
@@ -68,7 +77,7 @@ def drain(
     give_back_kept()
     while not stop.is_set():
         # Also before the first photo, for a version may have been waiting for nothing but this.
-        advance_rollout()
+        look_after()
         first = first_with_work()
         if first is None:
             break
@@ -85,15 +94,13 @@ def drain(
             report.unusable[version.name] = str(error)
             complain(version, error)
             continue
-        worked.add(first)
         if not Line(version, report, progress, stop, first_with_work).run():
             # Others are claiming what is left of it this moment; where one is stopped in the middle of that, this may
             # last. A later look finds what they do not settle.
             busy.add(first)
     report.seconds = time.monotonic() - started
-    for pk in worked:
-        if not stop.is_set():
-            index_after_bulk_load(pk)
+    if not stop.is_set():
+        look_after()
     keep_only(ModelVersion.objects.live().values_list("pk", flat=True))
     if report.settled:
         logger.info(

@@ -1,4 +1,4 @@
-"""What a drain does for versions beside embedding: it brings a wished activation on, and builds indexes."""
+"""What a worker does for versions beside embedding: it brings a wished activation on, and builds indexes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,22 @@ from shop_similarity import database, rollout
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.index import build_index_unless_it_failed, index_state
-from shop_similarity.models import Embedding
+from shop_similarity.models import Embedding, ModelVersion
 
 logger = logging.getLogger(__name__)
 
 # Counting what a candidate lacks is cheap, but not so cheap in a shop of millions that a busy worker should do nothing
 # else: it embeds for this many times as long before it counts again.
-_REST = 5
+_REST = 20
 _next_count = 0.0
+
+
+@database.on_primary()
+def look_after_versions() -> None:
+    """Bring a wished activation a step on, and build the indexes of live versions that are complete without."""
+    advance_rollout()
+    for pk in ModelVersion.objects.live().values_list("pk", flat=True):
+        index_after_bulk_load(pk)
 
 
 def advance_rollout() -> None:
@@ -38,7 +46,6 @@ def advance_rollout() -> None:
         _next_count = time.monotonic() + _REST * (time.monotonic() - started)
 
 
-@database.on_primary()
 def index_after_bulk_load(version_id: int) -> None:
     """Build the index of a version that has enough photos for one, once none waits any more."""
     # Searches don't use the index before INDEX_ROWS, and until it is there a bulk load goes faster without it.

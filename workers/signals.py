@@ -16,7 +16,8 @@ from shop_similarity.embedding import bell
 from shop_similarity.embedding.celery_app import NAME
 from shop_similarity.training.extras import ExtraMissing, require
 from shop_similarity.workers import clock, visual_queries
-from shop_similarity.workers.drain import stopping
+from shop_similarity.workers.drain import leave_versions_to
+from shop_similarity.workers.jobs import stopping
 
 # Kept in the app's settings, which a pool hands to its processes however it starts them.
 _SERVES = "shop_similarity_serves"
@@ -49,6 +50,7 @@ def _start(sender: Any, **kwargs: Any) -> None:
     if type(sender.pool).__module__.startswith("celery.concurrency.prefork"):
         clock.start(lambda: bell.ring(sender.app))
     else:
+        leave_versions_to(clock.versions.begin)
         clock.start()
         visual_queries.start()
 
@@ -60,7 +62,11 @@ def _start_in_first_child(**kwargs: Any) -> None:
     One is enough, and each more would keep the networks in memory once more. A child that dies leaves its slot to the
     one that is forked for it.
     """
-    if _serves(current_app) and getattr(current_process(), "index", None) == 0:
+    if not _serves(current_app):
+        return
+    # The parent's clock looks after them.
+    leave_versions_to(lambda: None)
+    if getattr(current_process(), "index", None) == 0:
         visual_queries.start()
 
 

@@ -11,6 +11,7 @@ from shop_similarity.embedding.bell import DRAIN_TASK
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.workers import signals  # noqa: F401  (connect themselves)
 from shop_similarity.workers.drain import drain_unless_running
+from shop_similarity.workers.jobs import stopping
 
 # The shop's limits are meant for its own tasks; a drain takes as long as there are photos.
 _NO_LIMIT = {"time_limit": 1e9, "soft_time_limit": 1e9}
@@ -25,4 +26,4 @@ def drain_outbox() -> None:
 @shared_task(name="shop_similarity.sweep", **_NO_LIMIT)
 def sweep_catalogue(files: bool = True) -> None:
     """Find what signals could not see; see :mod:`shop_similarity.embedding.sweep`."""
-    sweep(files=files)
+    sweep(files=files, stop=stopping)

@@ -21,8 +21,8 @@ from shop_similarity import database
 from shop_similarity.models import Experiment, ModelVersion
 from shop_similarity.visual_search import queue, votes
 from shop_similarity.visual_search.common_part import without_common_part
-from shop_similarity.workers.drain import stopping
 from shop_similarity.workers.embedder import Embedder, complain, get_embedder
+from shop_similarity.workers.jobs import stopping
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ STALL_SECONDS = 300
 
 def is_done(state: dict) -> bool:
     """Whether every photo is embedded or has failed, by shop_similarity.rollout.status.status()."""
-    return state["pending"] == 0 and state["embedded"] + state["failed"] >= state["images"]
+    # What is known about only can't be compared.
+    return state["pending"] == 0 and (state.get("is_about") or state["embedded"] + state["failed"] >= state["images"])
 
 
 def embed_all(worker: Child, say: Callable[[str], None]) -> dict:

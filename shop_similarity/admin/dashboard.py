@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db import models
-from django.db.models import Count, Max, Min, Q
+from django.db.models import Count, Max
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, reverse
@@ -23,6 +23,8 @@ from ..conf import get_settings
 from ..embedding import bell, heartbeat, outbox
 from ..embedding.coverage import version_counts
 from ..embedding.index import IndexState
+from ..embedding.magnitudes import COUNTED, Number, count
+from ..embedding.sweep import last_runs
 from ..feedback.comparison import Comparison, compare
 from ..feedback.inference import wilson
 from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
@@ -57,8 +59,8 @@ class Queue:
         claimed: those that workers hold right now.
     """
 
-    waiting: int
-    failed: int
+    waiting: Number
+    failed: Number
     oldest: datetime | None
     tries: int
     claimed: int
@@ -69,10 +71,10 @@ class VersionColumn:
     """One version in the table of versions."""
 
     version: ModelVersion
-    embedded: int
-    products: int
-    waiting: int
-    failed: int
+    embedded: Number
+    products: Number
+    waiting: Number
+    failed: Number
     share: float
     index: IndexState
     recall: CodeRecall | None
@@ -151,13 +153,14 @@ def urls(site: admin.AdminSite) -> list[URLPattern]:
 
 
 def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
-    """All of it on one page; the number of SQL statements depends on nothing in the catalogue."""
-    images = get_catalogue().images().order_by().count()
+    """All of it on one page; neither the number of SQL statements nor their cost depends on the catalogue."""
+    images = count(get_catalogue().images())
     versions = _shown_versions()
     columns = _columns(request, site, versions, images)
     active = next((column for column in columns if column.is_active), None)
     queue = _queue(columns)
     sweep = SweepRun.objects.first()
+    _ended, under_way = last_runs()
     seen = heartbeat.last_seen()
     sign = _last_sign(seen)
     rates = click_rates()
@@ -172,10 +175,11 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
         _("Similar products"),
         {
             "images": images,
-            "products": get_catalogue().all_products().count(),
+            "products": count(get_catalogue().all_products()),
             "active": active,
             "queue": queue,
             "sweep": sweep,
+            "sweeps": [run for run in under_way if run.with_files],
             "seen": seen,
             "is_quiet": bool(
                 queue.oldest
@@ -185,7 +189,9 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             "columns": columns,
             "has_actions": any(column.compare_url or column.activate_url or column.roll_back_url for column in columns),
             "figures": figure_rows([column.version for column in columns]),
-            "failures": _failures(request, site),
+            "failures": _failures(
+                request, site, [column.version.pk for column in columns if column.version.state in ModelVersion.LIVE]
+            ),
             "most_failures": FAILURES,
             "rates": rates,
             "most_rate": max((rate.interval[1] for rate in rates), default=1.0),
@@ -252,15 +258,20 @@ def _columns(
 
 
 def _queue(columns: list[VersionColumn]) -> Queue:
-    waits = Q(failed_at__isnull=True)
-    found = OutboxEntry.objects.filter(version__state__in=ModelVersion.LIVE).aggregate(
-        failed=Count("image_id", filter=~waits, distinct=True),
-        oldest=Min("created_at", filter=waits),
-        tries=Max("attempts", filter=waits),
-        claimed=Count("pk", filter=waits & Q(leased_until__gte=timezone.now())),
+    live = [column for column in columns if column.version.state in ModelVersion.LIVE]
+    return Queue(
+        waiting=Number(sum(column.waiting for column in live), is_about=any(c.waiting.is_about for c in live)),
+        failed=_failed_photos([column.failed for column in live]),
+        **vars(outbox.waiting()),
     )
-    waiting = sum(column.waiting for column in columns if column.version.state in ModelVersion.LIVE)
-    return Queue(waiting=waiting, **found | {"tries": found["tries"] or 0})
+
+
+def _failed_photos(of_versions: list[Number]) -> Number:
+    """How many photos failed, each once; of very many as many as failed for the version with most of them."""
+    if sum(of_versions) > COUNTED:
+        return Number(max(of_versions), is_about=True)
+    failed = OutboxEntry.objects.filter(failed_at__isnull=False, version__state__in=ModelVersion.LIVE).order_by()
+    return Number(failed.values("image_id").distinct().count() if any(of_versions) else 0)
 
 
 def _last_sign(seen: datetime | None) -> datetime | None:
@@ -275,11 +286,10 @@ def _last_sign(seen: datetime | None) -> datetime | None:
     return max(filter(None, signs), default=None)
 
 
-def _failures(request: HttpRequest, site: admin.AdminSite) -> list[Failure]:
+def _failures(request: HttpRequest, site: admin.AdminSite, versions: list[int]) -> list[Failure]:
     """The photos that failed last, each once, for whatever versions."""
-    failed = OutboxEntry.objects.filter(failed_at__isnull=False, version__state__in=ModelVersion.LIVE).order_by()
-    last = failed.values("image_id").annotate(last=Max("failed_at")).order_by("-last", "image_id")[:FAILURES]
-    entries: dict[Any, list[OutboxEntry]] = {image: [] for image in last.values_list("image_id", flat=True)}
+    failed = OutboxEntry.objects.filter(failed_at__isnull=False, version__in=versions).order_by()
+    entries: dict[Any, list[OutboxEntry]] = {image: [] for image in outbox.last_failed(versions, FAILURES)}
     for entry in (
         failed.filter(image_id__in=entries)
         .select_related("version")
@@ -346,12 +356,12 @@ def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
         entries = entries.filter(version=version)
     with database.atomic():
         versions = list(ModelVersion.objects.filter(outbox__in=entries).distinct())
-        count = entries.aggregate(photos=Count("image_id", distinct=True))["photos"]
+        photos = entries.aggregate(photos=Count("image_id", distinct=True))["photos"]
         outbox.retry_failed(entries)
-        said = ngettext("%d photo is queued again.", "%d photos are queued again.", count) % count
+        said = ngettext("%d photo is queued again.", "%d photos are queued again.", photos) % photos
         journal.note(request, versions, said)
         database.on_commit(bell.ring)
-    if count:
+    if photos:
         messages.success(request, said)
     else:
         messages.warning(request, _("Nothing was queued: these photos do not count as failed any more."))

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
 from .. import database
 from ..embedding import bell, outbox
+from ..embedding.magnitudes import count
 from . import access, journal
 
 
@@ -32,6 +35,14 @@ class OutcomeFilter(admin.SimpleListFilter):
         return queryset
 
 
+class AboutPaginator(Paginator):
+    """Knows of very many rows about how many there are."""
+
+    @cached_property
+    def count(self) -> int:
+        return int(count(self.object_list))
+
+
 class OutboxEntryAdmin(access.ReadOnlyAdmin):
     """The outbox, read-only but for the retry."""
 
@@ -40,6 +51,7 @@ class OutboxEntryAdmin(access.ReadOnlyAdmin):
     list_select_related = ["version"]
     # Counting millions of rows for every page costs more than the number is worth.
     show_full_result_count = False
+    paginator = AboutPaginator
     actions = ["retry"]
 
     def has_retry_permission(self, request: HttpRequest) -> bool:
@@ -49,7 +61,7 @@ class OutboxEntryAdmin(access.ReadOnlyAdmin):
     def retry(self, request: HttpRequest, queryset: QuerySet) -> None:
         with database.atomic():
             entries = list(queryset.filter(failed_at__isnull=False))
-            count = outbox.retry_failed(queryset)
+            photos = outbox.retry_failed(queryset)
             journal.note(request, entries, _("Queued again after a failure."))
             database.on_commit(bell.ring)
-        messages.success(request, ngettext("%d photo is queued again.", "%d photos are queued again.", count) % count)
+        messages.success(request, ngettext("%d photo is queued again.", "%d photos are queued again.", photos) % photos)

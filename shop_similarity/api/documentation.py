@@ -82,6 +82,7 @@ _VERSION = {
     "pending": 1,
     "failed": 0,
     "coverage": 0.9972,
+    "is_about": False,
     "index": {"name": "shop_similarity_code_v2", "state": "absent", "bytes": 0},
     "metrics": {"evaluation": {"recall@8": 0.71}},
 }
@@ -153,6 +154,8 @@ STATUS = [
             "failed": 0,
             "coverage": 0.9972,
             "worker_seen_at": "2027-01-31T11:59:30Z",
+            "is_about": False,
+            "sweeps": [{"started_at": "2027-01-31T11:59:00Z", "with_files": True, "examined": 120}],
             "last_sweep": {
                 "finished_at": "2027-01-31T11:58:00Z",
                 "with_files": True,

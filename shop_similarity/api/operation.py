@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from .. import database, rollout
 from ..catalogue import get_catalogue
+from ..embedding.magnitudes import count
 from ..models import ModelVersion
 from ..request_text import is_usable
 from ..rollout.status import status, version_rows
@@ -67,11 +68,11 @@ class VersionsView(StaffAPIView):
         values = VersionParameters.read(request.query_params)
         limit, offset = values["limit"], values["offset"]
         versions = ModelVersion.objects.order_by("-created_at", "-pk")
-        count = versions.count()
+        all_versions = versions.count()
         rows = _rows(list(versions[offset : offset + limit]))
         answer = {
-            "count": count,
-            **page_links(request, limit, offset, offset + limit < min(count, MAX_OFFSET + 1)),
+            "count": all_versions,
+            **page_links(request, limit, offset, offset + limit < min(all_versions, MAX_OFFSET + 1)),
             "results": rows,
         }
         return Response(VersionListSerializer(answer).data)
@@ -144,7 +145,7 @@ def _version(name: str) -> ModelVersion:
 
 
 def _rows(versions: list[ModelVersion]) -> list[dict[str, Any]]:
-    images = get_catalogue().images().order_by().count()
+    images = count(get_catalogue().images())
     return [
         {
             **row,

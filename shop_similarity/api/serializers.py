@@ -169,6 +169,7 @@ class VersionSerializer(serializers.Serializer):
     pending = serializers.IntegerField(help_text=_("Photos that wait."))
     failed = serializers.IntegerField(help_text=_("Photos that were given up."))
     coverage = serializers.FloatField(min_value=0, help_text=_("Share of the shop's photos that are embedded."))
+    is_about = serializers.BooleanField(help_text=_("Whether numbers beyond 50,000 are estimates."))
     index = IndexSerializer()
     metrics = serializers.JSONField(help_text=_("What was measured, as whoever trained it stored it."))
 
@@ -196,6 +197,13 @@ class SweepSerializer(serializers.Serializer):
     removed = serializers.IntegerField()
 
 
+@component("SimilaritySweepUnderWay")
+class SweepUnderWaySerializer(serializers.Serializer):
+    started_at = serializers.DateTimeField()
+    with_files = serializers.BooleanField()
+    examined = serializers.IntegerField(help_text=_("Photos."))
+
+
 @component("SimilarityStatus")
 class StatusSerializer(serializers.Serializer):
     """How far the shop's photos are embedded."""
@@ -214,7 +222,9 @@ class StatusSerializer(serializers.Serializer):
     worker_seen_at = serializers.DateTimeField(
         allow_null=True, help_text=_("When a worker was last running; null: none for two weeks.")
     )
+    is_about = serializers.BooleanField(help_text=_("Whether numbers beyond 50,000 are estimates."))
     last_sweep = SweepSerializer(allow_null=True, help_text=_("When catalogue and embeddings were last compared."))
+    sweeps = SweepUnderWaySerializer(many=True, help_text=_("Those that have not come to the last photo yet."))
 
 
 @component("SimilarityFieldError")

@@ -18,7 +18,7 @@ from operator import or_
 from typing import Any
 
 from django.core.exceptions import EmptyResultSet
-from django.db.models import Case, Count, Exists, F, OuterRef, Q, QuerySet, Subquery, TextField, Value, When
+from django.db.models import Case, Count, Exists, F, Max, Min, OuterRef, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -27,11 +27,14 @@ from .. import database
 from ..catalogue import FILE, PRODUCT, ImageRow, get_catalogue
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion, OutboxEntry
+from .magnitudes import COUNTED, Number, count
 
 _OUTBOX = OutboxEntry._meta.db_table
 _EMBEDDING = Embedding._meta.db_table
 _VERSION = ModelVersion._meta.db_table
 _LIVE = [state.value for state in ModelVersion.LIVE]
+# Entries that are made ready at once.
+_PORTION = 1_000
 # What libraries say may be pages long.
 _LONGEST_ERROR = 2_000
 
@@ -140,24 +143,43 @@ def enqueue(
     return len(entries)
 
 
-def _due() -> Q:
-    now = timezone.now()
-    return (
-        Q(failed_at__isnull=True)
-        & (Q(due_at__isnull=True) | Q(due_at__lte=now))
-        & (Q(leased_until__isnull=True) | Q(leased_until__lt=now))
-    )
+# As the condition of the index.
+_READY = {"failed_at__isnull": True, "due_at__isnull": True, "leased_until__isnull": True}
 
 
 def _claimable() -> QuerySet[OutboxEntry]:
-    """Entries that are due, of photos that nobody has at the moment."""
+    """Entries that are ready, of photos that nobody has at the moment."""
     at_work = OutboxEntry.objects.filter(
         version=OuterRef("version"),
         image_id=OuterRef("image_id"),
         failed_at__isnull=True,
         leased_until__gte=timezone.now(),
     )
-    return OutboxEntry.objects.filter(_due(), ~Exists(at_work))
+    return OutboxEntry.objects.filter(~Exists(at_work), **_READY)
+
+
+def _waited_enough() -> tuple[QuerySet[OutboxEntry], QuerySet[OutboxEntry]]:
+    """Entries whose next try is due, and those whose lease has ended by itself."""
+    now = timezone.now()
+    return (
+        OutboxEntry.objects.filter(failed_at__isnull=True, due_at__lte=now, leased_until__isnull=True),
+        OutboxEntry.objects.filter(leased_until__lt=now, failed_at__isnull=True),
+    )
+
+
+def make_ready() -> None:
+    """Let what has waited enough be claimed; whoever claims or looks for work calls it."""
+    later, lost = _waited_enough()
+    with database.short_atomic():
+        # What another worker is at this moment is ready for both afterwards, or taken.
+        if ids := list(_first(lost, "leased_until")):
+            count_death(OutboxEntry.objects.filter(pk__in=ids))
+        if ids := list(_first(later, "due_at")):
+            OutboxEntry.objects.filter(pk__in=ids).update(due_at=None)
+
+
+def _first(entries: QuerySet[OutboxEntry], column: str) -> QuerySet:
+    return entries.select_for_update(skip_locked=True).order_by(column).values_list("pk", flat=True)[:_PORTION]
 
 
 def _ours(claims: Sequence[Claim]) -> QuerySet[OutboxEntry]:
@@ -174,10 +196,35 @@ def _ours(claims: Sequence[Claim]) -> QuerySet[OutboxEntry]:
 
 def has_due(version_id: int | None = None) -> bool:
     """Whether an entry waits that a worker could claim now."""
-    entries = _claimable().filter(version__state__in=_LIVE)
+    later, lost = _waited_enough()
+    versions, of_these = _with_urgency(), Q(version__state__in=_LIVE)
     if version_id is not None:
-        entries = entries.filter(version=version_id)
-    return entries.exists()
+        versions, of_these = versions.filter(pk=version_id), of_these & Q(version=version_id)
+    return (
+        versions.exists() or _is_any(later.filter(of_these), "due_at") or _is_any(lost.filter(of_these), "leased_until")
+    )
+
+
+def _is_any(entries: QuerySet[OutboxEntry], *order: str) -> bool:
+    """Whether there is any, found in the order of an index: without one Postgres may walk over all that is none, where
+    it expects to meet one soon.
+    """
+    return entries.order_by(*order).values_list("pk", flat=True).first() is not None
+
+
+def has_backfill(version_id: int) -> bool:
+    """Whether a backfill of the version goes on: something of it can be claimed now or is claimed."""
+    # Not by equality, which would make the order of their index that of the primary key.
+    of_backfill = {"version": version_id, "priority__gte": OutboxEntry.Priority.BACKFILL}
+    later, _lost = _waited_enough()
+    return (
+        _is_any(OutboxEntry.objects.filter(**of_backfill, **_READY), "priority", "id")
+        or _is_any(later.filter(**of_backfill), "due_at")
+        or _is_any(
+            OutboxEntry.objects.filter(**of_backfill, failed_at__isnull=True, leased_until__isnull=False),
+            "leased_until",
+        )
+    )
 
 
 def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
@@ -187,19 +234,21 @@ def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
     ).exists()
 
 
+def _with_urgency() -> QuerySet[ModelVersion]:
+    """Live versions with claimable entries, each with the priority of the first."""
+    entries = _claimable().filter(version=OuterRef("pk"))
+    first = Subquery(entries.order_by("priority", "id").values("priority")[:1])
+    return ModelVersion.objects.live().annotate(urgency=first).filter(urgency__isnull=False)
+
+
 def versions_with_work() -> list[int]:
     """Live versions with claimable entries, in the order in which they should be served.
 
     A backfill comes after everything that the shop has just changed, whatever version it is for. Apart from that the
     active version comes first, then the one to go back to, then the candidates.
     """
-    entries = _claimable().filter(version=OuterRef("pk"))
-    versions = (
-        ModelVersion.objects.live()
-        .annotate(urgency=Subquery(entries.order_by("priority", "id").values("priority")[:1]))
-        .filter(urgency__isnull=False)
-        .values_list("pk", "state", "urgency")
-    )
+    make_ready()
+    versions = _with_urgency().values_list("pk", "state", "urgency")
     rank = {state: number for number, state in enumerate(_LIVE)}
     ordered = sorted(versions, key=lambda row: (row[2] >= OutboxEntry.Priority.BACKFILL, rank[row[1]], row[0]))
     return [pk for pk, _state, _urgency in ordered]
@@ -211,32 +260,39 @@ def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
     A photo that was claimed before and never came back may be what killed its worker, so it is claimed alone: should
     it kill again, it takes nothing with it.
     """
+    make_ready()
+    while (claims := _claim(version_id, limit, worker)) is None:
+        give_up_lost(version_id, limit)
+    return claims
+
+
+def _claim(version_id: int, limit: int, worker: str) -> list[Claim] | None:
+    """See :func:`claim`; None where photos have to be given up first."""
     with database.short_atomic():
         entries = _claimable().select_for_update(skip_locked=True).filter(version=version_id).order_by("priority", "id")
         picked = list(entries[:limit])
-        suspects = [entry for entry in picked if entry.leased_until or (entry.attempts and not entry.last_error)]
+        if _lost(picked):
+            return None
+        suspects = [entry for entry in picked if entry.attempts and not entry.last_error]
         if suspects:
             picked = [entry for entry in picked if entry not in suspects] or suspects[:1]
         # Later entries of the same photos are served by the same work.
         image_ids = {entry.image_id for entry in picked}
         same = list(entries.filter(image_id__in=image_ids)) if picked else []
         # What can't be locked here is being claimed elsewhere this moment.
-        now = timezone.now()
         elsewhere = OutboxEntry.objects.using(database.write_alias()).filter(
-            _due() | Q(leased_until__gte=now), version=version_id, image_id__in=image_ids, failed_at__isnull=True
+            Q(due_at__isnull=True) | Q(leased_until__isnull=False),
+            version=version_id,
+            image_id__in=image_ids,
+            failed_at__isnull=True,
         )
         taken = set(elsewhere.exclude(pk__in=[entry.pk for entry in same]).values_list("image_id", flat=True))
         same = [entry for entry in same if entry.image_id not in taken]
         if not same:
             return []
-        leased_until = now + timedelta(seconds=get_settings().lease_seconds)
-        # A lease that ended by itself is the death of a worker; those are counted apart from faults with a sentence.
-        died = Q(leased_until__isnull=False) & ~Q(last_error="")
+        leased_until = timezone.now() + timedelta(seconds=get_settings().lease_seconds)
         OutboxEntry.objects.filter(pk__in=[entry.pk for entry in same]).update(
-            attempts=Case(When(died, then=Value(2)), default=F("attempts") + 1),
-            last_error=Case(When(leased_until__isnull=False, then=Value("", TextField())), default=F("last_error")),
-            leased_until=leased_until,
-            claimed_by=worker[:255],
+            attempts=F("attempts") + 1, leased_until=leased_until, claimed_by=worker[:255]
         )
     claims: dict[Any, list[OutboxEntry]] = {}
     for entry in same:
@@ -245,7 +301,7 @@ def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
         Claim(
             image_id,
             tuple(entry.pk for entry in mine),
-            max(2 if entry.leased_until and entry.last_error else entry.attempts + 1 for entry in mine),
+            max(entry.attempts for entry in mine) + 1,
             any(entry.priority == OutboxEntry.Priority.SAVED for entry in mine),
             leased_until,
             worker[:255],
@@ -363,23 +419,29 @@ def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "",
         )
 
 
-def give_up_lost(version_id: int) -> int:
-    """Fail photos whose every try ended with the death of its worker. Returns how many."""
-    count = 0
-    with database.short_atomic():
-        lost = _claimable().filter(version=version_id, last_error="", attempts__gte=get_settings().max_attempts)
-        # Nobody claims them meanwhile.
-        for entry in lost.select_for_update(skip_locked=True):
-            fail(
-                Claim(entry.image_id, (entry.pk,), entry.attempts),
-                _(
-                    "The worker died %(count)d times while it embedded this photo. Look at the worker's log and "
-                    "memory, then retry."
-                )
-                % {"count": entry.attempts},
+def _lost(entries: Sequence[OutboxEntry]) -> list[OutboxEntry]:
+    """Those whose every try ended with the death of its worker."""
+    most = get_settings().max_attempts
+    return [entry for entry in entries if entry.attempts >= most and not entry.last_error]
+
+
+def give_up_lost(version_id: int, limit: int = _PORTION) -> int:
+    """Fail photos whose every try ended with the death of its worker, among the next ``limit``; returns how many."""
+    make_ready()
+    # Nobody claims them meanwhile.
+    lost = _lost(
+        _claimable().using(database.write_alias()).filter(version=version_id).order_by("priority", "id")[:limit]
+    )
+    for entry in lost:
+        fail(
+            Claim(entry.image_id, (entry.pk,), entry.attempts),
+            _(
+                "The worker died %(count)d times while it embedded this photo. Look at the worker's log and "
+                "memory, then retry."
             )
-            count += 1
-    return count
+            % {"count": entry.attempts},
+        )
+    return len(lost)
 
 
 def retry_failed(entries: QuerySet[OutboxEntry]) -> int:
@@ -389,16 +451,91 @@ def retry_failed(entries: QuerySet[OutboxEntry]) -> int:
     )
 
 
-def counts(version_ids: Collection[int]) -> dict[int, dict[str, int]]:
-    """Photos ``pending`` and ``failed``, for each of these versions."""
-    rows = (
-        OutboxEntry.objects.filter(version__in=version_ids)
-        .order_by()
-        .values("version_id")
-        .annotate(
-            pending=Count("image_id", distinct=True, filter=Q(failed_at__isnull=True)),
-            failed=Count("image_id", distinct=True, filter=Q(failed_at__isnull=False)),
+def counts(version_ids: Collection[int]) -> dict[int, dict[str, Number]]:
+    """Photos ``pending`` and ``failed``, for each of these versions; beyond :data:`~.magnitudes.COUNTED` about so many.
+
+    One statement, and two for each version beyond that.
+    """
+    with database.cursor(OutboxEntry.objects.all().db) as cursor:
+        cursor.execute(
+            f"""SELECT v.id, counted.* FROM unnest(%s::bigint[]) v (id) CROSS JOIN LATERAL (
+                SELECT count(*), count(DISTINCT image_id) FILTER (WHERE failed_at IS NULL),
+                    count(DISTINCT image_id) FILTER (WHERE failed_at IS NOT NULL)
+                FROM (SELECT o.image_id, o.failed_at FROM {_OUTBOX} o WHERE o.version_id = v.id
+                      ORDER BY o.image_id LIMIT %s) few
+            ) counted""",
+            [list(version_ids), COUNTED + 1],
         )
+        found = {pk: numbers for pk, *numbers in cursor.fetchall()}
+    return {pk: _magnitudes(pk, *found[pk]) for pk in version_ids}
+
+
+def _magnitudes(version_id: int, entries: int, pending: int, failed: int) -> dict[str, Number]:
+    if entries <= COUNTED:
+        return {"pending": Number(pending), "failed": Number(failed)}
+    rows = OutboxEntry.objects.filter(version=version_id)
+    return {
+        "pending": count(rows.filter(failed_at__isnull=True)),
+        "failed": count(rows.filter(failed_at__isnull=False)),
+    }
+
+
+def last_failed(version_ids: Collection[int], limit: int) -> list[Any]:
+    """Keys of the photos that failed last for these versions, the newest first, each once. One statement.
+
+    A photo has one failure for a version, so the last of all are among the last of each, which an index has in order.
+    """
+    with database.cursor(OutboxEntry.objects.all().db) as cursor:
+        cursor.execute(
+            f"""SELECT image_id FROM unnest(%s::bigint[]) v (id) CROSS JOIN LATERAL (
+                SELECT o.image_id, o.failed_at FROM {_OUTBOX} o
+                WHERE o.version_id = v.id AND o.failed_at IS NOT NULL ORDER BY o.failed_at DESC LIMIT %s
+            ) last GROUP BY image_id ORDER BY max(failed_at) DESC, image_id LIMIT %s""",
+            [list(version_ids), limit, limit],
+        )
+        to_python = OutboxEntry._meta.get_field("image_id").to_python
+        return [to_python(image_id) for (image_id,) in cursor.fetchall()]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits for workers, of all live versions.
+
+    Attributes:
+        oldest: since when the oldest waits.
+        tries: of the most tried one.
+        claimed: how many workers hold right now.
+    """
+
+    oldest: datetime | None
+    tries: int
+    claimed: int
+
+
+# So many entries that are ready, and as many that are to be tried later, are looked at for what all of them are like.
+_SAMPLE = 10_000
+
+
+def waiting() -> Waiting:
+    """What the entries that wait are like: of very many those that are served first are looked at."""
+    entries = OutboxEntry.objects.filter(version__state__in=_LIVE, failed_at__isnull=True).order_by()
+    parts = (
+        entries.filter(due_at__isnull=True, leased_until__isnull=True)[:_SAMPLE],
+        entries.filter(due_at__isnull=False, leased_until__isnull=True).order_by("due_at")[:_SAMPLE],
+        entries.filter(leased_until__isnull=False),
     )
-    by_version = {row.pop("version_id"): row for row in rows}
-    return {pk: by_version.get(pk, {"pending": 0, "failed": 0}) for pk in version_ids}
+    found = [part.values("created_at", "attempts", "leased_until") for part in parts]
+    now = timezone.now()
+    sums = [
+        rows.aggregate(
+            oldest=Min("created_at"),
+            tries=Max("attempts"),
+            claimed=Count("leased_until", filter=Q(leased_until__gte=now)),
+        )
+        for rows in found
+    ]
+    return Waiting(
+        min((row["oldest"] for row in sums if row["oldest"]), default=None),
+        max(row["tries"] or 0 for row in sums),
+        sum(row["claimed"] for row in sums),
+    )

@@ -33,7 +33,7 @@ def start(experiment: Experiment) -> None:
     for version in (experiment.control, experiment.treatment):
         # A retired version is told about below; its embeddings are going.
         if version.state in ModelVersion.LIVE:
-            obstacles += coverage(version).obstacles()
+            obstacles += coverage(version, exactly=True).obstacles()
     if obstacles:
         raise ExperimentError(" ".join(obstacles))
     using = database.write_alias()

@@ -51,12 +51,25 @@ class OutboxEntry(models.Model):
             ("reembed_product", _("Can have the photos of a product embedded again")),
         ]
         indexes = [
+            # Three parts of what waits, so that nobody walks over entries of the others: ready, to be tried later, and
+            # at work.
             models.Index(
                 fields=["version", "priority", "id"],
-                condition=Q(failed_at__isnull=True),
-                name="shop_similarity_outbox_pending",
+                condition=Q(failed_at__isnull=True, due_at__isnull=True, leased_until__isnull=True),
+                name="shop_similarity_outbox_ready",
+            ),
+            models.Index(
+                fields=["due_at"],
+                condition=Q(failed_at__isnull=True, due_at__isnull=False),
+                name="shop_similarity_outbox_later",
+            ),
+            models.Index(
+                fields=["leased_until"],
+                condition=Q(leased_until__isnull=False),
+                name="shop_similarity_outbox_leased",
             ),
             models.Index(fields=["version", "image_id"], name="shop_similarity_outbox_image"),
+            models.Index(fields=["version", "product_id"], name="shop_similarity_outbox_product"),
             models.Index(
                 fields=["version", "failed_at"],
                 condition=Q(failed_at__isnull=False),

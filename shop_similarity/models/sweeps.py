@@ -9,13 +9,21 @@ from .rows import Rows
 
 
 class SweepRun(models.Model):
-    """One comparison of the catalogue with the embeddings, for what signals could not see."""
+    """One comparison of the catalogue with the embeddings, for what signals could not see.
+
+    One that a worker began by the clock has a ``cursor``: where it was cut off, any worker goes on from there.
+    """
 
     started_at = models.DateTimeField(_("started at"), auto_now_add=True)
     finished_at = models.DateTimeField(_("finished at"), null=True, blank=True)
     with_files = models.BooleanField(_("asked the storage"), default=False)
     enqueued = models.PositiveIntegerField(_("photos queued"), default=0)
     removed = models.PositiveIntegerField(_("embeddings removed"), default=0)
+
+    # Up to where it has come, as ``embedding/sweep.py`` writes it; None for one that nobody goes on with.
+    cursor = models.JSONField(_("cursor"), null=True, blank=True)
+    seen_at = models.DateTimeField(_("seen at"), null=True, blank=True)
+    examined = models.PositiveBigIntegerField(_("photos examined"), default=0, db_default=0)
 
     objects = Rows.as_manager()
 

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,8 +25,11 @@ from django.utils.functional import cached_property
 from django.utils.module_loading import import_string
 
 from .. import database
+from ..catalogue import get_catalogue
 from ..conf import get_settings
+from ..models import Embedding, ModelVersion, OutboxEntry
 from .decoding import ImageError, ImageMissing, open_image
+from .file_marks import file_mark
 from .limits import catalogue_limits
 from .model_fields import PhotoField
 from .storage_faults import final_sentence
@@ -42,7 +45,7 @@ _KEPT_SECONDS = 30 * 86_400
 # So long the lack of a readable photo is remembered, and the trouble of a storage.
 _UNREADABLE_SECONDS = 300
 _TROUBLE_SECONDS = 60
-_REQUESTS_AT_A_TIME = 4
+_REQUESTS_AT_A_TIME = 8
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,8 @@ class _Known(NamedTuple):
     """What is remembered of a photo.
 
     Attributes:
-        changed: when its file was written, as the storage says it.
-        due: when that is asked again, in seconds since 1970.
+        changed: the mark of its file.
+        due: when that is looked for again, in seconds since 1970.
         copies: name, width and height of each; empty for an unreadable photo, None where the storage did not answer.
     """
 
@@ -174,7 +177,13 @@ def _look_up(files: Sequence[Any], widths: tuple[int, ...]) -> list[_Known | Non
     found = {key: _Known(*values) for key, values in cache.get_many(keys).items()}
     now = time.time()
     due = {key: file for key, file in zip(keys, files, strict=True) if key not in found or found[key].due < now}
-    questions = [(file, widths, found.get(key)) for key, file in due.items()]
+    marks = _embedded_marks(due)
+    for key, mark in marks.items():
+        if key in found and found[key].copies and found[key].changed == mark:
+            found[key] = found[key]._replace(due=now + _KNOWN_SECONDS)
+            cache.set(key, tuple(found[key]), _KEPT_SECONDS)
+            del due[key]
+    questions = [(file, widths, found.get(key), marks.get(key)) for key, file in due.items()]
     if len(due) > 1 and not all(isinstance(file.storage, FileSystemStorage) for file in due.values()):
         answers = list(_threads().map(_asked_in_a_thread, questions))
     else:
@@ -184,6 +193,33 @@ def _look_up(files: Sequence[Any], widths: tuple[int, ...]) -> list[_Known | Non
         if known is not None:
             cache.set(key, tuple(known), _KEPT_SECONDS)
     return [found[key] for key in keys]
+
+
+def _embedded_marks(files: Mapping[str, Any]) -> dict[str, str]:
+    """Marks of the files as workers have last seen them, where nothing says that they have changed since.
+
+    Two statements in place of a question to the storage for each; none for files of a local folder.
+    """
+    model = get_catalogue().image_model
+    asked = {
+        key: file
+        for key, file in files.items()
+        if isinstance(file.instance, model) and not isinstance(file.storage, FileSystemStorage)
+    }
+    # Without sweeps nobody compares them with the storage.
+    if not asked or not get_settings().sweep_files_seconds:
+        return {}
+    of_these = {
+        "version__state": ModelVersion.State.ACTIVE,
+        "image_id__in": [file.instance.pk for file in asked.values()],
+    }
+    rows = Embedding.objects.filter(**of_these).exclude(file_mark="")
+    marks = {(image_id, name): mark for image_id, name, mark in rows.values_list("image_id", "file_name", "file_mark")}
+    if marks:
+        waiting = set(OutboxEntry.objects.filter(**of_these).values_list("image_id", flat=True))
+        marks = {place: mark for place, mark in marks.items() if place[0] not in waiting}
+    places = {key: (file.instance.pk, file.name) for key, file in asked.items()}
+    return {key: marks[place] for key, place in places.items() if place in marks}
 
 
 def _key(file: Any, widths: tuple[int, ...]) -> str:
@@ -201,7 +237,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
-def _asked_in_a_thread(question: tuple[Any, tuple[int, ...], _Known | None]) -> _Known | None:
+def _asked_in_a_thread(question: tuple[Any, tuple[int, ...], _Known | None, str | None]) -> _Known | None:
     try:
         return _asked(*question)
     finally:
@@ -209,9 +245,9 @@ def _asked_in_a_thread(question: tuple[Any, tuple[int, ...], _Known | None]) -> 
         database.close_connections()
 
 
-def _asked(file: Any, widths: tuple[int, ...], known: _Known | None) -> _Known | None:
+def _asked(file: Any, widths: tuple[int, ...], known: _Known | None, mark: str | None) -> _Known | None:
     """What the storage says; None while another process makes the copies."""
-    photo, now = _Photo(file, widths[-1]), time.time()
+    photo, now = _Photo(file, widths[-1], mark), time.time()
     try:
         is_the_same = known is not None and known.copies and known.changed == photo.changed
         copies = known.copies if is_the_same else _make(photo, widths)
@@ -251,6 +287,9 @@ def _make(photo: _Photo, widths: tuple[int, ...]) -> Copies | None:
         sizes = [_fitted(size, width) for width in widths]
     else:
         largest.cachefile_backend.forget(largest)
+        for file in files:
+            # What lies in a folder costs nothing to ask, and is never written over.
+            file.is_missing = not isinstance(file.storage, FileSystemStorage)
         for spec, file in zip(specs, files, strict=True):
             file.generate()
             if spec.size is None and not file.storage.exists(file.name):
@@ -293,9 +332,10 @@ class _Photo:
     Django's ``cached_property``, because before Python 3.12 that of functools lets one thread at a time through.
     """
 
-    def __init__(self, file: Any, largest: int) -> None:
+    def __init__(self, file: Any, largest: int, mark: str | None) -> None:
         self.file = file
         self.largest = largest
+        self.mark = mark
 
     @cached_property
     def image(self) -> Any:
@@ -303,12 +343,12 @@ class _Photo:
 
     @cached_property
     def changed(self) -> str:
-        """When the file was written: the name alone does not tell a photo from the one that took its place."""
+        """The mark of its file: the name alone does not tell a photo from the one that took its place."""
+        if self.mark is not None:
+            return self.mark
         storage, name = self.file.storage, self.file.name
         try:
-            return storage.get_modified_time(name).isoformat()
-        except NotImplementedError:
-            return ""
+            return file_mark(storage, name)
         except Exception as error:
             if sentence := final_sentence(error, name):
                 raise ImageMissing(sentence) from error
@@ -341,6 +381,9 @@ def _spec_class() -> type:
             except BaseException:
                 self.forget(file)
                 raise
+
+        def _exists(self, file: Any) -> bool:
+            return not getattr(file, "is_missing", False) and super()._exists(file)
 
         def forget(self, file: Any) -> None:
             get_cache().delete(self.get_key(file))

@@ -15,17 +15,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from .. import database
-from ..embedding import bell
+from ..embedding import bell, outbox
 from ..embedding.coverage import Coverage, coverage, gap, lacks_index
 from ..embedding.index import build_index_unless_it_failed
 from ..embedding.sweep import sweep
 from ..feedback.experiments import end_for
-from ..models import ModelVersion, OutboxEntry
+from ..models import Embedding, ModelVersion, OutboxEntry
 from .gate import Verdict, judge
 from .retirement import clear, delete_row
 
@@ -96,7 +96,7 @@ def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *
                 _check_candidate(chosen)
                 # Counted while nobody writes: a photo may come in at any time, for the active version alone.
                 if not incomplete and not _is_ready(chosen, active):
-                    raise NotReady(coverage(chosen))
+                    raise NotReady(coverage(chosen, exactly=True))
             note = _pass_gate(chosen, active, force, note)
             _switch(chosen, active, force, note)
     version.refresh_from_db(using=database.write_alias())
@@ -235,15 +235,11 @@ def advance() -> ModelVersion | None:
     if wanted is None:
         return None
     # As long as the backfill goes on, counting is idle. What waits for a later try may be a photo that nobody can read.
-    backfill = OutboxEntry.objects.filter(
-        Q(due_at__isnull=True) | Q(due_at__lte=timezone.now()),
-        version=wanted,
-        failed_at__isnull=True,
-        priority=OutboxEntry.Priority.BACKFILL,
-    )
-    if backfill.exists():
+    if outbox.has_backfill(wanted.pk):
         return None
     active = ModelVersion.objects.defer("metrics").active()
+    if active is not None and _lacks_what_waits(wanted, active):
+        return None
     with database.long_atomic():
         missing = gap(wanted, active)
     if missing.unqueued:
@@ -255,7 +251,7 @@ def advance() -> ModelVersion | None:
         return None
     if missing.loses_too_much and (wanted.pk, wanted.activation_requested_at) not in _complaints:
         _complaints.add((wanted.pk, wanted.activation_requested_at))
-        logger.warning("%s is not activated: %s", wanted.name, " ".join(coverage(wanted).obstacles()))
+        logger.warning("%s is not activated: %s", wanted.name, " ".join(coverage(wanted, exactly=True).obstacles()))
     if not missing.is_complete:
         return None
     if lacks_index(wanted, active):
@@ -278,6 +274,15 @@ def advance() -> ModelVersion | None:
         logger.info("%s is not activated yet: %s", wanted.name, error)
         return None
     return wanted
+
+
+def _lacks_what_waits(version: ModelVersion, active: ModelVersion) -> bool:
+    """Whether a photo waits, for a later try say, that the active version shows and this one has not: then counting all
+    that is lacking is idle.
+    """
+    waiting = OutboxEntry.objects.filter(version=version, failed_at__isnull=True)
+    of_photo = Embedding.objects.filter(image_id=OuterRef("image_id"))
+    return waiting.filter(~Exists(of_photo.filter(version=version)), Exists(of_photo.filter(version=active))).exists()
 
 
 @contextmanager

@@ -11,32 +11,41 @@ from django.db.models import Count
 from ..catalogue import PRODUCT, get_catalogue
 from ..embedding.coverage import VersionCounts, version_counts
 from ..embedding.heartbeat import last_seen
-from ..models import ModelVersion, OutboxEntry, SweepRun
+from ..embedding.magnitudes import COUNTED, Number, count
+from ..embedding.sweep import last_runs
+from ..models import ModelVersion, OutboxEntry
+
+# Of very many products so many are looked at.
+_SAMPLE = 500
 
 
 def status() -> dict[str, Any]:
     """Counts of the catalogue and of every model version, ready for JSON.
 
     Returns:
-        ``products``, ``products_with_images`` and ``images`` in the shop; ``embedded``, ``pending`` and ``failed``
+        ``products``, ``products_with_images`` and ``images`` in the shop, and ``is_about``: whether a number beyond
+        50,000 is an estimate; ``embedded``, ``pending`` and ``failed``
         photos and the ``coverage`` (share of the photos, 0 to 1) of the active version, under ``active_version`` its
         name or None; ``versions`` with the same for each version, its state, metrics and index, and since when it is
         wished to be active; ``standby_version``: the name of the one to go back to or None; ``last_sweep``;
-        ``worker_seen_at``: when a worker was last running, or None.
+        ``sweeps``: how far those are that have not come to their end; ``worker_seen_at``: when a worker was last
+        running, or None.
     """
     catalogue = get_catalogue()
-    photos = catalogue.images().order_by()
-    counted = photos.aggregate(images=Count("pk"), products=Count(PRODUCT, distinct=True))
-    images = counted["images"]
+    images, with_images = _images()
+    products = count(catalogue.all_products())
+    if with_images is None:
+        with_images = _products_with_images(products)
     versions = version_rows(list(ModelVersion.objects.all()), images)
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
     standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
     seen = last_seen()
-    sweep = SweepRun.objects.filter(finished_at__isnull=False).first()
+    sweep, under_way = last_runs()
     return {
-        "products": catalogue.all_products().count(),
-        "products_with_images": counted["products"],
+        "products": products,
+        "products_with_images": with_images,
         "images": images,
+        "is_about": images.is_about or products.is_about or any(row["is_about"] for row in versions),
         "active_version": active and active["name"],
         "standby_version": standby and standby["name"],
         "embedded": active["embedded"] if active else 0,
@@ -52,11 +61,34 @@ def status() -> dict[str, Any]:
             "enqueued": sweep.enqueued,
             "removed": sweep.removed,
         },
+        "sweeps": [
+            {"started_at": run.started_at.isoformat(), "with_files": run.with_files, "examined": run.examined}
+            for run in under_way
+        ],
     }
 
 
+def _images() -> tuple[Number, Number | None]:
+    """How many photos there are, and of how many products; of very many photos the second is not known."""
+    photos = get_catalogue().images().order_by()
+    few = photos.values("pk", PRODUCT)[: COUNTED + 1]
+    found = few.aggregate(images=Count("pk"), products=Count(PRODUCT, distinct=True))
+    if found["images"] > COUNTED:
+        return count(photos), None
+    return Number(found["images"]), Number(found["products"])
+
+
+def _products_with_images(products: Number) -> Number:
+    """Of how many of so many products there are photos: the first products are looked at."""
+    catalogue = get_catalogue()
+    keys = list(catalogue.all_products().order_by("pk").values_list("pk", flat=True)[:_SAMPLE])
+    # Both conditions in one statement lead Postgres 15 to read all photos.
+    found = len({row.product_id for row in catalogue.rows(catalogue.images_of(keys).order_by())} & set(keys))
+    return Number(round(products * found / max(len(keys), 1)), is_about=len(keys) < products)
+
+
 def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str, Any]]:
-    """For each version what :func:`status` tells of it; three statements, however many versions.
+    """For each version what :func:`status` tells of it.
 
     Args:
         versions: the versions.
@@ -80,6 +112,9 @@ def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str,
         "pending": counts.waiting,
         "failed": counts.failed,
         "coverage": round(counts.share(images), 4),
+        "is_about": any(
+            number.is_about for number in (counts.embedded, counts.products, counts.waiting, counts.failed)
+        ),
         "index": asdict(counts.index),
         "metrics": _for_people(version.metrics),
     }

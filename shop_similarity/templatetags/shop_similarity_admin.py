@@ -41,7 +41,9 @@ def interval(ends: Sequence[float]) -> str:
 
 @register.filter
 def grouped(number: Any) -> str:
-    """A whole number with the language's separators of thousands."""
+    """A whole number with the language's separators of thousands; an estimate says so."""
+    if getattr(number, "is_about", False):
+        return f"{_('about')} {grouped(number.rounded)}"
     return number_format(number, 0, use_l10n=True, force_grouping=True)
 
 

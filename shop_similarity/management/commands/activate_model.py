@@ -14,6 +14,8 @@ from ...models import ModelVersion
 from ..versions import find_version
 
 _LOOK_SECONDS = 0.5
+# It rests for so many times as long as counting what is missing took.
+_REST = 20
 _SILENCE_SECONDS = 60
 
 
@@ -63,7 +65,7 @@ class Command(BaseCommand):
         if options["wait"]:
             self._wait(version, options)
             return
-        lacking = rollout.gap(version).lacking
+        lacking = rollout.coverage(version).lacking
         self._say(
             options,
             f"{version.name} becomes the active version when its embeddings are complete; photos to go: {lacking}. "
@@ -73,7 +75,7 @@ class Command(BaseCommand):
     def _wait(self, version: ModelVersion, options: dict[str, Any]) -> None:
         coverage = rollout.coverage(version)
         shown, last = coverage.shown, coverage.lacking
-        moved = time.monotonic()
+        moved, next_count = time.monotonic(), 0.0
         with tqdm(
             total=shown,
             initial=shown - last,
@@ -90,7 +92,12 @@ class Command(BaseCommand):
                     break
                 if now.activation_requested_at is None:
                     raise CommandError(f"{version.name} is not activated. {now.activation_note}")
-                gap = rollout.gap(version)
+                if time.monotonic() < next_count:
+                    time.sleep(_LOOK_SECONDS)
+                    continue
+                began = time.monotonic()
+                gap = rollout.coverage(version)
+                next_count = time.monotonic() + _REST * (time.monotonic() - began)
                 bar.update(shown - gap.lacking - bar.n)
                 if gap.lacking != last:
                     moved, last = time.monotonic(), gap.lacking

@@ -31,8 +31,8 @@ class Command(BaseCommand):
         for row in rows:
             self.stdout.write(
                 f"{row['name']:{width}}  {row['state']:9}  {row['architecture']}, made {row['created_at'][:10]}, "
-                f"{row['embedded']} of {row['photos']} photos embedded, "
-                f"{row['waiting']} waiting, {row['failed']} failed"
+                f"{row['embedded'].told} of {row['photos'].told} photos embedded, "
+                f"{row['waiting'].told} waiting, {row['failed'].told} failed"
             )
             indent = " " * (width + 2)
             if row["activation_requested_at"]:

@@ -33,8 +33,11 @@ class Command(BaseCommand):
         lacking = 0
         if standby is not None:
             ends = time.monotonic() + (0 if options["now"] else _PATIENCE_SECONDS)
-            while (lacking := rollout.gap(standby).lacking) and time.monotonic() < ends:
-                time.sleep(0.1)
+            began = time.monotonic()
+            while (lacking := rollout.coverage(standby).lacking) and time.monotonic() < ends:
+                # Counting takes longer the more photos there are.
+                time.sleep(min(max(0.1, 5 * (time.monotonic() - began)), max(ends - time.monotonic(), 0)))
+                began = time.monotonic()
         try:
             version = rollout.roll_back(note=options["note"])
         except rollout.RolloutError as error:

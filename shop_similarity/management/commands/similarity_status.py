@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from ... import database
+from ...embedding.magnitudes import Number
 from ...embedding.vectors import fault_of
 from ...models import ModelVersion
 from ...rollout.status import failures, status
@@ -31,19 +32,20 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps(found))
             return
         products, with_photos = found["products"], found["products_with_images"]
-        self.stdout.write(f"{products} products, {with_photos} of them with {found['images']} photos")
-        if products > with_photos:
+        self.stdout.write(f"{products.told} products, {with_photos.told} of them with {found['images'].told} photos")
+        if (without := products - with_photos) > 0:
             self.stdout.write(
-                f"{products - with_photos} of the products have no photo, so they are never shown as look-alikes"
+                f"{Number(without, is_about=with_photos.is_about).told} of the products have no photo, so they are "
+                "never shown as look-alikes"
             )
         if not found["versions"]:
             self.stdout.write("There is no model version yet: run `manage.py calibrate_mildnet --activate`.")
         for row in found["versions"]:
             self.stdout.write(
-                f"{row['name']} ({row['architecture']}, {row['state']}): {row['embedded']} embedded "
+                f"{row['name']} ({row['architecture']}, {row['state']}): {row['embedded'].told} embedded "
                 f"({row['coverage']:.1%} of the photos, "
                 f"{_share(row['products_embedded'], products):.1%} of the products), "
-                f"{row['pending']} pending, {row['failed']} failed, "
+                f"{row['pending'].told} pending, {row['failed'].told} failed, "
                 f"index {row['index']['state']}"
             )
             if row["activation_requested_at"]:
@@ -57,6 +59,12 @@ class Command(BaseCommand):
         sweep = found["last_sweep"]
         if sweep:
             self.stdout.write(f"Last sweep ended {sweep['finished_at']}, queued {sweep['enqueued']} photos")
+        for run in found["sweeps"]:
+            kind = "files" if run["with_files"] else "rows"
+            self.stdout.write(
+                f"A sweep of the {kind} is under way since {run['started_at']}: {run['examined']} of "
+                f"{found['images'].told} photos"
+            )
 
 
 def _share(part: int, whole: int) -> float:

@@ -14,8 +14,12 @@ from django.core.cache import cache
 from django.core.files.storage import default_storage
 from django.urls import reverse
 
+from shop_similarity.catalogue import ImageRow
+from shop_similarity.embedding import outbox
+from shop_similarity.models import Embedding, OutboxEntry
 from shop_similarity.photos import thumbnails
 from shop_similarity.photos.addresses import address_seconds
+from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.thumbnails import shown_together, sources
 from shop_similarity.storefront.cards import cards_of
 from tests.shop_similarity.drawn_photos import product_photo
@@ -59,6 +63,11 @@ def page_of(photos):
     return [sources(file) for file in files]
 
 
+def plain(picture):
+    """A picture without the signature of its address."""
+    return picture.src.split("?")[0], picture.width, picture.height
+
+
 def test_a_warm_page_asks_nothing_and_a_cold_one_little(bucket, monkeypatch):
     photos = mugs(8)
     made = page_of(photos)
@@ -81,20 +90,69 @@ def test_a_warm_page_asks_nothing_and_a_cold_one_little(bucket, monkeypatch):
     assert len(requests) == 8, "an hour later it asks whether the photos have changed"
 
 
+def test_what_workers_know_of_the_files_is_not_asked_of_the_storage(bucket, server, monkeypatch, settings):
+    photos = mugs(8)
+    version = make_version()
+    store_vectors(version, photos, random_vectors(8))
+    for photo in photos:
+        Embedding.objects.filter(image_id=photo.pk).update(file_mark=file_mark(photo.file.storage, photo.file.name))
+    OutboxEntry.objects.all().delete()
+    with counted_requests() as requests:
+        made = page_of(photos)
+    made = [plain(picture) for picture in made]
+    # Before: 72. Is the copy there, open the photo, read it, which is two more, write two copies.
+    assert len(requests) == 8 * 6
+    cache.clear()
+    with counted_requests() as requests:
+        assert [plain(picture) for picture in page_of(photos)] == made
+    assert len(requests) == 8 and all("/CACHE/" in request for request in requests)
+    later = time.time() + 4_000
+    monkeypatch.setattr(thumbnails.time, "time", lambda: later)
+    with counted_requests() as requests:
+        assert [plain(picture) for picture in page_of(photos)] == made
+    assert requests == [], "an hour later, too"
+    # One that was saved anew below its name waits for a worker, and one that a worker has seen anew has another mark.
+    client(server).put_object(
+        Bucket=BUCKET, Key=photos[0].file.name, Body=product_photo("mug", "blue", size=(300, 300))
+    )
+    outbox.enqueue(version.pk, [ImageRow(photos[0].pk, photos[0].product_id, photos[0].file.name)])
+    client(server).put_object(
+        Bucket=BUCKET, Key=photos[1].file.name, Body=product_photo("mug", "blue", size=(320, 300))
+    )
+    mark = file_mark(photos[1].file.storage, photos[1].file.name)
+    Embedding.objects.filter(image_id=photos[1].pk).update(file_mark=mark)
+    later += 4_000
+    changed = [plain(picture) for picture in page_of(photos)]
+    assert [size for _name, *size in changed[:2]] == [[300, 300], [320, 300]]
+    assert changed[2:] == made[2:]
+
+
+def test_a_mark_costs_one_request(bucket):
+    (photo,) = mugs(1)
+    storage, name = photo.file.storage, photo.file.name
+    with counted_requests() as requests:
+        mark = file_mark(storage, name)
+    assert len(requests) == 1
+    assert mark == f"{storage.size(name)}:{storage.get_modified_time(name).timestamp():.6f}"
+    storage.delete(name)
+    with pytest.raises(FileNotFoundError):
+        file_mark(storage, name)
+
+
 def test_requests_of_one_page_are_under_way_together(bucket, monkeypatch):
     photos = mugs(4)
     page_of(photos)
     cache.clear()
     storage = type(default_storage._wrapped)
-    ask = storage.get_modified_time
+    ask = storage._open
     meeting = threading.Barrier(2)
 
-    def waiting(self, name):
+    def waiting(self, name, mode):
         # Whoever is alone waits in vain.
         meeting.wait(10)
-        return ask(self, name)
+        return ask(self, name, mode)
 
-    monkeypatch.setattr(storage, "get_modified_time", waiting)
+    monkeypatch.setattr(storage, "_open", waiting)
     assert all(picture.srcset for picture in page_of(photos))
     assert not meeting.broken
 
@@ -128,11 +186,11 @@ def test_a_bucket_that_refuses_costs_pictures_and_no_page(bucket, monkeypatch, c
     photos = mugs(3)
     page_of(photos[:1])
 
-    def refuse(self, name):
+    def refuse(self, name, mode="rb"):
         raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, "HeadObject")
 
     storage = type(default_storage._wrapped)
-    for name in ("get_modified_time", "exists"):
+    for name in ("_open", "get_modified_time", "exists"):
         monkeypatch.setattr(storage, name, refuse)
     later = time.time() + 4_000
     monkeypatch.setattr(thumbnails.time, "time", lambda: later)

@@ -436,6 +436,19 @@ def test_a_retired_version_is_embedded_anew_and_activated(active, candidate, pho
     assert candidate.outbox.count() == 6
 
 
+def test_nothing_is_counted_while_a_photo_waits_that_pages_would_lose(active, candidate, photos, monkeypatch):
+    _complete(candidate, photos[1:])
+    rollout.request_activation(candidate, force=True)
+    outbox.enqueue(candidate.pk, [ImageRow(photos[0].pk, photos[0].product_id, photos[0].file.name)])
+    OutboxEntry.objects.update(due_at=timezone.now() + timedelta(hours=1))
+    with monkeypatch.context() as patch:
+        patch.setattr("shop_similarity.rollout.activation.gap", lambda *_versions: pytest.fail("All were counted."))
+        assert rollout.advance() is None
+    _complete(candidate, photos)
+    # It waits still, but no page would lose it.
+    assert rollout.advance() == candidate
+
+
 # --- retiring and deleting ---
 
 

@@ -47,11 +47,11 @@ class Command(BaseCommand):
             retried = outbox.retry_failed(OutboxEntry.objects.filter(version__in=versions))
         report = sweep(
             files=not options["no_files"],
-            versions=ModelVersion.objects.filter(pk__in=[version.pk for version in versions]),
+            versions=ModelVersion.objects.filter(pk=versions[0].pk) if options["model"] else None,
             priority=OutboxEntry.Priority.BACKFILL,
         )
         if report.skipped:
-            self._say("A worker is sweeping the catalogue right now; going on with what it has queued.")
+            self._say("Somebody else is sweeping the catalogue right now; going on with what is queued.")
         self._say(f"Photos queued: {report.enqueued + retried}. Embeddings without a photo removed: {report.removed}.")
         if options["queue_only"]:
             try:
@@ -93,6 +93,7 @@ class Command(BaseCommand):
     def _embed(self, versions: list[ModelVersion]) -> None:
         from shop_similarity.workers.drain import drain
         from shop_similarity.workers.line import DrainReport
+        from shop_similarity.workers.rollout import advance_rollout
 
         keys = [version.pk for version in versions]
         stop = threading.Event()
@@ -109,7 +110,10 @@ class Command(BaseCommand):
                 while not stop.is_set():
                     settled = bar.n
                     report = drain(
-                        keys, progress=lambda now, before=settled: bar.update(before + now.settled - bar.n), stop=stop
+                        keys,
+                        progress=lambda now, before=settled: bar.update(before + now.settled - bar.n),
+                        stop=stop,
+                        look_after=advance_rollout,
                     )
                     if report.unusable:
                         raise CommandError("; ".join(report.unusable.values()))

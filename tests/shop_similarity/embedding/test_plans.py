@@ -1,0 +1,127 @@
+"""What is done for every save, every few seconds and for every look of a person reads no more in a larger catalogue."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+from django.utils import timezone
+
+from catalog.models import ProductPhoto
+from shop_similarity.embedding import outbox
+from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
+from shop_similarity.rollout.status import status
+from shop_similarity.workers.clock import look_round
+from shop_similarity.workers.identity import free_claims_of_the_dead
+from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version
+from tests.support.plans import scans
+
+pytestmark = pytest.mark.django_db
+
+PHOTOS = 3_000
+FEW = 60
+
+
+@pytest.fixture
+def photos() -> list[ProductPhoto]:
+    """Of two products, embedded for an active version; all wait for another one, to be tried tomorrow."""
+    old, new = make_version("old"), make_version("new", "candidate")
+    photos = make_photos_without_files([make_product(), make_product()], PHOTOS // 2)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO {Embedding._meta.db_table} (version_id, product_id, image_id, file_name, file_mark,
+                content_sha256, vector, code, embedded_at)
+            SELECT %s, p.product_id, p.id, p.file, '1:1', md5(p.id::text), v.vector,
+                binary_quantize(v.vector)::bit(4096), now()
+            FROM {ProductPhoto._meta.db_table} p CROSS JOIN (
+                SELECT array_agg(n)::halfvec(4096) AS vector FROM generate_series(1, 4096) n
+            ) v""",
+            [old.pk],
+        )
+        cursor.execute(
+            f"""INSERT INTO {OutboxEntry._meta.db_table} (version_id, product_id, image_id, priority, created_at,
+                attempts, claimed_by, last_error, file_name, file_mark, due_at)
+            SELECT %s, product_id, id, 20, now(), 1, '', 'The storage is away.', '', '', now() + interval '1 day'
+            FROM {ProductPhoto._meta.db_table}""",
+            [new.pk],
+        )
+        cursor.execute("ANALYZE")
+    return photos
+
+
+def test_the_deletion_of_a_photo_looks_up_its_rows_by_whole_keys(photos):
+    product = make_product()
+    (lonely,) = make_photos_without_files([product])
+    with scans() as found:
+        photos[7].delete()
+        product.delete()
+    ours = [scan for scan in found if scan.table in (Embedding._meta.db_table, OutboxEntry._meta.db_table)]
+    assert len(ours) >= 6
+    # Before, the version was missing, so that Postgres before 18 read a whole index, and an entry's product in none.
+    assert all("version_id" in scan.condition and scan.rows <= 2 for scan in ours), ours
+    assert not OutboxEntry.objects.filter(image_id__in=[photos[7].pk, lonely.pk]).exists()
+
+
+def test_a_tick_reads_nothing_of_what_waits_for_a_later_try(photos):
+    with scans() as found:
+        look_round(lambda: pytest.fail("nothing is due"), lambda _job: None)
+        assert outbox.versions_with_work() == []
+        assert outbox.claim(ModelVersion.objects.get(name="new").pk, 16, "w") == []
+        free_claims_of_the_dead()
+        outbox.waiting()
+    read = [scan for scan in found if scan.table == OutboxEntry._meta.db_table and scan.rows > FEW]
+    # What waits for later is like all the others of its kind: a sample of it is looked at for the dashboard alone.
+    assert [scan for scan in read if "due_at" not in scan.sql or "LIMIT" not in scan.sql] == []
+    assert max((scan.rows for scan in read), default=0) <= outbox._SAMPLE
+
+
+def test_what_has_waited_long_enough_is_found_among_much_that_has_not(photos):
+    version = ModelVersion.objects.get(name="new")
+    now = timezone.now()
+    OutboxEntry.objects.filter(image_id=photos[9].pk).update(due_at=now - timedelta(seconds=1))
+    OutboxEntry.objects.filter(image_id=photos[5].pk).update(
+        due_at=None, leased_until=now - timedelta(seconds=1), claimed_by="gone", last_error=""
+    )
+    assert outbox.has_due() and outbox.has_due(version.pk)
+    with scans() as found:
+        assert outbox.versions_with_work() == [version.pk]
+        claims = [*outbox.claim(version.pk, 16, "w"), *outbox.claim(version.pk, 16, "w")]
+    assert [(claim.image_id, claim.attempts) for claim in claims] == [(photos[9].pk, 2), (photos[5].pk, 2)]
+    assert max(scan.rows for scan in found if scan.table == OutboxEntry._meta.db_table) <= FEW
+
+
+def test_large_numbers_are_estimates_that_say_so(photos, monkeypatch, admin_client, capsys):
+    for module in (
+        "embedding.magnitudes",
+        "embedding.coverage",
+        "embedding.outbox",
+        "rollout.status",
+        "admin.dashboard",
+    ):
+        monkeypatch.setattr(f"shop_similarity.{module}.COUNTED", 100)
+    with scans() as found:
+        told = status()
+    assert told["is_about"]
+    assert told["images"] == pytest.approx(PHOTOS, rel=0.05) and told["images"].is_about
+    assert told["embedded"] == pytest.approx(PHOTOS, rel=0.05)
+    (candidate,) = [row for row in told["versions"] if row["name"] == "new"]
+    assert candidate["pending"] == pytest.approx(PHOTOS, rel=0.05) and candidate["pending"].is_about
+    assert (candidate["failed"], candidate["embedded"]) == (0, 0)
+    assert told["products"] == 2, "what is few is counted"
+    # Products are few here, and have all of the photos.
+    photos_of_the_first = [scan for scan in found if "shop_similarity_product" in scan.sql and " IN (" in scan.sql]
+    assert max(scan.rows for scan in found if scan not in photos_of_the_first) <= PHOTOS // 5
+    page = admin_client.get(reverse("admin:shop_similarity_dashboard")).content.decode()
+    assert "about 3,000 of about 3,000 photos embedded for old" in page
+
+
+def test_exact_where_they_are_few(photos):
+    told = status()
+    assert not told["is_about"]
+    assert (told["images"], told["embedded"], told["products"]) == (PHOTOS, PHOTOS, 2)
+    assert (told["products_with_images"], told["versions"][0]["pending"] + told["versions"][1]["pending"]) == (
+        2,
+        PHOTOS,
+    )
