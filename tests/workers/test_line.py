@@ -74,7 +74,7 @@ def _edit(monkeypatch, change):
 
     def init(self, *arguments):
         inner(self, *arguments)
-        change(self._model)
+        change(self._network.model)
 
     monkeypatch.setattr(embedder.Embedder, "__init__", init)
 
@@ -204,7 +204,7 @@ def test_a_shopper_s_photo_overflows_no_more_than_the_shop_s_do(tiny_version, mo
 @pytest.mark.parametrize("shape", [(1, 7), (1, 4095)])
 def test_vectors_of_another_length_are_refused_where_they_are_computed(tiny_version, shape):
     loaded = embedder.get_embedder(tiny_version())
-    loaded._single = lambda batch: [np.ones(shape, np.float32)]
+    loaded._single = lambda batch: np.ones(shape, np.float32)
     with pytest.raises(embedder.UnusableVectors):
         loaded.embed_one(_prepared(1))
 
