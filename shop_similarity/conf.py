@@ -115,8 +115,9 @@ class Settings:
     )
     weights_cache: str | None = _setting(
         None,
-        "Folder in which a worker keeps its own copy of weights that live in a remote storage. None: the system's "
-        "folder for temporary files.",
+        "Folder in which a worker keeps its own copy of weights that live in a remote storage, and networks that were "
+        "converted for OpenVINO. None: copies go to the system's folder for temporary files, converted networks beside "
+        "local weights or to the user's cache.",
     )
 
     max_image_bytes: int = _setting(20 * 2**20, "Larger files fail, before they are decoded.", (1, 2**31))

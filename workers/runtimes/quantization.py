@@ -163,7 +163,8 @@ def proven(version: ModelVersion) -> openvino.Model | None:
         return None
     try:
         return _read(version, entry)
-    except (_NotUsed, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    # Whatever a storage raises, or an entry holds: photos can be embedded without.
+    except Exception as error:
         logger.warning(
             "The int8 network of %s is not used: %s Photos are embedded without it, slower. `manage.py quantize_model "
             "%s` makes a new one.",
