@@ -1,7 +1,7 @@
 """Measures each architecture that can be calibrated, by each runtime: photos a second, size, and what the limit is.
 
     python -m bench.embedding_speed --photos FOLDER [--count 120] [--rounds 3] [--architectures NAMES]
-        [--runtimes tensorflow,openvino,openvino-int8] [--float32]
+        [--runtimes tensorflow,openvino,openvino-int8] [--batch-size N] [--float32]
 
 A version of each is calibrated on the folder's photos in a shop of its own. What is timed, as a worker does it, on a
 machine that does nothing else:
@@ -16,9 +16,9 @@ batches of ``BATCH_SIZE``, without a database. ``limit`` is how many photos a se
 in that precision, by the speed of a product of large matrices in TensorFlow here; there is none of int8, and transforms
 may save multiplications.
 
-All take turns in every round, so that what else the machine does falls on all. Each figure is the median of the rounds.
-``GMAC`` are milliards of multiplications for a photo at the recipe's size, ``weights`` the stored file. The int8 network
-is computed unproven here; whether it finds as much is what ``manage.py quantize_model`` finds out.
+All take turns in every round, so that what else the machine does falls on all. Each figure is the median of the
+rounds. ``GMAC`` are milliards of multiplications for a photo at the recipe's size, ``weights`` the stored file. The
+int8 network is computed unproven here; whether it finds as much is what ``manage.py quantize_model`` finds out.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--architectures", help="names, separated by commas (all)")
     parser.add_argument("--runtimes", default="tensorflow", help="names, separated by commas (tensorflow)")
+    parser.add_argument("--batch-size", type=int, help="the setting BATCH_SIZE (the shop's)")
     parser.add_argument("--float32", action="store_true", help="compute as a CPU without bfloat16 does")
     parser.add_argument("--weights-cache", type=Path, default=Path(".data/weights/pretrained"))
     given = parser.parse_args()
@@ -105,11 +106,17 @@ class Subject:
 
 
 def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
+    from django.conf import settings
+
+    from shop_similarity.conf import get_settings
     from shop_similarity.training.heads.recipe import RECIPES
     from shop_similarity.training.networks import precision
     from shop_similarity.training.versions.first_version import sample_rows
     from shop_similarity.training.versions.loading import load_version
 
+    if given.batch_size:
+        settings.SHOP_SIMILARITY = settings.SHOP_SIMILARITY | {"BATCH_SIZE": given.batch_size}
+        get_settings.cache_clear()
     if given.float32:
         precision.cpu_multiplies_bfloat16 = lambda: False
     fill_shop(files)
@@ -127,7 +134,9 @@ def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
         # The first step compiles.
         part = rows if number else rows[:4]
         for name, version in versions.items():
-            found = {"vector": timed(lambda name=name, version=version: predict_in_a_loop(models[name], version, part))}
+            began = time.perf_counter()
+            predict_in_a_loop(models[name], version, part)
+            found = {"vector": time.perf_counter() - began}
             if number:
                 rounds.setdefault((name, "predict"), []).append(found)
         for key, subject in subjects.items():
@@ -147,8 +156,8 @@ def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
         work = multiplications(models[name])
         limit = f"{speeds[computes_in] / work:9.1f}" if computes_in in speeds else f"{'':9}"
         line = (
-            f"{name:16}{runtime:>15}{computes_in:>13}{work / 1e9:7.2f}{versions[name].weights.size / 1e6:7.1f} MB{limit}"
-            f"{len(rows) / figures['vector']:10.1f}"
+            f"{name:16}{runtime:>15}{computes_in:>13}{work / 1e9:7.2f}{versions[name].weights.size / 1e6:7.1f} MB"
+            f"{limit}{len(rows) / figures['vector']:10.1f}"
         )
         if subject:
             peer = statistics.median(each["vector"] for each in rounds[name, "predict"])

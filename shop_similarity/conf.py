@@ -136,8 +136,8 @@ class Settings:
     queue: str = _setting("shop_similarity", "The Celery queue that the bell rings on and the worker listens to.")
     runtime: str = _setting(
         "tensorflow",
-        'What a worker computes the networks with: "tensorflow", "openvino" (faster without a GPU) or the dotted path of '
-        "a class of one's own.",
+        'What a worker computes the networks with: "tensorflow", "openvino" (faster without a GPU) or the dotted path '
+        "of a class of one's own.",
     )
     batch_size: int = _setting(16, "Images that a worker claims, embeds and writes at once.", (1, 1024))
     decode_threads: int = _setting(

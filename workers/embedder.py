@@ -94,8 +94,9 @@ class Embedder:
     """One model version, ready to embed.
 
     The runtime (:mod:`shop_similarity.workers.runtimes.interface`) computes steps of a fixed size. A second function
-    takes one photo, for a shopper who waits for it. Half precision may overflow where float32 does not, so a photo of which no usable vector comes out is
-    tried once more in float32; the network in that precision is loaded when it is first needed.
+    takes one photo, for a shopper who waits for it. Half precision may overflow where float32 does not, so a photo of
+    which no usable vector comes out is tried once more in float32; the network in that precision is loaded when it is
+    first needed.
 
     Attributes:
         version_id: key of the model version.

@@ -84,12 +84,11 @@ def _is_ours(path: Path) -> bool:
 def _convert(version: ModelVersion) -> openvino.Model:
     require("tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import openvino
     import tensorflow as tf
 
     from shop_similarity.training.networks.precision import dtype_policy
     from shop_similarity.training.versions.loading import load_version
-
-    import openvino
 
     with dtype_policy("float32"):
         model = load_version(version, cache_dir=get_settings().weights_cache)

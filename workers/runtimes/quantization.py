@@ -38,7 +38,10 @@ INT8 = "int8"
 MARGIN = 0.01
 """So much a figure may be lower, by the lower end of the 95 % interval of the paired difference, to be no worse."""
 
-_PARTS = {"look_alike": ("ndcg_at_10", "mean_average_precision"), "retrieval": ("recall_at_1", "mean_average_precision")}
+_PARTS = {
+    "look_alike": ("ndcg_at_10", "mean_average_precision"),
+    "retrieval": ("recall_at_1", "mean_average_precision"),
+}
 # The histogram of colours is no convolution, and the head was set from exact features.
 _LEFT_EXACT = r".*/(colour|embedding|change|familiarity)(_\d+)?/.*"
 

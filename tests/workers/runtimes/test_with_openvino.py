@@ -154,7 +154,7 @@ def test_a_runtime_of_ones_own(settings, tiny_version):
     assert np.allclose(embedder.get_embedder(tiny_version()).embed(_photos(5)), 1 / 64)
     embedder.release_embedder()
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "RUNTIME": "shop.missing.Runtime"}
-    with pytest.raises(TrainingError, match="'shop.missing.Runtime', which can't be imported"):
+    with pytest.raises(TrainingError, match=r"'shop\.missing\.Runtime', which can't be imported"):
         get_runtime()
 
 

@@ -27,9 +27,9 @@ _STEP = 8
 
 class Command(ExtraCommand):
     help = (
-        "Quantizes a version's network to int8 on the shop's own photos, for workers with the runtime OpenVINO. Then it "
-        "searches with int8 and with exact vectors on the shop's own sets; workers use the int8 network only where it "
-        "is proven to find as much."
+        "Quantizes a version's network to int8 on the shop's own photos, for workers with the runtime OpenVINO. Then "
+        "it searches with int8 and with exact vectors on the shop's own sets; workers use the int8 network only where "
+        "it is proven to find as much."
     )
     needed_packages = ("openvino", "nncf")
 
