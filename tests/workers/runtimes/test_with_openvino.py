@@ -8,8 +8,10 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from django.core.files.base import ContentFile
 
 from shop_similarity.models import ModelVersion
+from shop_similarity.rollout.retirement import delete_row
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.extras import ExtraMissing
 from shop_similarity.workers import embedder
@@ -197,6 +199,17 @@ def test_a_proven_int8_network_is_used(stored):
     assert quantization.drop(stored)
     assert "int8" not in ModelVersion.objects.get(pk=stored.pk).metrics
     assert OpenVINO().load(stored).precision != "int8"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_int8_file_goes_with_its_version(tiny_version):
+    version = tiny_version(state=ModelVersion.State.RETIRED)
+    storage = version.weights.storage
+    name = storage.save("tiny-int8.openvino.zip", ContentFile(b"network"))
+    version.metrics = {"int8": {"file": name}}
+    version.save()
+    delete_row(version)
+    assert not storage.exists(name) and not storage.exists(version.weights.name)
 
 
 @needs_openvino
