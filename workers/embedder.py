@@ -118,6 +118,8 @@ class Embedder:
         self._step = self._network.step(self.step_size)
         self._single = self._network.step(1)
         self._is_warm = False
+        # By the identity of each photo: it, which keeps that its own, and its row.
+        self._ahead: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._version = version
         self._exact: Step | None = self._single if self.precision == EXACT else None
         logger.info(
@@ -141,14 +143,38 @@ class Embedder:
         Raises:
             UnusableVectors: of some photos no such row comes out.
         """
-        rows = []
+        if not len(photos):
+            return np.zeros((0, EMBEDDING_DIM), dtype=np.float32)
+        done = [self._ahead.pop(id(photo), None) for photo in photos]
+        rows = self._rows([photo for photo, known in zip(photos, done, strict=True) if known is None])
+        vectors = [next(rows) if known is None else known[1] for known in done]
+        return self._usable(np.stack(vectors), photos, urgent=False)
+
+    def _rows(self, photos: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for start in range(0, len(photos), self.step_size):
             batch = np.stack(photos[start : start + self.step_size])
             with _turns.take(urgent=False):
-                rows.append(self._step(batch))
-        if not rows:
-            return np.zeros((0, 4096), dtype=np.float32)
-        return self._usable(np.concatenate(rows), photos, urgent=False)
+                rows = self._step(batch)
+            yield from rows
+
+    def compute_ahead(self, photos: Sequence[np.ndarray], stop: threading.Event) -> None:
+        """Compute photos for the call of :meth:`embed` that will be given the same arrays.
+
+        Meant for a thread: while who calls ``embed`` writes one batch, the network computes the next.
+
+        Args:
+            photos: as for :meth:`embed`.
+            stop: ends it after a step.
+        """
+        for photo, row in zip(photos, self._rows(photos), strict=True):
+            self._ahead[id(photo)] = photo, row
+            if stop.is_set():
+                break
+
+    def forget_ahead(self, photos: Sequence[np.ndarray]) -> None:
+        """Drop what was computed of photos that nobody will ask for."""
+        for photo in photos:
+            self._ahead.pop(id(photo), None)
 
     def embed_one(self, photo: np.ndarray) -> np.ndarray:
         """Embed one prepared photo that somebody waits for: before the next step of any batch.
