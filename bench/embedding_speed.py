@@ -1,16 +1,24 @@
-"""Measures each architecture that can be calibrated: photos a second, multiplications, size and memory.
+"""Measures each architecture that can be calibrated, by each runtime: photos a second, size, and what the limit is.
 
-    python -m bench.embedding_speed --photos FOLDER [--count 120] [--rounds 3] [--architectures NAMES] [--float32]
+    python -m bench.embedding_speed --photos FOLDER [--count 120] [--rounds 3] [--architectures NAMES]
+        [--runtimes tensorflow,openvino,openvino-int8] [--batch-size N] [--float32]
 
 A version of each is calibrated on the folder's photos in a shop of its own. What is timed, as a worker does it, on a
 machine that does nothing else:
 
     vector  from files to embeddings: read, decoded and prepared in threads ahead of the network
     row     the same through the outbox into Postgres
+    busy    share of the time of ``row`` in which the network computed
     one     milliseconds of the network for one photo that a shopper waits for
 
-The architectures take turns in every round, so that what else the machine does falls on all. Each figure is the median
-of the rounds. ``GMAC`` are milliards of multiplications for a photo at the recipe's size, ``weights`` the stored file.
+The peer is ``predict``: from files to embeddings, decoded one after the other, and ``model.predict`` in ``float32`` for
+batches of ``BATCH_SIZE``, without a database. ``limit`` is how many photos a second the network's multiplications allow
+in that precision, by the speed of a product of large matrices in TensorFlow here; there is none of int8, and transforms
+may save multiplications.
+
+All take turns in every round, so that what else the machine does falls on all. Each figure is the median of the
+rounds. ``GMAC`` are milliards of multiplications for a photo at the recipe's size, ``weights`` the stored file. The
+int8 network is computed unproven here; whether it finds as much is what ``manage.py quantize_model`` finds out.
 """
 
 from __future__ import annotations
@@ -42,6 +50,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=120, help="photos that are embedded in each round (120)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--architectures", help="names, separated by commas (all)")
+    parser.add_argument("--runtimes", default="tensorflow", help="names, separated by commas (tensorflow)")
+    parser.add_argument("--batch-size", type=int, help="the setting BATCH_SIZE (the shop's)")
     parser.add_argument("--float32", action="store_true", help="compute as a CPU without bfloat16 does")
     parser.add_argument("--weights-cache", type=Path, default=Path(".data/weights/pretrained"))
     given = parser.parse_args()
@@ -54,46 +64,146 @@ def main() -> None:
         measure(files, given)
 
 
+class Subject:
+    """A version, computed by a runtime."""
+
+    def __init__(self, version: ModelVersion, runtime: str) -> None:
+        from django.conf import settings
+
+        from shop_similarity.conf import get_settings
+        from shop_similarity.workers.embedder import Embedder
+
+        self.version, self.runtime = version, runtime
+        settings.SHOP_SIMILARITY = settings.SHOP_SIMILARITY | {"RUNTIME": runtime.partition("-")[0]}
+        get_settings.cache_clear()
+        if runtime.endswith("-int8"):
+            quantize(version)
+        self.embedder = Embedder(version)
+        self.computed = 0.0
+        self._step, self.embedder._step = self.embedder._step, self._timed
+
+    def _timed(self, photos: np.ndarray) -> np.ndarray:
+        began = time.perf_counter()
+        try:
+            return self._step(photos)
+        finally:
+            self.computed += time.perf_counter() - began
+
+    def one_round(self, rows: Sequence[ImageRow]) -> dict[str, float]:
+        """Seconds of ``vector``, ``one`` and ``row``, and the share that is ``busy``."""
+        from shop_similarity.workers import embedder
+
+        embedder._loaded.clear()
+        embedder._loaded[self.version.pk] = self.embedder
+        photo = np.full((self.embedder.preprocessing.size,) * 2 + (3,), 128, np.uint8)
+        figures = {
+            "vector": timed(lambda: embed_files(self.version, rows)),
+            "one": statistics.median(timed(lambda: self.embedder.embed_one(photo)) for _ in range(9)),
+        }
+        self.computed = 0.0
+        figures["row"] = timed(lambda: embed_through_outbox(self.version))
+        return figures | {"busy": self.computed / figures["row"]}
+
+
 def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
+    from django.conf import settings
+
+    from shop_similarity.conf import get_settings
     from shop_similarity.training.heads.recipe import RECIPES
     from shop_similarity.training.networks import precision
     from shop_similarity.training.versions.first_version import sample_rows
-    from shop_similarity.workers.embedder import get_embedder
+    from shop_similarity.training.versions.loading import load_version
 
+    if given.batch_size:
+        settings.SHOP_SIMILARITY = settings.SHOP_SIMILARITY | {"BATCH_SIZE": given.batch_size}
+        get_settings.cache_clear()
     if given.float32:
         precision.cpu_multiplies_bfloat16 = lambda: False
     fill_shop(files)
     rows = sample_rows(len(files))
     names = given.architectures.split(",") if given.architectures else list(RECIPES)
     versions = {name: make_version(name, given.weights_cache) for name in names}
-    for version in versions.values():
-        # The first step compiles.
-        one_round(version, rows[:4])
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for _ in range(given.rounds):
-        for name, version in versions.items():
-            rounds[name].append(one_round(version, rows))
-    print(f"{len(rows)} photos, {given.rounds} rounds")
-    print(f"{'architecture':16}{'computes in':>16}{'GMAC':>8}{'weights':>10}{'vector/s':>10}{'row/s':>8}{'one ms':>8}")
-    for name, version in versions.items():
-        vector, row, one = (statistics.median(each[key] for each in rounds[name]) for key in ("vector", "row", "one"))
-        print(
-            f"{name:16}{get_embedder(version).dtype_policy:>16}{multiplications(version) / 1e9:8.2f}"
-            f"{version.weights.size / 1e6:7.1f} MB{len(rows) / vector:10.1f}{len(rows) / row:8.1f}{one * 1e3:8.1f}"
-        )
-
-
-def one_round(version: ModelVersion, rows: Sequence[ImageRow]) -> dict[str, float]:
-    """Seconds of each of the three."""
-    from shop_similarity.workers.embedder import get_embedder
-
-    embedder = get_embedder(version)
-    photo = np.full((embedder.preprocessing.size,) * 2 + (3,), 128, np.uint8)
-    return {
-        "vector": timed(lambda: embed_files(version, rows)),
-        "one": statistics.median(timed(lambda: embedder.embed_one(photo)) for _ in range(9)),
-        "row": timed(lambda: embed_through_outbox(version)),
+    models = {name: load_version(version) for name, version in versions.items()}
+    subjects = {
+        (name, runtime): Subject(version, runtime)
+        for name, version in versions.items()
+        for runtime in given.runtimes.split(",")
     }
+    rounds: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for number in range(given.rounds + 1):
+        # The first step compiles.
+        part = rows if number else rows[:4]
+        for name, version in versions.items():
+            began = time.perf_counter()
+            predict_in_a_loop(models[name], version, part)
+            found = {"vector": time.perf_counter() - began}
+            if number:
+                rounds.setdefault((name, "predict"), []).append(found)
+        for key, subject in subjects.items():
+            found = subject.one_round(part)
+            if number:
+                rounds.setdefault(key, []).append(found)
+    speeds = {name: multiplications_a_second(name) for name in ("float32", "bfloat16")}
+    print(f"{len(rows)} photos, {given.rounds} rounds")
+    print(
+        f"{'architecture':16}{'runtime':>15}{'computes in':>13}{'GMAC':>7}{'weights':>10}{'limit/s':>9}{'vector/s':>10}"
+        f"{'row/s':>8}{'to predict':>12}{'busy':>7}{'one ms':>8}"
+    )
+    for (name, runtime), found in rounds.items():
+        figures = {key: statistics.median(each[key] for each in found) for key in found[0]}
+        subject = subjects.get((name, runtime))
+        computes_in = subject.embedder.precision if subject else "float32"
+        work = multiplications(models[name])
+        limit = f"{speeds[computes_in] / work:9.1f}" if computes_in in speeds else f"{'':9}"
+        line = (
+            f"{name:16}{runtime:>15}{computes_in:>13}{work / 1e9:7.2f}{versions[name].weights.size / 1e6:7.1f} MB"
+            f"{limit}{len(rows) / figures['vector']:10.1f}"
+        )
+        if subject:
+            peer = statistics.median(each["vector"] for each in rounds[name, "predict"])
+            line += (
+                f"{len(rows) / figures['row']:8.1f}{peer / figures['row']:12.1f}{figures['busy']:7.0%}"
+                f"{figures['one'] * 1e3:8.1f}"
+            )
+        print(line)
+
+
+def quantize(version: ModelVersion) -> None:
+    from shop_similarity.training.networks.preprocessing import Preprocessing
+    from shop_similarity.training.versions.first_version import prepared_photos, sample_rows
+    from shop_similarity.workers.runtimes import quantization
+    from shop_similarity.workers.runtimes.converted import converted
+
+    photos = list(prepared_photos(sample_rows(300), Preprocessing.from_dict(version.preprocessing), []))
+    quantized = quantization.quantize(converted(version), photos)
+    quantization.store(version, quantized, {"is_proven": True, "reasons": []})
+
+
+def predict_in_a_loop(model: keras.Model, version: ModelVersion, rows: Sequence[ImageRow]) -> None:
+    from shop_similarity.catalogue import get_catalogue
+    from shop_similarity.conf import get_settings
+    from shop_similarity.photos.decoder import decode
+    from shop_similarity.photos.decoding import DEFAULT_LIMITS
+    from shop_similarity.training.networks.preprocessing import Preprocessing
+    from shop_similarity.training.networks.runner import stacked
+
+    preprocessing, storage = Preprocessing.from_dict(version.preprocessing), get_catalogue().storage
+
+    def read(row: ImageRow) -> np.ndarray:
+        with storage.open(row.file_name, "rb") as file:
+            return preprocessing.prepare(decode(file.read(), DEFAULT_LIMITS, None))
+
+    for batch in stacked(map(read, rows), get_settings().batch_size):
+        model.predict(batch.astype(np.float32), verbose=0)
+
+
+def multiplications_a_second(dtype: str, side: int = 2048) -> float:
+    import tensorflow as tf
+
+    matrix = tf.cast(tf.random.normal((side, side)), dtype)
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    product()
+    return side**3 / statistics.median(timed(lambda: product().numpy()) for _ in range(7))
 
 
 def fill_shop(files: Sequence[Path]) -> None:
@@ -142,11 +252,9 @@ def embed_through_outbox(version: ModelVersion) -> None:
     drain([version.pk])
 
 
-def multiplications(version: ModelVersion) -> int:
+def multiplications(model: keras.Model) -> int:
     """Of one photo: those of its convolutions and of its linear maps."""
-    from shop_similarity.workers.embedder import get_embedder
-
-    return sum(_of_layer(layer) for layer in get_embedder(version)._model.layers)
+    return sum(_of_layer(layer) for layer in model.layers)
 
 
 def _of_layer(layer: keras.layers.Layer) -> int:

@@ -25,6 +25,7 @@ from django.dispatch import receiver
 SETTING = "SHOP_SIMILARITY"
 # As the REST framework writes rates.
 RATE = re.compile(r"([1-9]\d*)/([smhd])[a-z]*")
+RUNTIMES = ("tensorflow", "openvino")
 _KINDS = {
     "str": (str,),
     "int": (int,),
@@ -114,8 +115,9 @@ class Settings:
     )
     weights_cache: str | None = _setting(
         None,
-        "Folder in which a worker keeps its own copy of weights that live in a remote storage. None: the system's "
-        "folder for temporary files.",
+        "Folder in which a worker keeps its own copy of weights that live in a remote storage, and networks that were "
+        "converted for OpenVINO. None: copies go to the system's folder for temporary files, converted networks beside "
+        "local weights or to the user's cache.",
     )
 
     max_image_bytes: int = _setting(20 * 2**20, "Larger files fail, before they are decoded.", (1, 2**31))
@@ -132,6 +134,11 @@ class Settings:
     )
 
     queue: str = _setting("shop_similarity", "The Celery queue that the bell rings on and the worker listens to.")
+    runtime: str = _setting(
+        "tensorflow",
+        'What a worker computes the networks with: "tensorflow", "openvino" (faster without a GPU) or the dotted path '
+        "of a class of one's own.",
+    )
     batch_size: int = _setting(16, "Images that a worker claims, embeds and writes at once.", (1, 1024))
     decode_threads: int = _setting(
         2, "Threads of a worker that read, decode and resize while the model computes.", (1, 64)
@@ -313,6 +320,8 @@ def _must_be(setting: Field, value: Any) -> str:
         return "Write texts into it, at least one."
     if value is not None and setting.name.endswith("_rate") and not RATE.fullmatch(value):
         return "Write a number, a slash and s, min, hour or day: '600/min'."
+    if setting.name == "runtime" and value not in RUNTIMES and "." not in value:
+        return f"Write one of {', '.join(map(repr, RUNTIMES))}, or the dotted path of a class."
     if value is not None and (ends := setting.metadata["range"]) and not ends[0] <= value <= ends[1]:
         return f"It must lie in {ends[0]} to {ends[1]}."
     return ""

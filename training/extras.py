@@ -9,7 +9,13 @@ from importlib.util import find_spec
 
 from shop_similarity.training.errors import TrainingError
 
-_EXTRAS = {"tensorflow": "worker", "tensorboard": "training", "matplotlib": "training"}
+_EXTRAS = {
+    "tensorflow": "worker",
+    "tensorboard": "training",
+    "matplotlib": "training",
+    "openvino": "openvino",
+    "nncf": "quantization",
+}
 
 
 class ExtraMissing(TrainingError, ImportError):
@@ -24,8 +30,8 @@ def require(*packages: str) -> None:
     """
     missing = [package for package in packages if find_spec(package) is None]
     if missing:
-        # Training needs what a worker needs.
-        extra = "worker,training" if any(_EXTRAS[package] == "training" for package in missing) else "worker"
+        # All of them need what a worker needs.
+        extra = ",".join(dict.fromkeys(["worker", *(_EXTRAS[package] for package in missing)]))
         names = " and ".join(missing)
         raise ExtraMissing(
             f"This needs {names}, which {'is' if len(missing) == 1 else 'are'} not installed here. Run it where the "

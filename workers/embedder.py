@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
+import sys
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -16,12 +16,12 @@ from django.utils.translation import gettext as _
 
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding.vectors import EMBEDDING_DIM, unusable_rows
-from shop_similarity.training.extras import require
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.workers.runtimes.choice import get_runtime
+from shop_similarity.workers.runtimes.interface import EXACT, Step
 
 if TYPE_CHECKING:
     from shop_similarity.models import ModelVersion
-    from shop_similarity.training.networks.runner import FixedShape
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,6 @@ _loading = threading.RLock()
 # The least recently used first.
 _loaded: dict[int, Embedder] = {}
 
-# Photos per step without a GPU. A shopper's photo waits for the step under way, and larger steps gain little: on two
-# cores MILDNet takes 0.162, 0.153, 0.149 and 0.142 s of processor time a photo in steps of 1, 2, 4 and 16.
-_CPU_STEP = 2
 # After so many photos of shoppers a batch gets its step, or a busy hour would stop the outbox.
 _URGENT_IN_A_ROW = 8
 
@@ -74,8 +71,6 @@ class _Turns:
 
 _turns = _Turns()
 
-_EXACT = "float32"
-
 
 class UnusableVectors(Exception):
     """The network made no vector of some photos that could be searched with: its numbers are not finite, or all 0.
@@ -98,50 +93,42 @@ class UnusableVectors(Exception):
 class Embedder:
     """One model version, ready to embed.
 
-    The network runs as a compiled function over a step of fixed size. A second one takes one photo, for a shopper who
-    waits for it. Half precision may overflow where float32 does not, so a photo of which no usable vector comes out is
-    tried once more in float32; the network in that precision is loaded when it is first needed.
+    The runtime (:mod:`shop_similarity.workers.runtimes.interface`) computes steps of a fixed size. A second function
+    takes one photo, for a shopper who waits for it. Half precision may overflow where float32 does not, so a photo of
+    which no usable vector comes out is tried once more in float32; the network in that precision is loaded when it is
+    first needed.
 
     Attributes:
         version_id: key of the model version.
         preprocessing: how a photo becomes the network's input.
         batch_size: photos that are claimed at once.
         step_size: photos that are computed at once, no more than ``batch_size``.
-        dtype_policy: precision of the backbone on this machine.
+        precision: of the backbone on this machine.
     """
 
     def __init__(self, version: ModelVersion, batch_size: int | None = None) -> None:
-        require("tensorflow")
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import tensorflow as tf
-
-        from shop_similarity.training.networks.devices import share_gpus
-        from shop_similarity.training.networks.precision import dtype_policy
-        from shop_similarity.training.networks.runner import inference
-        from shop_similarity.training.versions.loading import fast_policy_of, load_version
-
         started = time.monotonic()
+        runtime = get_runtime()
         self.version_id = version.pk
         self.preprocessing = Preprocessing.from_dict(version.preprocessing)
         self.batch_size = batch_size or get_settings().batch_size
-        share_gpus()
-        self.dtype_policy = fast_policy_of(version)
-        with dtype_policy(self.dtype_policy):
-            model = load_version(version, cache_dir=get_settings().weights_cache)
-        has_gpu = bool(tf.config.list_physical_devices("GPU"))
-        self.step_size = self.batch_size if has_gpu else min(self.batch_size, _CPU_STEP)
-        self._step = inference(model, self.step_size)
-        self._single = inference(model, 1)
+        self._network = runtime.load(version)
+        self.precision = self._network.precision
+        self.step_size = min(self.batch_size, self._network.step_size)
+        self._step = self._network.step(self.step_size)
+        self._single = self._network.step(1)
         self._is_warm = False
-        self._model = model
+        # By the identity of each photo: it, which keeps that its own, and its row.
+        self._ahead: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._version = version
-        self._exact: FixedShape | None = self._single if self.dtype_policy == _EXACT else None
+        self._exact: Step | None = self._single if self.precision == EXACT else None
         logger.info(
-            "Loaded %s (%s) in %.1f s, computing in %s.",
+            "Loaded %s (%s) in %.1f s, computed by %s in %s.",
             version.name,
             version.architecture,
             time.monotonic() - started,
-            self.dtype_policy,
+            runtime.name,
+            self.precision,
         )
 
     def embed(self, photos: Sequence[np.ndarray]) -> np.ndarray:
@@ -156,14 +143,38 @@ class Embedder:
         Raises:
             UnusableVectors: of some photos no such row comes out.
         """
-        rows = []
+        if not len(photos):
+            return np.zeros((0, EMBEDDING_DIM), dtype=np.float32)
+        done = [self._ahead.pop(id(photo), None) for photo in photos]
+        rows = self._rows([photo for photo, known in zip(photos, done, strict=True) if known is None])
+        vectors = [next(rows) if known is None else known[1] for known in done]
+        return self._usable(np.stack(vectors), photos, urgent=False)
+
+    def _rows(self, photos: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         for start in range(0, len(photos), self.step_size):
             batch = np.stack(photos[start : start + self.step_size])
             with _turns.take(urgent=False):
-                rows += self._step(batch)
-        if not rows:
-            return np.zeros((0, 4096), dtype=np.float32)
-        return self._usable(np.concatenate(rows), photos, urgent=False)
+                rows = self._step(batch)
+            yield from rows
+
+    def compute_ahead(self, photos: Sequence[np.ndarray], stop: threading.Event) -> None:
+        """Compute photos for the call of :meth:`embed` that will be given the same arrays.
+
+        Meant for a thread: while who calls ``embed`` writes one batch, the network computes the next.
+
+        Args:
+            photos: as for :meth:`embed`.
+            stop: ends it after a step.
+        """
+        for photo, row in zip(photos, self._rows(photos), strict=True):
+            self._ahead[id(photo)] = photo, row
+            if stop.is_set():
+                break
+
+    def forget_ahead(self, photos: Sequence[np.ndarray]) -> None:
+        """Drop what was computed of photos that nobody will ask for."""
+        for photo in photos:
+            self._ahead.pop(id(photo), None)
 
     def embed_one(self, photo: np.ndarray) -> np.ndarray:
         """Embed one prepared photo that somebody waits for: before the next step of any batch.
@@ -178,35 +189,29 @@ class Embedder:
             UnusableVectors: no such row comes out.
         """
         with _turns.take(urgent=True):
-            (row,) = self._single(photo[np.newaxis])
-        return self._usable(row, [photo], urgent=True)[0]
+            rows = self._single(photo[np.newaxis])
+        return self._usable(rows, [photo], urgent=True)[0]
 
     def _usable(self, vectors: np.ndarray, photos: Sequence[np.ndarray], *, urgent: bool) -> np.ndarray:
         """The vectors with length 1, those that are unusable computed in float32."""
         places = unusable_rows(vectors)
-        if len(places) and self.dtype_policy != _EXACT and vectors.shape[1:] == (EMBEDDING_DIM,):
+        if len(places) and self.precision != EXACT and vectors.shape[1:] == (EMBEDDING_DIM,):
             exact = self._load_exact()
             for place in places:
                 with _turns.take(urgent=urgent):
                     (row,) = exact(photos[place][np.newaxis])
-                vectors[place] = row[0]
-            logger.warning("%d photos overflowed in %s and were tried in float32.", len(places), self.dtype_policy)
+                vectors[place] = row
+            logger.warning("%d photos overflowed in %s and were tried in float32.", len(places), self.precision)
             places = unusable_rows(vectors)
         if len(places):
             raise UnusableVectors(places.tolist())
         # Half-precision backbones leave lengths a hair off one.
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def _load_exact(self) -> FixedShape:
-        from shop_similarity.training.networks.precision import dtype_policy
-        from shop_similarity.training.networks.runner import inference
-        from shop_similarity.training.versions.loading import load_version
-
+    def _load_exact(self) -> Step:
         with _loading:
             if self._exact is None:
-                with dtype_policy(_EXACT):
-                    model = load_version(self._version, cache_dir=get_settings().weights_cache)
-                self._exact = inference(model, 1)
+                self._exact = get_runtime().load(self._version, EXACT).step(1)
             return self._exact
 
     def warm_up(self) -> None:
@@ -271,7 +276,7 @@ def release_embedder(*version_ids: int) -> None:
         for pk in version_ids or list(_loaded):
             _loaded.pop(pk, None)
         # It would take the ground from under models that stay, and from under one that another thread just builds.
-        if not _loaded and _loading.acquire(blocking=False):
+        if not _loaded and "keras" in sys.modules and _loading.acquire(blocking=False):
             try:
                 import keras
 

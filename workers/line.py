@@ -1,6 +1,7 @@
 """The assembly line of one model version: claim, read and decode, embed, write, batch after batch.
 
-While the network computes one batch, the next is claimed, read and decoded in threads.
+While the network computes one batch, the next is claimed, read and decoded in threads; while a batch is written and
+the one after the next is claimed, the network computes the next. So it never waits for the database.
 
 From claim to settlement one rule holds. **Whatever goes wrong with a photo counts a try of that photo, and of no
 other.** A photo that can never be embedded (its file is damaged, the network makes no usable vector of it) fails at
@@ -15,8 +16,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,7 +36,7 @@ from shop_similarity.photos.file_marks import file_mark
 from shop_similarity.photos.limits import catalogue_limits
 from shop_similarity.photos.storage_faults import final_sentence, passing_sentence
 from shop_similarity.training.networks.preprocessing import Preprocessing
-from shop_similarity.workers.embedder import UnusableVectors, get_embedder
+from shop_similarity.workers.embedder import Embedder, UnusableVectors, get_embedder
 from shop_similarity.workers.identity import worker_name
 
 logger = logging.getLogger(__name__)
@@ -112,10 +114,16 @@ class _Batch:
     Attributes:
         photos: those that are not settled yet.
         reading: what goes on in the threads.
+        computing: what the network does ahead with it, once that has begun.
+        ahead: the prepared photos that it does that with.
+        embedder: by which.
     """
 
     photos: list[_Photo] = field(default_factory=list)
     reading: list[Future] = field(default_factory=list)
+    computing: Future | None = None
+    ahead: list[np.ndarray] = field(default_factory=list)
+    embedder: Embedder | None = None
 
     def settled(self, photos: Sequence[_Photo]) -> None:
         """These are."""
@@ -163,6 +171,10 @@ class Line:
         self.preprocessing = Preprocessing.from_dict(version.preprocessing)
         self.storage = get_catalogue().storage
         self.threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="shop-similarity-decode")
+        self.network = ThreadPoolExecutor(1, thread_name_prefix="shop-similarity-network")
+        self.ending = threading.Event()
+        # The batch behind the one at hand.
+        self.following: _Batch | None = None
 
     def run(self) -> bool:
         """Embed what waits for the version, until nothing is due or the line has to end; whether there was anything."""
@@ -173,7 +185,7 @@ class Line:
             had_work = bool(batch.photos)
             while batch.photos:
                 # While this batch is computed, the threads read the next.
-                following = self._begin() if not self.stop.is_set() else _Batch()
+                following = self.following = self._begin() if not self.stop.is_set() else _Batch()
                 self._finish(batch)
                 heartbeat.beat(worker_name())
                 if self.progress is not None:
@@ -186,8 +198,12 @@ class Line:
             is_photos_fault = not database.is_away(error)
             raise
         finally:
+            self.ending.set()
             self.threads.shutdown(wait=True, cancel_futures=True)
+            self.network.shutdown(wait=True, cancel_futures=True)
             for left in (batch, following):
+                if left is not None:
+                    self._forget_ahead(left)
                 if left is not None and left.photos:
                     self._give_back(left, count_attempt=is_photos_fault)
 
@@ -287,10 +303,41 @@ class Line:
     def _finish(self, batch: _Batch) -> None:
         for future in batch.reading:
             future.result()
+        if batch.computing is not None:
+            batch.computing.result()
         for photo in list(batch.photos):
             self._apart(batch, [photo], self._settle_unread)
         if batch.photos:
             self._apart(batch, list(batch.photos), self._embed_and_write)
+        self._forget_ahead(batch)
+
+    def _forget_ahead(self, batch: _Batch) -> None:
+        """Drop what the network made of photos that needed nothing of it, for another has the same bytes."""
+        if batch.embedder is not None:
+            batch.embedder.forget_ahead(batch.ahead)
+
+    def _begin_computing(self, batch: _Batch | None, known: Collection[str]) -> None:
+        """Have the network compute a batch whose photos are read or still being read."""
+        if batch is None or batch.computing is not None or not batch.reading:
+            return
+        batch.embedder = get_embedder(self.version)
+        batch.computing = self.network.submit(self._compute_ahead, batch, frozenset(known))
+
+    def _compute_ahead(self, batch: _Batch, known: Collection[str]) -> None:
+        """Compute photos of a batch, one of those with the same bytes; runs in a thread.
+
+        Whatever goes wrong with it comes again where the batch is settled, and counts there.
+        """
+        with database.stored_language(), suppress(Exception):
+            for future in batch.reading:
+                future.result()
+            by_digest = {
+                photo.digest: photo.pixels
+                for photo in reversed(batch.photos)
+                if photo.pixels is not None and not photo.error and photo.digest not in known
+            }
+            batch.ahead = list(by_digest.values())
+            batch.embedder.compute_ahead(batch.ahead, self.ending)
 
     def _settle_unread(self, batch: _Batch, photos: Sequence[_Photo]) -> None:
         """Settle a photo that the network has nothing to do with."""
@@ -347,6 +394,7 @@ class Line:
                     self._embed_and_write(batch, others)
                 return
             vectors |= {photo.digest: vector for photo, vector in zip(to_compute, computed, strict=True)}
+        self._begin_computing(self.following, by_digest)
         outcome = write_embeddings(
             self.version.pk,
             [PhotoVector(photo.claim, photo.row, photo.mark, photo.digest, vectors[photo.digest]) for photo in photos],

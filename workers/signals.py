@@ -14,10 +14,11 @@ from celery.signals import worker_init, worker_process_init, worker_ready, worke
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import bell
 from shop_similarity.embedding.celery_app import NAME
-from shop_similarity.training.extras import ExtraMissing, require
+from shop_similarity.training.errors import TrainingError
 from shop_similarity.workers import clock, visual_queries
 from shop_similarity.workers.drain import leave_versions_to
 from shop_similarity.workers.jobs import stopping
+from shop_similarity.workers.runtimes.choice import get_runtime
 
 # Kept in the app's settings, which a pool hands to its processes however it starts them.
 _SERVES = "shop_similarity_serves"
@@ -35,8 +36,8 @@ def _look_at_queues(sender: Any, **kwargs: Any) -> None:
     if not _serves(app):
         return
     try:
-        require("tensorflow")
-    except ExtraMissing as error:
+        get_runtime().check()
+    except TrainingError as error:
         # It would hear the bell in place of a worker that can embed.
         advice = "" if app.main == NAME else f' Or leave the queue "{queue}" to other workers.'
         raise SystemExit(f"{error}{advice}") from error

@@ -99,6 +99,13 @@ class ModelVersion(models.Model):
         return self.name
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Names of its files in the storage of the weights: the weights, and what workers have made of them."""
+        quantized = self.metrics.get("int8") if isinstance(self.metrics, dict) else None
+        name = quantized.get("file") if isinstance(quantized, dict) else None
+        return tuple(each for each in (self.weights.name, name) if each and isinstance(each, str))
+
+    @property
     def rank(self) -> int:
         """Its place in lists of versions: the active one, the one before it, candidates, the rest."""
         return self.LIVE.index(self.state) if self.state in self.LIVE else len(self.LIVE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import database
@@ -51,13 +52,14 @@ def clear(version: ModelVersion) -> int:
 
 
 def delete_row(version: ModelVersion) -> None:
-    """Delete the row of a version of which nothing is left, and its weights file with it."""
-    name, storage = version.weights.name, version.weights.storage
+    """Delete the row of a version of which nothing is left, and its files with it."""
+    names, storage = version.files, version.weights.storage
     alias = database.write_alias()
     with database.atomic():
         version.delete(using=alias)
-        if name and not ModelVersion.objects.using(alias).filter(weights=name).exists():
-            database.on_commit(lambda: storage.delete(name))
+        for name in names:
+            if not ModelVersion.objects.using(alias).filter(weights=name).exists():
+                database.on_commit(partial(storage.delete, name))
 
 
 def _has_rows(version_id: int) -> bool:

@@ -37,6 +37,13 @@ def test_a_worker_without_a_gpu_gets_no_gpu_libraries():
     assert not any("tensorflow" in line or "worker" in line for line in EXTRAS["training"])
 
 
+def test_the_extras_that_messages_name_are_there():
+    from shop_similarity.training.extras import _EXTRAS
+
+    for package, extra in _EXTRAS.items():
+        assert any(line.startswith(package) for line in EXTRAS[extra]), package
+
+
 def test_files_of_requirements_that_are_named_exist():
     for folder in (settings.BASE_DIR, settings.BASE_DIR / "docs"):
         for file in (*folder.glob("*.md"), *folder.glob("*.txt"), folder / "Makefile", folder / "pyproject.toml"):

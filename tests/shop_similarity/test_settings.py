@@ -30,6 +30,7 @@ GOOD = {"PRODUCT_MODEL": "catalog.Product", "IMAGES": "photos.file"}
         ({**GOOD, "BATCH_SIZE": "8"}, "E001", "'BATCH_SIZE'] is '8'", "type int"),
         ({**GOOD, "BATCH_SIZE": True}, "E001", "'BATCH_SIZE'] is True", "type int"),
         ({**GOOD, "BATCH_SIZE": 0}, "E001", "'BATCH_SIZE'] is 0", "1 to 1024"),
+        ({**GOOD, "RUNTIME": "openvin"}, "E001", "'RUNTIME'] is 'openvin'", "'tensorflow', 'openvino', or the dotted"),
         ({**GOOD, "CATEGORY_BOOST": -1}, "E001", "'CATEGORY_BOOST'] is -1", "0 to 2"),
         ({**GOOD, "PRODUCT_MODEL": "Product"}, "E002", "is 'Product'", "app_label.Model"),
         ({**GOOD, "PRODUCT_MODEL": "catalog.Prodct"}, "E002", "not an installed model", "INSTALLED_APPS"),

@@ -6,6 +6,8 @@ import hashlib
 import io
 import logging
 import tempfile
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +76,7 @@ def _edit(monkeypatch, change):
 
     def init(self, *arguments):
         inner(self, *arguments)
-        change(self._model)
+        change(self._network.model)
 
     monkeypatch.setattr(embedder.Embedder, "__init__", init)
 
@@ -204,9 +206,52 @@ def test_a_shopper_s_photo_overflows_no_more_than_the_shop_s_do(tiny_version, mo
 @pytest.mark.parametrize("shape", [(1, 7), (1, 4095)])
 def test_vectors_of_another_length_are_refused_where_they_are_computed(tiny_version, shape):
     loaded = embedder.get_embedder(tiny_version())
-    loaded._single = lambda batch: [np.ones(shape, np.float32)]
+    loaded._single = lambda batch: np.ones(shape, np.float32)
     with pytest.raises(embedder.UnusableVectors):
         loaded.embed_one(_prepared(1))
+
+
+def test_the_network_computes_the_next_batch_while_one_is_written(tiny_version, monkeypatch, settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "BATCH_SIZE": 2}
+    version = tiny_version()
+    photos = _photos(6)
+    loaded = embedder.get_embedder(version)
+    step, write = loaded._step, line.write_embeddings
+    ahead, written = [], []
+
+    def computed(batch):
+        rows = step(batch)
+        if threading.current_thread().name.startswith("shop-similarity-network"):
+            ahead.append(len(batch))
+        return rows
+
+    def written_when_computed(version_id, photos):
+        written.append(len(photos))
+        # There is one batch less to compute ahead than there are batches.
+        until = time.monotonic() + 30
+        while len(ahead) < min(len(written), 2) and time.monotonic() < until:
+            time.sleep(0.01)
+        return write(version_id, photos)
+
+    monkeypatch.setattr(loaded, "_step", computed)
+    monkeypatch.setattr(line, "write_embeddings", written_when_computed)
+    assert drain().embedded == 6
+    assert (ahead, written) == ([2, 2], [2, 2, 2])
+    assert not loaded._ahead
+    exact = {photo.pk: loaded.embed_one(_prepared(seed)) for seed, photo in enumerate(photos)}
+    for row in Embedding.objects.defer(None):
+        assert float(np.array(row.vector) @ exact[row.image_id]) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_line_that_is_stopped_leaves_nothing_computed_ahead_behind(tiny_version, settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "BATCH_SIZE": 2}
+    version = tiny_version()
+    _photos(6)
+    stop = threading.Event()
+    report = drain(progress=lambda report: stop.set(), stop=stop)
+    assert report.embedded == 2
+    assert not embedder.get_embedder(version)._ahead
+    assert set(_unsettled().values()) == {0} and len(_unsettled()) == 4
 
 
 # --- every step, every kind ---

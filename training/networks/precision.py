@@ -11,11 +11,20 @@ CPUINFO = Path("/proc/cpuinfo")
 
 def cpu_multiplies_bfloat16(cpuinfo: Path = CPUINFO) -> bool:
     """Whether this CPU has instructions for bfloat16; without them it is slower than ``float32``."""
+    return _has_one_of(cpuinfo, "avx512_bf16", "amx_bf16")
+
+
+def cpu_multiplies_int8(cpuinfo: Path = CPUINFO) -> bool:
+    """Whether this CPU has instructions that add up products of int8 without overflow."""
+    return _has_one_of(cpuinfo, "avx512_vnni", "avx_vnni", "amx_int8")
+
+
+def _has_one_of(cpuinfo: Path, *flags: str) -> bool:
     try:
-        flags = cpuinfo.read_text(encoding="utf-8", errors="replace")
+        text = cpuinfo.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
+    return any(flag in text for flag in flags)
 
 
 def fast_policy(backbone: str = "vgg16") -> str:

@@ -1,0 +1,1 @@
+"""What computes the embedder's networks: TensorFlow, OpenVINO, or a shop's own; see :mod:`.interface`."""
