@@ -16,6 +16,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.embedding import heartbeat, outbox
 from shop_similarity.embedding.sweep import due_sweep, sweep
 from shop_similarity.feedback import roll_up
+from shop_similarity.rollout import recall
 from shop_similarity.rollout.retirement import clear_retired
 from shop_similarity.workers.drain import drain_unless_running, stopping
 from shop_similarity.workers.identity import free_claims_of_the_dead, worker_name
@@ -61,6 +62,8 @@ def _run(embed: Callable[[], object]) -> None:
             # After the photos, so that whatever is wrong with events, photos are embedded.
             if roll_up.is_due():
                 roll_up.roll_up(stopped=stopping.is_set)
+            if recall.is_due():
+                recall.measure_nightly(stopped=stopping.is_set)
             complained = ""
         except Exception as error:
             # The database may be away for a while; the next look finds it again. Say each trouble once.

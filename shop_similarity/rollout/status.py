@@ -12,6 +12,7 @@ from ..catalogue import PRODUCT, get_catalogue
 from ..embedding.coverage import VersionCounts, version_counts
 from ..embedding.heartbeat import last_seen
 from ..models import ModelVersion, OutboxEntry, SweepRun
+from .recall import CodeRecall, remembered
 
 
 def status() -> dict[str, Any]:
@@ -20,9 +21,10 @@ def status() -> dict[str, Any]:
     Returns:
         ``products``, ``products_with_images`` and ``images`` in the shop; ``embedded``, ``pending`` and ``failed``
         photos and the ``coverage`` (share of the photos, 0 to 1) of the active version, under ``active_version`` its
-        name or None; ``versions`` with the same for each version, its state, metrics and index, and since when it is
-        wished to be active; ``standby_version``: the name of the one to go back to or None; ``last_sweep``;
-        ``worker_seen_at``: when a worker was last running, or None.
+        name or None; ``versions`` with the same for each version, its state, metrics and index, what its search by
+        codes was last found to find (``code_recall``), and since when it is wished to be active; ``standby_version``:
+        the name of the one to go back to or None; ``last_sweep``; ``worker_seen_at``: when a worker was last
+        running, or None.
     """
     catalogue = get_catalogue()
     photos = catalogue.images().order_by()
@@ -56,17 +58,18 @@ def status() -> dict[str, Any]:
 
 
 def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str, Any]]:
-    """For each version what :func:`status` tells of it; three statements, however many versions.
+    """For each version what :func:`status` tells of it; four statements, however many versions.
 
     Args:
         versions: the versions.
         images: number of the shop's photos.
     """
     counts = version_counts([version.pk for version in versions])
-    return [_row(version, counts[version.pk], images) for version in versions]
+    measured = remembered(versions)
+    return [_row(version, counts[version.pk], images, measured.get(version.pk)) for version in versions]
 
 
-def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str, Any]:
+def _row(version: ModelVersion, counts: VersionCounts, images: int, recall: CodeRecall | None) -> dict[str, Any]:
     requested = version.activation_requested_at
     return {
         "name": version.name,
@@ -81,6 +84,14 @@ def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str,
         "failed": counts.failed,
         "coverage": round(counts.share(images), 4),
         "index": asdict(counts.index),
+        "code_recall": recall
+        and {
+            "recall": recall.recall,
+            "filtered_recall": recall.filtered_recall,
+            "products": recall.products,
+            "measured_at": recall.measured_at.isoformat(),
+            "warning": recall.warning(version.name),
+        },
         "metrics": _for_people(version.metrics),
     }
 
