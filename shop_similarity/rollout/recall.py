@@ -16,6 +16,7 @@ from typing import Any
 from django.db import models
 from django.db.utils import OperationalError
 from django.utils import timezone
+from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 
 from .. import database
@@ -86,8 +87,8 @@ class CodeRecall:
             "%(least)s %%). Raise CANDIDATES, and see in the dashboard whether the index is ready."
         ) % {
             "version": version,
-            "share": round(100 * (self.lowest or 0), 1),
-            "least": round(100 * get_settings().least_recall, 1),
+            "share": number_format(100 * (self.lowest or 0), 1),
+            "least": number_format(100 * get_settings().least_recall, 1),
         }
 
 
