@@ -33,8 +33,8 @@ _NEIGHBOUR_BYTES = 16
 # Postgres starts no worker for a build with less than this for each, itself included.
 _WORKER_BYTES = 32 * 2**20
 # For each photo and each doubling of their number, see docs/search.md.
-_SECONDS_IN_MEMORY = 1.3e-5
-_SECONDS_ON_DISK = 1.3e-4
+_SECONDS_IN_MEMORY = 2e-5
+_SECONDS_ON_DISK = 2.5e-4
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class BuildPlan:
         return (
             f"{self.rows} photos, a graph of {_mebibytes(self.graph_bytes)} MiB, "
             f"{_mebibytes(self.memory_bytes)} MiB of memory, {self.workers} further processes: about "
-            f"{max(round(self.seconds / 60), 1)} minutes"
+            f"{max(round(self.seconds / 60), 1)} min"
         )
 
 

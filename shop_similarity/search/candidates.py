@@ -1,7 +1,7 @@
 """Candidates of a search: one SQL statement that finds products, compares them exactly and says what ranking needs.
 
 Candidates come in pools. The first is as large as nearly every page needs; where pages further down, variants that were
-left out or a narrow filter ask for more, the next one looks four times as far, on the same path, up to a bound of what
+left out or a narrow filter ask for more, the next one looks three times as far, on the same path, up to a bound of what
 one request may cost. A pool holds nothing that an earlier one held and depends on nothing but the query, so a list that
 is made pool after pool can be paged through.
 """
@@ -27,7 +27,7 @@ from .queries import Query
 from .sql import Sql
 
 _POOL = 100
-_WIDER = 4
+_WIDER = 3
 # Where so many products are all variants of a few, a shorter list is better than a page that takes seconds.
 _MOST = 6_400
 # No request compares more photos than these in one statement: some tenths of a second, in a shop of any size.
@@ -147,7 +147,7 @@ def find_matches(
 
 
 def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: Path | None = None) -> Iterator[Pool]:
-    """Pools of ``size`` products and of four times as many each time.
+    """Pools of ``size`` products and of three times as many each time.
 
     Args:
         scope: where.
