@@ -270,7 +270,6 @@ class _Statement:
         self._boosted = None if scope.boosted is None else keys_sql(scope.boosted)
         self._pieces = {
             "table": Sql(Embedding._meta.db_table),
-            "version": Sql.number(scope.version.pk),
             "condition": condition,
             "probes": probes,
             "candidates": Sql.number(self.candidates),
@@ -293,17 +292,17 @@ class _Statement:
         ),
         nearest AS MATERIALIZED ({nearest}),
         compared AS MATERIALIZED (
-            SELECT q.part, e.product_id, e.image_id, (1 - (e.vector <=> q.vector)) * q.weight AS similarity
+            SELECT q.part, e.id, e.product_id, e.image_id, (1 - (e.vector <=> q.vector)) * q.weight AS similarity
             FROM {source}
         ),
         parts AS (
             SELECT product_id, part, max(similarity) AS similarity,
-                   (array_agg(image_id ORDER BY similarity DESC, image_id))[1] AS image_id
+                   (array_agg(id ORDER BY similarity DESC, image_id))[1] AS id
             FROM compared GROUP BY product_id, part
         ),
         products AS (
             SELECT product_id, avg(similarity) AS similarity,
-                   (array_agg(image_id ORDER BY similarity DESC, image_id))[1] AS image_id, {kind} AS kind
+                   (array_agg(id ORDER BY similarity DESC, id))[1] AS id, {kind} AS kind
             FROM parts GROUP BY product_id
         ),
         placed AS MATERIALIZED (
@@ -312,9 +311,9 @@ class _Statement:
                 FROM products
             ) numbered WHERE kind = 2 OR place <= {size}
         ){own}
-        SELECT p.product_id, p.similarity, p.image_id, p.kind, (SELECT count(*) FROM nearest) AS nearest,
+        SELECT p.product_id, p.similarity, b.image_id, p.kind, (SELECT count(*) FROM nearest) AS nearest,
                (SELECT count(*) FROM {probes}) * {candidates} AS most_nearest, {columns}
-        FROM placed p{joins} ORDER BY p.similarity DESC, p.product_id""",
+        FROM placed p JOIN {table} b ON b.id = p.id{joins} ORDER BY p.similarity DESC, p.product_id""",
             query=self.scope.query.sql,
             dimensions=Sql.number(EMBEDDING_DIM),
             nearest=Sql("SELECT 0 AS n, 0 AS id WHERE false") if self._compares_all else self._scan(),
@@ -398,11 +397,7 @@ class _Statement:
                 columns=_FACTS,
                 keys=own_keys,
             ),
-            "joins": Sql.of(
-                " JOIN {table} b ON b.version_id = {version} AND b.image_id = p.image_id"
-                " LEFT JOIN facts f ON f.key = p.product_id CROSS JOIN own o",
-                **self._pieces,
-            ),
+            "joins": Sql(" LEFT JOIN facts f ON f.key = p.product_id CROSS JOIN own o"),
             "columns": Sql(
                 "bit_send(b.code) AS code, f.categories, f.variant_groups, "
                 "o.categories AS own_categories, o.variant_groups AS own_variant_groups"

@@ -110,7 +110,7 @@ def test_a_page_that_variants_leave_unfilled_has_a_bound(settings, by_similarity
     same = np.repeat(random_vectors(1), 150, axis=0)
     made = _shop(150, same)
     with connection.cursor() as cursor:
-        cursor.execute("ANALYZE shop_similarity_embedding")
+        cursor.execute("ANALYZE shop_similarity_embedding, catalog_product")
     monkeypatch.setattr(candidates, "_MOST_COMPARED", 100)
     with _statements("compared AS") as searched:
         # All look the same, so one of them is shown.
