@@ -22,7 +22,7 @@ from ..catalogue.field_paths import setting_value
 from ..catalogue.variant_groups import variant_group
 from ..conf import get_settings
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
-from .paths import Path, Reach, embeddings_among, keys_sql, prepared_keys, reach_of, scan_settings
+from .paths import Path, Reach, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
 from .queries import Query
 from .sql import Sql
 
@@ -161,7 +161,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
         return
     # Which few products are left out changes with every page and decides nothing.
     among = embeddings_among(scope.version, scope.among) or condition
-    reach = reach_of(scope.version, among)
+    reach = choose_path(scope.version, among)
     path = path or reach.path
     candidates = max(get_settings().candidates, least)
     is_first = True

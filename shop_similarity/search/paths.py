@@ -131,8 +131,8 @@ def forget_paths() -> None:
     _indexed.clear()
 
 
-def reach_of(version: ModelVersion, condition: Sql) -> Reach:
-    """How many photos of a version the condition admits.
+def choose_path(version: ModelVersion, condition: Sql) -> Reach:
+    """The path of a search, by how many photos of a version the condition admits.
 
     It is kept for a minute: a path chosen by an old number is slower, never wrong.
     """

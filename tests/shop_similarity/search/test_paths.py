@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from catalog.models import Product
+from shop_similarity.embedding.index import build_index
 from shop_similarity.models import ModelVersion
 from shop_similarity.search import Path, Query, SearchOptions, candidates, find_matches, paths, similar_products
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
@@ -156,3 +157,37 @@ def _pages_read(statement: str) -> int:
         ((plan,),) = cursor.fetchall()
     root = (plan if isinstance(plan, list) else json.loads(plan))[0]["Plan"]
     return root["Shared Hit Blocks"] + root["Shared Read Blocks"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "indexed", "path"),
+    [
+        (200, 0, Path.EXACT),
+        (20_000, 0, Path.CODES),
+        (20_001, 100_000, Path.INDEX),
+        # Of a million the index would pass seven thousand by to find two hundred of these.
+        (30_000, 1_000_000, Path.CODES),
+        (40_000, 1_000_000, Path.INDEX),
+        (60_000, 100_000_000, Path.INDEX),
+        (1_000_000, 1_000_000, Path.INDEX),
+    ],
+)
+def test_the_cheaper_path_is_taken(rows, indexed, path):
+    assert paths.Reach(rows, indexed).path is path
+
+
+def test_the_index_looks_wider_in_a_larger_graph():
+    looked = [paths.searched_among(200, indexed) for indexed in (0, 100_000, 1_000_000, 10_000_000)]
+    assert looked[0] == looked[1] < looked[2] < looked[3]
+    # More than the candidates, for one photo too few would begin a second scan; no more than pgvector takes.
+    assert looked[0] > 200 and paths.searched_among(900, 10**7) == 1_000
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_size_of_the_index_is_known_without_counting():
+    _shop(40)
+    version = ModelVersion.objects.active()
+    assert paths._in_index(version) == 0
+    build_index(version.pk)
+    paths.forget_paths()
+    assert paths._in_index(version) == 40
