@@ -1,4 +1,4 @@
-"""A shop for one measurement: Postgres of its own in a temporary folder, migrated, deleted at the end."""
+"""A shop for measurements: Postgres of its own in a folder, migrated; a temporary one is deleted at the end."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @contextmanager
-def temporary_shop() -> Iterator[Path]:
-    """Django set up on an empty shop; gives the folder of its data."""
+def temporary_shop(kept: Path | None = None, **settings: str) -> Iterator[Path]:
+    """Django set up on a shop; gives the folder of its data.
+
+    Args:
+        kept: folder of a shop that stays for the next measurement, made if it is not there; by default a temporary one.
+        settings: further settings of Postgres.
+    """
     sys.path.insert(0, str(ROOT))
-    folder = Path(tempfile.mkdtemp(prefix="shop-similarity-bench-"))
+    folder = kept or Path(tempfile.mkdtemp(prefix="shop-similarity-bench-"))
+    folder.mkdir(parents=True, exist_ok=True)
     # A server that runs as another user has to come through.
     folder.chmod(0o711)
     os.environ["SHOP_DATA"] = str(folder)
     os.environ["DJANGO_SETTINGS_MODULE"] = "catalog.settings"
     from catalog.services.postgres import Postgres
 
-    server = Postgres(folder / "postgres")
+    server = Postgres(folder / "postgres", settings=settings)
     server.start()
     try:
         os.environ["DATABASE_URL"] = server.url
@@ -36,4 +42,5 @@ def temporary_shop() -> Iterator[Path]:
         yield folder
     finally:
         server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if kept is None:
+            shutil.rmtree(folder, ignore_errors=True)

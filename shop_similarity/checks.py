@@ -19,6 +19,7 @@ E012       a key column has another type than the key of the shop's model
 E013       the tables are half way between two unreleased versions
 E014       ``PRODUCTS`` returns what is no queryset of products
 W020       a pooler stands before the database, and Django opens cursors that it loses
+W021       the search by codes finds too little of what the exact one finds
 E020       products or photos are in another database than the plugin's tables
 E021       each tenant of django-tenants would have tables of its own
 ========== ==========================================================================================
@@ -284,6 +285,7 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
         messages += _check_key_types(connection)
         messages += _check_children(alias)
         messages += _check_experiment(connection, alias)
+        messages += _check_recall(connection)
         if alias == database.read_alias():
             messages += _check_products(alias)
     return messages
@@ -415,6 +417,22 @@ def _check_experiment(connection: Any, alias: str) -> list[checks.CheckMessage]:
             id="shop_similarity.W002",
         )
     ]
+
+
+def _check_recall(connection: Any) -> list[checks.CheckMessage]:
+    from .models import ModelVersion, RecallSample
+    from .rollout.recall import remembered
+
+    with connection.cursor() as cursor:
+        # Before the migration there is no table to ask.
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [RecallSample._meta.db_table])
+        if not cursor.fetchone()[0]:
+            return []
+    version = ModelVersion.objects.defer("metrics").active()
+    measured = version and remembered([version]).get(version.pk)
+    if not measured or not (warning := measured.warning(version.name)):
+        return []
+    return [checks.Warning(warning, id="shop_similarity.W021")]
 
 
 def _check_products(alias: str) -> list[checks.CheckMessage]:

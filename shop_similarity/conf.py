@@ -197,6 +197,18 @@ class Settings:
         "From this many photos on the HNSW index is used; between the two numbers all codes are scanned.",
         (0, 1_000_000_000),
     )
+    least_recall: float = _setting(
+        0.95,
+        "Share of what the exact search finds that the search by codes has to find. Workers measure it every night; "
+        "below it dashboard, status and check warn. 0: never.",
+        (0, 1),
+    )
+    index_memory: int = _setting(
+        2 * 2**30,
+        "Bytes of memory that building an index may take on the database server; it takes no more than its graph "
+        "needs, 1.2 GB for a million photos. Where the server gives more anyway, that counts.",
+        (2**20, 2**41),
+    )
     min_similarity: float | None = _setting(
         None,
         "Products below this cosine similarity are no look-alikes and are not shown. None: all are. Searches by "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any
@@ -208,18 +208,20 @@ def _limited(seconds: int) -> Iterator[None]:
 
 
 @contextmanager
-def unlimited_cursor() -> Iterator[Any]:
+def unlimited_cursor(wanted: Mapping[str, str] | None = None) -> Iterator[Any]:
     """A cursor for one statement that may take hours and can be in no transaction, on a connection of its own.
 
     Through a pooler the limits of the role stay: what is set for a session would be left to others there.
+
+    Args:
+        wanted: values of further parameters of the server, by their names.
     """
     ours = connection().copy()
     try:
         with ours.cursor() as statements:
             if not is_pooled():
-                statements.execute(
-                    "SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
-                )
+                for name, value in {"statement_timeout": "0", "lock_timeout": "0", **(wanted or {})}.items():
+                    statements.execute("SELECT set_config(%s, %s, false)", [name, value])
             yield statements
     finally:
         ours.close()

@@ -39,30 +39,31 @@ class _KeyField(models.Field):
     # Which model of the catalogue the key belongs to.
     catalogue_model = ""
 
-    def _target(self) -> models.Field:
+    def target(self) -> models.Field:
+        """The shop's key itself; whoever converts many values asks it once."""
         from .catalogue import get_catalogue
         from .catalogue.product_keys import concrete_key
 
         return concrete_key(getattr(get_catalogue(), self.catalogue_model))
 
     def db_type(self, connection: Any) -> str | None:
-        return self._target().rel_db_type(connection)
+        return self.target().rel_db_type(connection)
 
     def get_internal_type(self) -> str:
         # A copy of an automatic key is no automatic key itself.
-        return self._target().get_internal_type().replace("AutoField", "IntegerField")
+        return self.target().get_internal_type().replace("AutoField", "IntegerField")
 
     def get_prep_value(self, value: Any) -> Any:
-        return self._target().get_prep_value(value)
+        return self.target().get_prep_value(value)
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
-        return self._target().get_db_prep_value(value, connection, prepared)
+        return self.target().get_db_prep_value(value, connection, prepared)
 
     def get_db_converters(self, connection: Any) -> list:
-        return self._target().get_db_converters(connection)
+        return self.target().get_db_converters(connection)
 
     def to_python(self, value: Any) -> Any:
-        return self._target().to_python(value)
+        return self.target().to_python(value)
 
 
 class ProductKeyField(_KeyField):

@@ -18,7 +18,7 @@ from shop_similarity.conf import get_settings
 from shop_similarity.embedding import heartbeat, outbox
 from shop_similarity.embedding.sweep import go_on, is_due
 from shop_similarity.feedback import roll_up
-from shop_similarity.rollout import retirement
+from shop_similarity.rollout import recall, retirement
 from shop_similarity.workers import drain
 from shop_similarity.workers.identity import free_claims_of_the_dead, worker_name
 from shop_similarity.workers.jobs import Job, stopping
@@ -63,6 +63,7 @@ _JOBS: list[tuple[Job, Callable[[], bool]]] = [
     (versions, _are_versions_due),
     (Job("retirement", _clear), retirement.is_due),
     (Job("roll-up", lambda: roll_up.roll_up(stopped=stopping.is_set)), roll_up.is_due),
+    (Job("recall", lambda: recall.measure_nightly(stopped=stopping.is_set)), recall.is_due),
 ]
 
 

@@ -89,6 +89,10 @@ class VersionColumn:
         return self.index.state == "absent" and self.embedded <= get_settings().index_rows // 2
 
     @property
+    def recall_warning(self) -> str:
+        return self.recall.warning(self.version.name) if self.recall is not None else ""
+
+    @property
     def is_active(self) -> bool:
         return self.version.state == _State.ACTIVE
 
@@ -230,6 +234,7 @@ def _columns(
     request: HttpRequest, site: admin.AdminSite, versions: list[ModelVersion], images: int
 ) -> list[VersionColumn]:
     counts = version_counts([version.pk for version in versions])
+    measured = remembered(versions)
     active = next((version for version in versions if version.state == _State.ACTIVE), None)
     may_activate = request.user.has_perm(access.ACTIVATE_VERSION)
     compare = request.user.has_perm(access.COMPARE_VERSIONS) and admin_url(site, "shop_similarity_compare")
@@ -241,7 +246,7 @@ def _columns(
                 version=version,
                 **vars(counts[version.pk]),
                 share=counts[version.pk].share(images),
-                recall=remembered(version) if embedded else None,
+                recall=measured.get(version.pk) if embedded else None,
                 activate_url=admin_url(site, "shop_similarity_activate", version.pk)
                 if may_activate and version.state in (_State.CANDIDATE, _State.RETIRED)
                 else None,
@@ -369,7 +374,7 @@ def retry(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
 
 
 def measure_recall(request: HttpRequest, site: admin.AdminSite, pk: int) -> HttpResponse:
-    """Measure what the coded search of a version finds, and keep it for an hour."""
+    """Measure what the coded search of a version finds, and keep it."""
     version = get_object_or_404(ModelVersion, pk=pk)
     measured = measure_code_recall(version)
     remember(version, measured)

@@ -84,6 +84,13 @@ _VERSION = {
     "coverage": 0.9972,
     "is_about": False,
     "index": {"name": "shop_similarity_code_v2", "state": "absent", "bytes": 0},
+    "code_recall": {
+        "recall": 0.996,
+        "filtered_recall": 1.0,
+        "products": 50,
+        "measured_at": "2027-01-31T01:00:07Z",
+        "warning": "",
+    },
     "metrics": {"evaluation": {"recall@8": 0.71}},
 }
 

@@ -145,6 +145,17 @@ class IndexSerializer(serializers.Serializer):
     bytes = serializers.IntegerField()
 
 
+@component("SimilarityCodeRecall")
+class CodeRecallSerializer(serializers.Serializer):
+    """What the search by codes finds of what the exact one finds, on a sample of products."""
+
+    recall = serializers.FloatField(allow_null=True, help_text=_("0 to 1."))
+    filtered_recall = serializers.FloatField(allow_null=True, help_text=_("Behind a filter by category."))
+    products = serializers.IntegerField()
+    measured_at = serializers.DateTimeField()
+    warning = serializers.CharField(allow_blank=True, help_text=_("Why that is too little, or nothing."))
+
+
 @extend_schema_field(choice_schema(ModelVersion.State.values), component_name="SimilarityVersionState")
 class StateField(serializers.ChoiceField):
     """State of a version."""
@@ -171,6 +182,9 @@ class VersionSerializer(serializers.Serializer):
     coverage = serializers.FloatField(min_value=0, help_text=_("Share of the shop's photos that are embedded."))
     is_about = serializers.BooleanField(help_text=_("Whether numbers beyond 50,000 are estimates."))
     index = IndexSerializer()
+    code_recall = CodeRecallSerializer(
+        allow_null=True, help_text=_("What the search by codes found of what the exact one finds, when last measured.")
+    )
     metrics = serializers.JSONField(help_text=_("What was measured, as whoever trained it stored it."))
 
 

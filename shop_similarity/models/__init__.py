@@ -6,6 +6,7 @@ from .experiments import Experiment
 from .feedback import VOTERS, DailyStatistic, Event, EventDay, ExperimentGroup, Preference, Surface
 from .heartbeats import Heartbeat
 from .outbox import OutboxEntry
+from .recall_samples import RecallSample
 from .rules import MerchandisingRule
 from .sweeps import SweepRun
 from .versions import ModelVersion, weights_storage
@@ -27,6 +28,7 @@ __all__ = [
     "ModelVersion",
     "OutboxEntry",
     "Preference",
+    "RecallSample",
     "Surface",
     "SweepRun",
     "VisualQuery",

@@ -14,6 +14,7 @@ from ..embedding.heartbeat import last_seen
 from ..embedding.magnitudes import COUNTED, Number, count
 from ..embedding.sweep import last_runs
 from ..models import ModelVersion, OutboxEntry
+from .recall import CodeRecall, remembered
 
 # Of very many products so many are looked at.
 _SAMPLE = 500
@@ -26,9 +27,10 @@ def status() -> dict[str, Any]:
         ``products``, ``products_with_images`` and ``images`` in the shop, and ``is_about``: whether a number beyond
         50,000 is an estimate; ``embedded``, ``pending`` and ``failed``
         photos and the ``coverage`` (share of the photos, 0 to 1) of the active version, under ``active_version`` its
-        name or None; ``versions`` with the same for each version, its state, metrics and index, and since when it is
-        wished to be active; ``standby_version``: the name of the one to go back to or None; ``last_sweep``;
-        ``sweeps``: how far those are that have not come to their end; ``worker_seen_at``: when a worker was last
+        name or None; ``versions`` with the same for each version, its state, metrics and index, what its search by
+        codes was last found to find (``code_recall``), and since when it is wished to be active; ``standby_version``:
+        the name of the one to go back to or None; ``last_sweep``; ``sweeps``: how far those are that have not come to
+        their end; ``worker_seen_at``: when a worker was last
         running, or None.
     """
     catalogue = get_catalogue()
@@ -95,10 +97,11 @@ def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str
         images: number of the shop's photos.
     """
     counts = version_counts([version.pk for version in versions])
-    return [_row(version, counts[version.pk], images) for version in versions]
+    measured = remembered(versions)
+    return [_row(version, counts[version.pk], images, measured.get(version.pk)) for version in versions]
 
 
-def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str, Any]:
+def _row(version: ModelVersion, counts: VersionCounts, images: int, recall: CodeRecall | None) -> dict[str, Any]:
     requested = version.activation_requested_at
     return {
         "name": version.name,
@@ -116,6 +119,14 @@ def _row(version: ModelVersion, counts: VersionCounts, images: int) -> dict[str,
             number.is_about for number in (counts.embedded, counts.products, counts.waiting, counts.failed)
         ),
         "index": asdict(counts.index),
+        "code_recall": recall
+        and {
+            "recall": recall.recall,
+            "filtered_recall": recall.filtered_recall,
+            "products": recall.products,
+            "measured_at": recall.measured_at.isoformat(),
+            "warning": recall.warning(version.name),
+        },
         "metrics": _for_people(version.metrics),
     }
 

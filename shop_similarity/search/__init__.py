@@ -7,7 +7,7 @@ Three ways to the same candidates, chosen by how many photos there are among the
 * *index*: many, the HNSW index over the codes of the version names the candidates, which are compared exactly.
 
 What is found is ranked: the merchandiser's rules, the category's preference, variants collapsed, diversity. A list that
-comes out shorter than asked goes on with four times as many candidates, so nothing that is left out costs results.
+comes out shorter than asked goes on with three times as many candidates, up to a bound of what one request may cost.
 ``docs/search.md`` goes through it step by step.
 """
 

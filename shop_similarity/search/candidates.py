@@ -1,8 +1,9 @@
 """Candidates of a search: one SQL statement that finds products, compares them exactly and says what ranking needs.
 
 Candidates come in pools. The first is as large as nearly every page needs; where pages further down, variants that were
-left out or a narrow filter ask for more, the next one looks four times as far. A pool holds nothing that an earlier one
-held and depends on nothing but the query, so a list that is made pool after pool can be paged through.
+left out or a narrow filter ask for more, the next one looks three times as far, on the same path, up to a bound of what
+one request may cost. A pool holds nothing that an earlier one held and depends on nothing but the query, so a list that
+is made pool after pool can be paged through.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ from ..catalogue.field_paths import setting_value
 from ..catalogue.variant_groups import variant_group
 from ..conf import get_settings
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
-from .paths import Path, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
+from .paths import Path, Reach, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
 from .queries import Query
 from .sql import Sql
 
 _POOL = 100
-_WIDER = 4
+_WIDER = 3
 # Where so many products are all variants of a few, a shorter list is better than a page that takes seconds.
 _MOST = 6_400
+# No request compares more photos than these in one statement: some tenths of a second, in a shop of any size.
+_MOST_COMPARED = 30_000
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Scope:
         query: the vectors to compare with.
         among: queryset of the products that may be found, None for all.
         exclude: keys of products to leave out.
-        hidden: queryset of more products to leave out.
+        hidden: querysets of more products to leave out.
         query_keys: keys of the products that the query is made of.
         candidate_keys: keys of products that are candidates however unlike they are, if ``among`` has them.
         boosted: queryset of products of which the nearest are candidates, however many others are nearer.
@@ -91,7 +94,7 @@ class Scope:
     query: Query
     among: QuerySet | None
     exclude: Collection[Any] = ()
-    hidden: QuerySet | None = None
+    hidden: Sequence[QuerySet] = ()
     query_keys: Sequence[Any] = ()
     candidate_keys: Sequence[Any] = ()
     boosted: QuerySet | None = None
@@ -102,7 +105,7 @@ def pools(scope: Scope, limit: int) -> Iterator[Pool]:
     # Powers of two, so that pages of nearly the same length are cut from the same list.
     rounded = 1 << max(limit - 1, 1).bit_length()
     seen: set[Any] = set()
-    for pool in _levels(scope, max(_POOL, 2 * rounded), max(get_settings().candidates, 4 * rounded), ranked=True):
+    for pool in _levels(scope, max(_POOL, 2 * rounded), 4 * rounded, ranked=True):
         fresh = [candidate for candidate in pool.candidates if candidate.product_id not in seen]
         seen.update(candidate.product_id for candidate in fresh)
         yield replace(pool, candidates=fresh)
@@ -136,36 +139,53 @@ def find_matches(
     matches: list[Match] = []
     if limit:
         scope = Scope(version, query, among, exclude)
-        for pool in _levels(scope, limit, max(get_settings().candidates, 4 * limit), path=path):
+        for pool in _levels(scope, limit, 4 * limit, path=path):
             matches = [Match(c.product_id, c.similarity, c.image_id) for c in pool.candidates]
             if len(matches) >= limit:
                 break
     return matches
 
 
-def _levels(
-    scope: Scope, size: int, candidates: int, *, ranked: bool = False, path: Path | None = None
-) -> Iterator[Pool]:
+def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: Path | None = None) -> Iterator[Pool]:
+    """Pools of ``size`` products and of three times as many each time.
+
+    Args:
+        scope: where.
+        size: products of the first pool.
+        least: photos that each vector of the query names for it at least.
+        ranked: whether the ranking needs codes, categories and groups of variants.
+        path: how candidates are found; chosen by the number of photos by default.
+    """
     condition = embeddings_among(scope.version, scope.among, scope.exclude, scope.hidden)
     if condition is None:
         return
     # Which few products are left out changes with every page and decides nothing.
-    path = path or choose_path(embeddings_among(scope.version, scope.among) or condition)
-    most = get_settings().index_rows
+    among = embeddings_among(scope.version, scope.among) or condition
+    reach = choose_path(scope.version, among)
+    path = path or reach.path
+    candidates = max(get_settings().candidates, least)
+    is_first = True
     while True:
-        level = _run(_Statement(path, scope, condition, candidates, ranked), size)
-        if path is Path.INDEX and not level.has_all_codes:
+        level = _run(_Statement(path, scope, condition, candidates, ranked, reach.indexed), size)
+        if path is Path.INDEX and not level.has_all and (is_first or _may_scan(reach)):
             # The index gave up behind a narrow filter: what it did find need not be the nearest.
             path = Path.CODES
             continue
         yield level.pool
-        if not level.is_full and (path is Path.EXACT or not level.has_all_codes or not level.pool.candidates):
+        if not level.is_full and (not level.has_all or not level.pool.candidates):
             return
         if level.is_full and size >= _MOST:
             return
         size *= _WIDER
         candidates *= _WIDER
-        path = Path.EXACT if path is Path.EXACT or candidates > most else Path.CODES
+        is_first = False
+        if candidates > _MOST_COMPARED and not _may_scan(reach):
+            return
+
+
+def _may_scan(reach: Reach) -> bool:
+    """Whether a page further down may look at all photos: where there are no more of them than for one statement."""
+    return reach.rows <= _MOST_COMPARED
 
 
 @dataclass(frozen=True)
@@ -174,22 +194,22 @@ class _Level:
 
     Attributes:
         pool: the candidates.
-        has_all_codes: whether the codes named as many photos as they were asked for.
+        has_all: whether as many photos were named as were asked for, so that there may be more.
         is_full: whether as many products were found as were asked for.
     """
 
     pool: Pool = Pool()
-    has_all_codes: bool = True
+    has_all: bool = True
     is_full: bool = False
 
 
 def _run(statement: _Statement, size: int) -> _Level:
-    with scan_settings(statement.path, statement.candidates):
+    with scan_settings(statement.path, statement.candidates, statement.indexed):
         rows = statement.sql(size).rows()
     if not rows:
-        return _Level()
-    product_key = Embedding._meta.get_field("product_id")
-    image_key = Embedding._meta.get_field("image_id")
+        return _Level(has_all=False)
+    product_key = Embedding._meta.get_field("product_id").target()
+    image_key = Embedding._meta.get_field("image_id").target()
     first = rows[0]
     own = [split_trail(text) for text in first.own_categories or ()]
     candidates = []
@@ -209,9 +229,17 @@ def _run(statement: _Statement, size: int) -> _Level:
         )
     return _Level(
         Pool(candidates, frozenset(first.own_variant_groups or ())),
-        statement.path is Path.EXACT or first.nearest >= first.most_nearest,
+        first.nearest >= first.most_nearest,
         max(sum(row.kind == kind for row in rows) for kind in (0, 1)) >= size,
     )
+
+
+_ORDERS = {
+    Path.INDEX: "e.code <~> q.code",
+    # The sum hides the expression from the index: behind a narrow filter it would find too little.
+    Path.CODES: "(e.code <~> q.code) + 0",
+    Path.EXACT: "e.vector <=> q.vector",
+}
 
 
 class _Statement:
@@ -223,10 +251,13 @@ class _Statement:
         condition: which embeddings may be found, on the alias ``e``.
         candidates: how many photos each vector of the query names.
         ranked: whether the ranking needs codes, categories and groups of variants.
+        indexed: photos in the version's index, where it is used.
     """
 
-    def __init__(self, path: Path, scope: Scope, condition: Sql, candidates: int, ranked: bool) -> None:
-        self.path, self.scope, self.ranked = path, scope, ranked
+    def __init__(
+        self, path: Path, scope: Scope, condition: Sql, candidates: int, ranked: bool, indexed: int = 0
+    ) -> None:
+        self.path, self.scope, self.ranked, self.indexed = path, scope, ranked, indexed
         self.candidates, probes = candidates, Sql("query q")
         if scope.query.several:
             # What is a little like everything is near the mean and may be near nothing else.
@@ -239,7 +270,6 @@ class _Statement:
         self._boosted = None if scope.boosted is None else keys_sql(scope.boosted)
         self._pieces = {
             "table": Sql(Embedding._meta.db_table),
-            "version": Sql.number(scope.version.pk),
             "condition": condition,
             "probes": probes,
             "candidates": Sql.number(self.candidates),
@@ -248,25 +278,31 @@ class _Statement:
         }
 
     def sql(self, size: int) -> Sql:
-        """Rows, most similar first: the ``size`` best of each kind of products, and all whose keys are given."""
+        """Rows, most similar first: the ``size`` best of each kind of products, and all whose keys are given.
+
+        A vector in the table is a pointer to its 8 KiB, which each comparison would read anew: the query's are copied
+        once, by ``subvector`` with their whole length. ``compared`` stands by itself so that each cosine is computed
+        once and none of the vectors is sorted along.
+        """
         return Sql.of(
             """
         WITH query AS MATERIALIZED (
-            SELECT row_number() OVER () AS n, part, weight, vector, code FROM ({query}) given
+            SELECT row_number() OVER () AS n, part, weight, subvector(vector, 1, {dimensions}) AS vector, code
+            FROM ({query}) asked
         ),
         nearest AS MATERIALIZED ({nearest}),
-        compared AS (
-            SELECT q.part, e.product_id, e.image_id, (1 - (e.vector <=> q.vector)) * q.weight AS similarity
+        compared AS MATERIALIZED (
+            SELECT q.part, e.id, e.product_id, e.image_id, (1 - (e.vector <=> q.vector)) * q.weight AS similarity
             FROM {source}
         ),
         parts AS (
             SELECT product_id, part, max(similarity) AS similarity,
-                   (array_agg(image_id ORDER BY similarity DESC, image_id))[1] AS image_id
+                   (array_agg(id ORDER BY similarity DESC, image_id))[1] AS id
             FROM compared GROUP BY product_id, part
         ),
         products AS (
             SELECT product_id, avg(similarity) AS similarity,
-                   (array_agg(image_id ORDER BY similarity DESC, image_id))[1] AS image_id, {kind} AS kind
+                   (array_agg(id ORDER BY similarity DESC, id))[1] AS id, {kind} AS kind
             FROM parts GROUP BY product_id
         ),
         placed AS MATERIALIZED (
@@ -275,11 +311,12 @@ class _Statement:
                 FROM products
             ) numbered WHERE kind = 2 OR place <= {size}
         ){own}
-        SELECT p.product_id, p.similarity, p.image_id, p.kind, (SELECT count(*) FROM nearest) AS nearest,
+        SELECT p.product_id, p.similarity, b.image_id, p.kind, (SELECT count(*) FROM nearest) AS nearest,
                (SELECT count(*) FROM {probes}) * {candidates} AS most_nearest, {columns}
-        FROM placed p{joins} ORDER BY p.similarity DESC, p.product_id""",
+        FROM placed p JOIN {table} b ON b.id = p.id{joins} ORDER BY p.similarity DESC, p.product_id""",
             query=self.scope.query.sql,
-            nearest=Sql("SELECT 0 AS n, 0 AS id WHERE false") if self.path is Path.EXACT else self._scan(),
+            dimensions=Sql.number(EMBEDDING_DIM),
+            nearest=Sql("SELECT 0 AS n, 0 AS id WHERE false") if self._compares_all else self._scan(),
             source=self._source(),
             kind=self._kind(),
             size=size,
@@ -287,10 +324,21 @@ class _Statement:
             **self._pieces,
         )
 
+    @property
+    def _compares_all(self) -> bool:
+        """The mean over several parts is known of a photo only when it was compared with all of them."""
+        return self.path is Path.EXACT and self.scope.query.several
+
     def _scan(self, more: str = "") -> Sql:
-        """The nearest photos of each vector by their codes."""
-        # The sum hides the expression from the index: behind a narrow filter it would find too little.
-        order = "e.code <~> q.code" if self.path is Path.INDEX else "(e.code <~> q.code) + 0"
+        """The nearest photos of each vector, by their codes or exactly."""
+        if self.path is Path.EXACT and self.scope.query.is_one_vector:
+            # Processes that scan together can't look into a CTE, but are told what was found in it before.
+            return Sql.of(
+                "SELECT q.n, c.id FROM query q CROSS JOIN (SELECT e.id FROM {table} e "
+                f"WHERE {{condition}}{more} ORDER BY e.vector <=> (SELECT vector FROM query) LIMIT {{candidates}}) c",
+                **self._pieces,
+            )
+        order = _ORDERS[self.path]
         return Sql.of(
             "SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM {table} e "
             f"WHERE {{condition}}{more} ORDER BY {order} LIMIT {{candidates}}) c",
@@ -299,7 +347,7 @@ class _Statement:
 
     def _source(self) -> Sql:
         """Which photos are compared with which vectors."""
-        if self.path is Path.EXACT:
+        if self._compares_all:
             return Sql.of("query q CROSS JOIN {table} e WHERE {condition}", **self._pieces)
         scans = [Sql("SELECT n, id FROM nearest")]
         if self._boosted is not None:
@@ -312,12 +360,14 @@ class _Statement:
                     **self._pieces,
                 )
             )
-        photos, pairs = "{photos}", "c.n = q.n"
+        photos, pairs = "{photos}", "n = c.n"
         if self.scope.query.several:
             # What one product named is compared with all of them.
             photos, pairs = "SELECT DISTINCT id FROM ({photos}) every", "true"
         return Sql.of(
-            f"({photos}) c JOIN query q ON {pairs} JOIN {{table}} e ON e.id = c.id",
+            # Whatever stands in a CTE the planner takes for a row or two; behind OFFSET it counts one for each photo.
+            f"({photos}) c CROSS JOIN LATERAL (SELECT * FROM query WHERE {pairs} OFFSET 0) q "
+            f"JOIN {{table}} e ON e.id = c.id",
             photos=Sql.join(" UNION ", scans),
             **self._pieces,
         )
@@ -333,15 +383,21 @@ class _Statement:
         if not self.ranked:
             names = ("code", "categories", "variant_groups", "own_categories", "own_variant_groups")
             return {"own": Sql(""), "joins": Sql(""), "columns": Sql(", ".join(f"NULL AS {name}" for name in names))}
-        query_keys = Sql.of("= ANY({keys})", keys=prepared_keys(self.scope.query_keys))
+        own_keys = prepared_keys(self.scope.query_keys)
+        wanted = Sql("SELECT product_id AS key FROM placed")
+        if own_keys:
+            wanted = Sql.of("{wanted} UNION SELECT unnest({keys})", wanted=wanted, keys=own_keys)
         return {
-            "own": Sql.of(", own AS MATERIALIZED ({facts})", facts=_facts_of(query_keys)),
-            "joins": Sql.of(
-                " JOIN {table} b ON b.version_id = {version} AND b.image_id = p.image_id"
-                " LEFT JOIN LATERAL ({facts}) f ON true CROSS JOIN own o",
-                facts=_facts_of(Sql("= p.product_id")),
-                **self._pieces,
+            "own": Sql.of(
+                ", wanted AS MATERIALIZED ({wanted}), {facts}, own AS MATERIALIZED ("
+                "SELECT {columns} FROM given WHERE key = ANY({keys})), "
+                "facts AS MATERIALIZED (SELECT key, {columns} FROM given GROUP BY key)",
+                wanted=wanted,
+                facts=_facts_of_wanted(),
+                columns=_FACTS,
+                keys=own_keys,
             ),
+            "joins": Sql(" LEFT JOIN facts f ON f.key = p.product_id CROSS JOIN own o"),
             "columns": Sql(
                 "bit_send(b.code) AS code, f.categories, f.variant_groups, "
                 "o.categories AS own_categories, o.variant_groups AS own_variant_groups"
@@ -349,24 +405,39 @@ class _Statement:
         }
 
 
-def _facts_of(condition: Sql) -> Sql:
-    """One row (categories with those above them, variant_groups) about the products whose key meets the condition."""
+_FACTS = Sql(
+    "array_agg(DISTINCT category) FILTER (WHERE category <> '') AS categories, "
+    "array_agg(DISTINCT variant_group) FILTER (WHERE variant_group <> '') AS variant_groups"
+)
+
+
+def _facts_of_wanted() -> Sql:
+    """The CTE ``given`` with rows (key, category with those above it, variant_group) about the products ``wanted``.
+
+    A product has a row for each pair of its values. The way up a tree is gone once for each category, not for each
+    product in it.
+    """
     text = models.TextField()
     category, group, tree = setting_value("category"), variant_group(), category_tree()
     nothing = models.Value(None, text)
-    of_category = nothing if category is None else category.expression
     values = {
-        "shop_similarity_category": tree.trail(of_category) if tree is not None else Cast(of_category, text),
+        "shop_similarity_category": nothing if category is None else category.expression,
         "shop_similarity_variant_group": Cast(nothing if group is None else group, text),
     }
+    if tree is None:
+        values["shop_similarity_category"] = Cast(values["shop_similarity_category"], text)
     products = get_catalogue().all_products().order_by().annotate(**values).values_list("pk", *values)
-    columns = (
-        f"array_agg(DISTINCT {name}) FILTER (WHERE {name} <> '') AS {alias}"
-        for name, alias in (("category", "categories"), ("variant_group", "variant_groups"))
-    )
-    return Sql.of(
-        "SELECT {columns} FROM ({products}) x(key, category, variant_group) WHERE key {condition}",
-        columns=Sql(", ".join(columns)),
+    given = Sql.of(
+        "SELECT x.* FROM wanted w JOIN ({products}) x(key, category, variant_group) ON x.key = w.key",
         products=Sql.of_queryset(products),
-        condition=condition,
+    )
+    if tree is None:
+        return Sql.of("given AS MATERIALIZED ({given})", given=given)
+    trails = tree.nodes().annotate(shop_similarity_trail=tree.trail(models.F(tree.field.attname)))
+    return Sql.of(
+        "valued AS MATERIALIZED ({given}), trails AS MATERIALIZED (SELECT value, trail FROM ({trails}) t(value, trail) "
+        "WHERE value IN (SELECT category FROM valued)), given AS MATERIALIZED (SELECT v.key, t.trail AS category, "
+        "v.variant_group FROM valued v LEFT JOIN trails t ON t.value = v.category)",
+        given=given,
+        trails=Sql.of_queryset(trails.values_list(tree.field.attname, "shop_similarity_trail")),
     )

@@ -1,10 +1,20 @@
-"""Which embeddings a search may find, and the way it goes about it: exactly, over the codes, or by the index."""
+"""Which embeddings a search may find, and the way it goes about it: exactly, over the codes, or by the index.
+
+The way is chosen by the number of photos that may be found. They are counted, up to the number from which on the index
+is used. Behind a condition that was found to admit more, the planner's estimate is asked the next time, whatever its
+parameters are then; only where that is small they are counted again, for a scan of more than was thought would be a
+slow page, and counting costs less than the scan. Either is kept for a minute.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -13,6 +23,7 @@ from django.db.models import QuerySet
 
 from .. import database
 from ..conf import get_settings
+from ..embedding.index import index_name
 from ..models import Embedding, ModelVersion
 from .sql import Sql
 
@@ -42,7 +53,7 @@ def keys_sql(products: QuerySet) -> Sql | None:
 
 
 def embeddings_among(
-    version: ModelVersion, among: QuerySet | None, exclude: Collection[Any] = (), hidden: QuerySet | None = None
+    version: ModelVersion, among: QuerySet | None, exclude: Collection[Any] = (), hidden: Collection[QuerySet] = ()
 ) -> Sql | None:
     """The condition that embeddings of a version have to meet to be found, on the alias ``e``.
 
@@ -50,7 +61,7 @@ def embeddings_among(
         version: the model version.
         among: queryset of the products that may be found; None for all.
         exclude: keys of products that may not.
-        hidden: queryset of products that may not either.
+        hidden: querysets of products that may not either.
 
     Returns:
         The condition, None where nothing can meet it.
@@ -64,48 +75,156 @@ def embeddings_among(
         conditions.append(Sql.of("e.product_id IN ({keys})", keys=keys))
     if exclude:
         conditions.append(Sql.of("e.product_id <> ALL({keys})", keys=prepared_keys(exclude)))
-    if hidden is not None and (keys := keys_sql(hidden)) is not None:
-        conditions.append(Sql.of("NOT e.product_id IN ({keys})", keys=keys))
+    for products in hidden:
+        if (keys := keys_sql(products)) is not None:
+            conditions.append(Sql.of("NOT e.product_id IN ({keys})", keys=keys))
     return Sql.join(" AND ", conditions)
 
 
-_PATH_SECONDS = 60
-_paths: dict[tuple, tuple[float, Path]] = {}
+_KEPT_SECONDS = 60
+_MOST_KEPT = 1_000
+_reaches: dict[tuple, tuple[float, Reach]] = {}
+# Conditions that once admitted more than are counted, without their parameters.
+_wide: set[str] = set()
+_indexed: dict[int, tuple[float, int]] = {}
+# What it costs that the index passes a photo by, in scans of a code; measured, see docs/search.md.
+_PASSED_BY = 7.5
+# From so many photos on both costs are what they were measured as, and nobody waits for more to be scanned or counted.
+_MANY = 100_000
+_MOST_COUNTED = 50_000
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How many photos a search may find.
+
+    Attributes:
+        rows: their number; the planner's estimate where they are too many to be counted.
+        indexed: photos in the version's index; 0 where they are so few that it is not used.
+    """
+
+    rows: int
+    indexed: int = 0
+
+    @property
+    def path(self) -> Path:
+        """The way to search so many."""
+        if self.rows <= get_settings().exact_rows:
+            return Path.EXACT
+        return Path.CODES if self.rows <= _most_scanned(self.indexed) else Path.INDEX
+
+
+def _most_scanned(indexed: int) -> int:
+    """Up to so many photos a scan of their codes costs less than the index, which passes by all others meanwhile.
+
+    Of r photos among n the index passes c n / r by until it has found c of them.
+    """
+    settings = get_settings()
+    cheaper = math.isqrt(int(_PASSED_BY * settings.candidates * indexed)) if indexed > _MANY else 0
+    return max(settings.index_rows, min(cheaper, _MOST_COUNTED))
 
 
 def forget_paths() -> None:
     """Count the photos again at the next search."""
-    _paths.clear()
+    _reaches.clear()
+    _wide.clear()
+    _indexed.clear()
 
 
-def choose_path(condition: Sql) -> Path:
-    """The way to search, by the number of photos that the condition admits.
+def choose_path(version: ModelVersion, condition: Sql) -> Reach:
+    """The path of a search, by how many photos of a version the condition admits.
 
-    The choice is kept for a minute: one made on an old number is slower, never wrong.
+    It is kept for a minute: a path chosen by an old number is slower, never wrong.
     """
     settings = get_settings()
-    key = (repr(condition), settings)
-    kept = _paths.get(key)
+    key = (condition.text, _lasting(condition.parameters), settings)
+    kept = _reaches.get(key)
     if kept is not None and kept[0] > time.monotonic():
         return kept[1]
-    # Counting stops at the first number that decides, so it costs no more in a shop of millions.
-    most = max(settings.exact_rows, settings.index_rows) + 1
+    most = max(settings.exact_rows, settings.index_rows)
+    rows = _estimate(condition) if condition.text in _wide else 0
+    if rows <= most:
+        rows = _count(condition, most)
+    if rows <= most:
+        reach = Reach(rows)
+    else:
+        if len(_wide) >= _MOST_KEPT:
+            _wide.clear()
+        _wide.add(condition.text)
+        indexed = _in_index(version)
+        rows = max(rows, _estimate(condition))
+        if most < rows <= (scanned := _most_scanned(indexed)):
+            rows = _count(condition, scanned)
+        reach = Reach(rows, indexed)
+    if len(_reaches) >= _MOST_KEPT:
+        _reaches.clear()
+    _reaches[key] = (time.monotonic() + _KEPT_SECONDS, reach)
+    return reach
+
+
+def _count(condition: Sql, most: int) -> int:
+    """How many photos meet a condition; one more than ``most`` where they are more."""
     counting = Sql.of(
         "SELECT count(*) FROM (SELECT 1 FROM {table} e WHERE {condition} LIMIT {most}) counted",
         table=Sql(Embedding._meta.db_table),
         condition=condition,
-        most=Sql.number(most),
+        most=Sql.number(most + 1),
     )
-    rows = counting.rows()[0].count
-    path = Path.EXACT if rows <= settings.exact_rows else Path.CODES if rows <= settings.index_rows else Path.INDEX
-    if len(_paths) >= 1_000:
-        _paths.clear()
-    _paths[key] = (time.monotonic() + _PATH_SECONDS, path)
-    return path
+    return counting.rows()[0].count
+
+
+def _in_index(version: ModelVersion) -> int:
+    """About how many photos there are in the version's index, as Postgres knows without counting; 0 without one."""
+    kept = _indexed.get(version.pk)
+    if kept is None or kept[0] <= time.monotonic():
+        asking = Sql.of(
+            "SELECT greatest(max(reltuples), 0)::bigint AS rows FROM pg_class WHERE oid = to_regclass({name})",
+            name=index_name(version.pk),
+        )
+        kept = (time.monotonic() + _KEPT_SECONDS, asking.rows()[0].rows or 0)
+        _indexed[version.pk] = kept
+    return kept[1]
+
+
+def _lasting(value: Any) -> Any:
+    """Parameters without what changes with every page: shops show what was published until now."""
+    if isinstance(value, datetime):
+        return value.replace(minute=0, second=0, microsecond=0).isoformat()
+    if isinstance(value, list | tuple):
+        return tuple(map(_lasting, value))
+    return repr(value)
+
+
+def _estimate(condition: Sql) -> int:
+    """How many photos the planner expects to meet a condition."""
+    explaining = Sql.of(
+        "EXPLAIN (FORMAT JSON) SELECT 1 FROM {table} e WHERE {condition}",
+        table=Sql(Embedding._meta.db_table),
+        condition=condition,
+    )
+    (plan,) = explaining.rows()[0]
+    return int((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"])
+
+
+# Photos of the product itself and of hidden ones, which no list has.
+_LEFT_OUT = 24
+# pgvector's own limit of hnsw.ef_search.
+_MOST_SEARCHED = 1_000
+_GROWTH = 0.25
+
+
+def searched_among(candidates: int, indexed: int) -> int:
+    """How many photos the index is to look around among (``hnsw.ef_search``) to name so many of those in it.
+
+    A larger graph needs a wider look for the same recall.
+    """
+    # Room for what is left out: one photo too few would begin a second scan, as long as the first.
+    room = candidates + max(candidates // 10, _LEFT_OUT)
+    return min(round(room * max(indexed / _MANY, 1) ** _GROWTH), _MOST_SEARCHED)
 
 
 @contextmanager
-def scan_settings(path: Path, candidates: int) -> Iterator[None]:
+def scan_settings(path: Path, candidates: int, indexed: int = 0) -> Iterator[None]:
     """Settings of the index scan for one statement, gone with its transaction."""
     if path is not Path.INDEX:
         yield
@@ -114,6 +233,6 @@ def scan_settings(path: Path, candidates: int) -> Iterator[None]:
     with database.atomic(using), database.cursor(using) as cursor:
         cursor.execute(
             "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)",
-            [str(min(candidates, 1_000))],
+            [str(searched_among(candidates, indexed))],
         )
         yield

@@ -31,15 +31,18 @@ class Query:
     Attributes:
         sql: the statement.
         several: whether there may be more parts than one.
+        is_one_vector: whether there is one row at most.
     """
 
     sql: Sql
     several: bool = False
+    is_one_vector: bool = False
 
     @classmethod
     def of_product(cls, version: ModelVersion, product: models.Model, photos: int | None = None) -> Query:
         """Of the first ``photos`` of a product, by default as many as the ``QUERY_IMAGES`` setting says."""
-        return cls(_photos_of(version, product, 0, photos or get_settings().query_images))
+        photos = photos or get_settings().query_images
+        return cls(_photos_of(version, product, 0, photos), is_one_vector=photos == 1 or get_catalogue().has_own_photo)
 
     @classmethod
     def of_products(cls, version: ModelVersion, products: Sequence[models.Model]) -> Query:
@@ -78,7 +81,7 @@ class Query:
             f"FROM (VALUES {rows}) v(part, weight, vector)",
             tuple(values),
         )
-        return cls(sql, several=len(set(parts)) > 1)
+        return cls(sql, several=len(set(parts)) > 1, is_one_vector=len(parts) == 1)
 
     def fetch(self) -> tuple[np.ndarray, list[int], list[float]]:
         """The vectors, (q, 4096) float32, and the part and the weight of each."""

@@ -240,14 +240,14 @@ def _places(
     return _explained(version, query, places) if options.explain else places
 
 
-def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden: QuerySet | None) -> set[Any]:
+def _pinnable(rules: Rules, allowed: QuerySet, exclude: Collection[Any], hidden: Collection[QuerySet]) -> set[Any]:
     """Keys of the pinned products that may be shown, embedded or not."""
     pinned = [pin.product_id for pin in rules.pins if pin.product_id is not None and pin.product_id not in exclude]
     if not pinned:
         return set()
     products = allowed.order_by().filter(pk__in=pinned)
-    if hidden is not None:
-        products = products.exclude(pk__in=hidden.values("pk"))
+    for others in hidden:
+        products = products.exclude(pk__in=others.values("pk"))
     return set(products.values_list("pk", flat=True))
 
 

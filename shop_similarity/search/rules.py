@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import models
-from django.db.models import F, Q, QuerySet
+from django.db.models import Case, F, Q, QuerySet, When
 from django.db.models.functions import Cast
 
 from ..catalogue import get_catalogue
@@ -19,7 +19,7 @@ from ..catalogue.field_paths import setting_value
 from ..models import MerchandisingRule
 from .candidates import Candidate
 
-# More rules for one list than anybody can mean; the most specific ones count.
+# More pins and boosts for one list than anybody can mean; the most specific ones count, of these the newest.
 _MOST = 500
 
 
@@ -40,12 +40,14 @@ class Rules:
         pins: in the order in which they get their positions: those of a product before those of a category before
             those for everything, newer ones first.
         hidden_products, hidden_categories: what is never shown, pinned or not.
+        hidden_by: where more products are hidden than can be told one by one, the rules that hide them.
         product_boosts, category_boosts: what is added to the similarity in the ranking; several add up.
     """
 
     pins: tuple[Pin, ...] = ()
     hidden_products: frozenset[Any] = frozenset()
     hidden_categories: frozenset[str] = frozenset()
+    hidden_by: QuerySet | None = None
     product_boosts: dict[Any, float] = field(default_factory=dict)
     category_boosts: dict[str, float] = field(default_factory=dict)
 
@@ -68,9 +70,15 @@ class Rules:
             + [category for category, boost in self.category_boosts.items() if boost > 0]
         )
 
-    def hidden(self) -> QuerySet | None:
-        """Products of the hidden categories."""
-        return _of_categories(self.hidden_categories)
+    def hidden(self) -> list[QuerySet]:
+        """Products that are hidden beside :attr:`hidden_products`."""
+        hidden = []
+        if (products := _of_categories(self.hidden_categories)) is not None:
+            hidden.append(products)
+        if self.hidden_by is not None:
+            targets = self.hidden_by.values("target_product_id")
+            hidden.append(get_catalogue().all_products().filter(pk__in=targets))
+        return hidden
 
 
 NO_RULES = Rules()
@@ -99,19 +107,34 @@ def relevant_rules(products: Sequence[models.Model]) -> QuerySet:
 
 
 def rules_for(products: Sequence[models.Model]) -> Rules:
-    """The rules in force for the look-alikes of these products together; of none, those for all products."""
+    """The rules in force for the look-alikes of these products together; of none, those for all products.
+
+    One query, and three more where they are more than :data:`_MOST`: no rule that hides is ever left out.
+    """
+    kinds = MerchandisingRule.Kind
     columns = ("kind", "product_id", "category", "target_product_id", "target_category", "position", "boost")
-    rows = list(relevant_rules(products).order_by().values_list(*columns, "updated_at", "pk", named=True)[:_MOST])
+    relevant = relevant_rules(products)
+    # Of a product, then of a category, then for all; of each the newest first.
+    breadth = Case(When(product_id__isnull=False, then=0), When(category="", then=2), default=1)
+    order = (breadth, "-updated_at", "-pk")
+    rows = list(relevant.order_by(*order).values_list(*columns, named=True)[: _MOST + 1])
     if not rows:
         return NO_RULES
-    # Newest first, then, the sort being stable, the most specific first.
-    rows.sort(key=lambda row: (row.updated_at, row.pk), reverse=True)
-    rows.sort(key=lambda row: (row.product_id is None, row.category == ""))
+    hidden_by, hidden_categories = None, set()
+    if len(rows) > _MOST:
+        hiding = relevant.filter(kind=kinds.HIDE).order_by()
+        rows = list(relevant.exclude(kind=kinds.HIDE).order_by(*order).values_list(*columns, named=True)[:_MOST])
+        rows += hiding.filter(target_product_id__isnull=False).values_list(*columns, named=True)[: _MOST + 1]
+        hidden_categories |= set(
+            hiding.filter(target_product_id__isnull=True).values_list("target_category", flat=True).distinct()
+        )
+        if sum(row.kind == kinds.HIDE for row in rows) > _MOST:
+            rows = [row for row in rows if row.kind != kinds.HIDE]
+            hidden_by = hiding.filter(target_product_id__isnull=False)
     pins: dict[Any, Pin] = {}
-    hidden_products, hidden_categories = set(), set()
+    hidden_products = set()
     product_boosts: dict[Any, float] = {}
     category_boosts: dict[str, float] = {}
-    kinds = MerchandisingRule.Kind
     for row in rows:
         target, category = row.target_product_id, row.target_category
         if row.kind == kinds.HIDE:
@@ -127,7 +150,9 @@ def rules_for(products: Sequence[models.Model]) -> Rules:
         for pin in pins.values()
         if pin.product_id not in hidden_products and (not pin.category or pin.category not in hidden_categories)
     )
-    return Rules(shown, frozenset(hidden_products), frozenset(hidden_categories), product_boosts, category_boosts)
+    return Rules(
+        shown, frozenset(hidden_products), frozenset(hidden_categories), hidden_by, product_boosts, category_boosts
+    )
 
 
 def _of_categories(texts: Sequence[str] | frozenset[str]) -> QuerySet | None:

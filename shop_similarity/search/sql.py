@@ -69,4 +69,5 @@ class Sql:
 
 @functools.lru_cache(maxsize=32)
 def _row_type(names: tuple[str, ...]) -> Any:
-    return namedtuple("Row", names)
+    # The column of a plan is called "QUERY PLAN", which is no name in Python.
+    return namedtuple("Row", names, rename=True)

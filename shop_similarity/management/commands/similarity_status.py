@@ -50,6 +50,8 @@ class Command(BaseCommand):
             )
             if row["activation_requested_at"]:
                 self.stdout.write("  becomes active when it is complete, see `manage.py model_versions`")
+            if row["code_recall"] and row["code_recall"]["warning"]:
+                self.stdout.write(f"  {row['code_recall']['warning']}")
             if row["fault"]:
                 self.stdout.write(f"  {row['fault']}")
             for failure in row["failures"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html import unescape
 
@@ -16,7 +17,7 @@ from django.utils import timezone
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
 from shop_similarity.models import DailyStatistic, Embedding, EventDay, Experiment, ModelVersion, OutboxEntry, SweepRun
-from shop_similarity.rollout.recall import measure_code_recall, remember, remembered
+from shop_similarity.rollout.recall import CodeRecall, measure_code_recall, remember, remembered
 from tests.shop_similarity.factories import make_version, store_vectors
 from tests.shop_similarity.shops import make_shop, mixed
 
@@ -250,7 +251,7 @@ def test_the_coded_search_is_measured_on_demand_and_remembered(staff, shop):
     client = staff(VIEW)
     assert "Measure drawn" in text_of(client)
     assert client.post(reverse("admin:shop_similarity_recall", args=[version.pk])).status_code == 302
-    measured = remembered(version)
+    measured = remembered([version])[version.pk]
     assert (measured.recall, measured.products, measured.k, measured.path) == (1.0, 5, 10, "codes")
     assert "100.0 % of the first 10 5 products" in text_of(client)
 
@@ -267,11 +268,23 @@ def test_codes_that_lie_are_found_out(shop, settings):
     assert lying.products == 10 and lying.recall < 1
 
 
+def test_a_search_that_finds_too_little_is_warned_of(staff, shop):
+    version = ModelVersion.objects.active()
+    low = CodeRecall(0.64, 10, 50, "index", False, 3_656.0, 55.0, timezone.now(), 0.24)
+    assert "LEAST_RECALL" not in text_of(staff(VIEW))
+    remember(version, low)
+    text = text_of(staff(VIEW))
+    assert "found 24.0 % of what the exact one finds (LEAST_RECALL: 95.0 %)" in text
+    assert "64.0 % of the first 10" in text
+    remember(version, replace(low, recall=0.97, filtered_recall=0.96, measured_at=timezone.now()))
+    assert "LEAST_RECALL" not in text_of(staff(VIEW))
+
+
 def test_no_time_is_no_measurement(shop):
     measured = measure_code_recall(ModelVersion.objects.active(), seconds=0)
     assert (measured.recall, measured.products, measured.is_cut_short) == (None, 0, True)
     remember(ModelVersion.objects.active(), measured)
-    assert remembered(ModelVersion.objects.active()) == measured
+    assert remembered([ModelVersion.objects.active()]) == {ModelVersion.objects.active().pk: measured}
 
 
 def test_queries_do_not_grow(staff, shop):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from shop_similarity import database, rollout
 from shop_similarity.embedding import bell, outbox
-from shop_similarity.embedding.index import build_index
+from shop_similarity.embedding.index import build_index, build_plan, index_state
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
 from shop_similarity.workers.identity import free_claims_of_the_dead
@@ -141,6 +141,8 @@ class Command(BaseCommand):
         if stop.is_set():
             raise CommandError("Interrupted. Nothing is lost: run the command again, or start a worker, to go on.")
         for version in versions:
+            if index_state(version.pk).state != "ready":
+                self._say(f"Building the index of {version.name}: {build_plan(version.pk)}.")
             started = time.monotonic()
             if build_index(version.pk):
                 self._say(f"Built the index of {version.name} in {time.monotonic() - started:.1f} s.")
