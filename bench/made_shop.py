@@ -47,7 +47,7 @@ def make_shop(photos: int, per_product: int = 1) -> Any:
             "category_id": f"(ARRAY{categories})[1 + (n::bigint * 7919) %% {CATEGORIES}]",
             # A step that is prime to the number of products, so that neighbours in the table differ.
             "price": f"((n::bigint * 7368787) %% {products}) * {PRICES}.0 / {products}",
-            "is_published": "true",
+            "is_published": "true", "stock": "1",
         })  # fmt: skip
         _fill(cursor, "catalog_productphoto", photos, {
             "id": "n", "product_id": f"1 + (n - 1) / {per_product}", "file": "n::text || '.jpg'", "position": "0"

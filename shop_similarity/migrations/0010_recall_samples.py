@@ -5,7 +5,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('shop_similarity', '0003_heartbeats'),
+        ('shop_similarity', '0009_outbox_pending'),
     ]
 
     operations = [
