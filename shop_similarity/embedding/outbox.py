@@ -257,8 +257,8 @@ def versions_with_work() -> list[int]:
 def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
     """Claim up to ``limit`` photos of a version, committed at once.
 
-    A photo that was claimed before and never came back may be what killed its worker, so it is claimed alone: should
-    it kill again, it takes nothing with it.
+    A photo that was claimed before and never came back may be what killed its worker, so it is claimed alone, after
+    all others of its priority: should it kill again, it takes nothing with it.
     """
     make_ready()
     while (claims := _claim(version_id, limit, worker)) is None:
@@ -275,7 +275,10 @@ def _claim(version_id: int, limit: int, worker: str) -> list[Claim] | None:
             return None
         suspects = [entry for entry in picked if entry.attempts and not entry.last_error]
         if suspects:
-            picked = [entry for entry in picked if entry not in suspects] or suspects[:1]
+            # Behind them, or the few others among the first would make small batches as long as there are any.
+            others = list(entries.exclude(attempts__gt=0, last_error="")[:limit])
+            is_urgent = others and suspects[0].priority < others[0].priority
+            picked = suspects[:1] if is_urgent else others or suspects[:1]
         # Later entries of the same photos are served by the same work.
         image_ids = {entry.image_id for entry in picked}
         same = list(entries.filter(image_id__in=image_ids)) if picked else []

@@ -135,6 +135,22 @@ def test_photo_that_killed_its_worker_is_claimed_alone_and_given_up_in_the_end(s
     assert not outbox.has_due()
 
 
+@pytest.mark.django_db
+def test_what_a_killed_worker_had_makes_no_small_batches_of_the_others():
+    version = make_version()
+    _queue(version, 20)
+    outbox.claim(version.pk, 5, "killed")
+    _expire()
+    assert _images(outbox.claim(version.pk, 6, "w")) == [6, 7, 8, 9, 10, 11]
+    assert _images(outbox.claim(version.pk, 6, "w")) == [12, 13, 14, 15, 16, 17]
+    # Saved a moment ago, one of them waits for no backfill.
+    OutboxEntry.objects.filter(image_id=3).update(priority=OutboxEntry.Priority.SAVED)
+    OutboxEntry.objects.exclude(image_id=3).update(priority=OutboxEntry.Priority.BACKFILL)
+    assert _images(outbox.claim(version.pk, 6, "w")) == [3]
+    assert _images(outbox.claim(version.pk, 6, "w")) == [18, 19, 20]
+    assert _images(outbox.claim(version.pk, 6, "w")) == [1]
+
+
 def _expire() -> None:
     OutboxEntry.objects.filter(leased_until__isnull=False).update(leased_until=timezone.now() - timedelta(seconds=1))
 
