@@ -240,7 +240,7 @@ def test_number_of_queries_does_not_grow_with_rules(shop):
 
 
 def _many(count: int, **values) -> None:
-    """Rules of an editor with a script, all newer than those that a test makes by hand."""
+    """Rules of an editor with a script."""
     MerchandisingRule.objects.bulk_create(
         [MerchandisingRule(target_product_id=10**6 + number, **values) for number in range(count)]
     )
@@ -251,14 +251,14 @@ def _many(count: int, **values) -> None:
 @pytest.mark.parametrize("path", PATHS)
 def test_hidden_products_stay_hidden_however_many_rules_there_are(settings, shop, path, kind):
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, **PATHS[path]}
+    _many(600, kind=kind, boost=0.1 if kind == "boost" else None)
     _hide(target_product_id=shop["b"].pk)
     _hide(target_product_id=shop["c"].pk, product_id=shop["a"].pk)
     _hide(target_category=str(shop["d"].category_id))
-    make_other = make_category("Others")
-    Product.objects.filter(pk__in=[shop[name].pk for name in "ef"]).update(category=make_other)
+    others = make_category("Others")
+    Product.objects.filter(pk__in=[shop[name].pk for name in "ef"]).update(category=others)
     # A pin of what is hidden shows nothing either.
     _pin(shop["b"], 1)
-    _many(600, kind=kind, boost=0.1 if kind == "boost" else None)
     with CaptureQueriesContext(connection) as queries:
         assert names(similar_products(shop["a"])) == ["e", "f"]
     asked = [query for query in queries if query["sql"].startswith('SELECT "shop_similarity_merchandisingrule"')]
@@ -267,6 +267,7 @@ def test_hidden_products_stay_hidden_however_many_rules_there_are(settings, shop
 
 @pytest.mark.django_db
 def test_of_too_many_rules_the_most_specific_ones_count(shop):
-    _pin(shop["f"], 1, product_id=shop["a"].pk)
     _many(600, kind="boost", boost=0.1)
+    pin = _pin(shop["f"], 1, product_id=shop["a"].pk)
+    MerchandisingRule.objects.filter(pk=pin.pk).update(updated_at=timezone.now() - timedelta(days=30))
     assert names(similar_products(shop["a"]))[0] == "f"
