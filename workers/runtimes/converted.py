@@ -2,7 +2,7 @@
 
 A file is an archive of ``model.xml`` and ``model.bin``, uncompressed. It is named after all that the network is made of
 and by which OpenVINO, so that it never has to be renewed, and written aside and renamed, so that two workers may
-convert at once. Building a network and converting it takes half a minute and TensorFlow; reading it takes neither.
+convert at once. Building a network and converting it takes ten seconds and TensorFlow; reading it takes neither.
 """
 
 from __future__ import annotations

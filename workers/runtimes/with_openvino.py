@@ -1,4 +1,4 @@
-"""Networks computed by OpenVINO on the CPU: small ones several times as fast as TensorFlow computes them."""
+"""Networks computed by OpenVINO on the CPU, small ones faster than TensorFlow computes them."""
 
 from __future__ import annotations
 
@@ -70,6 +70,15 @@ def _step_size(model: openvino.Model) -> int:
     return _QUICK_STEP if weights < _QUICK_WEIGHTS else _STEP
 
 
+def is_depthwise(model: openvino.Model) -> bool:
+    """Whether a network has depthwise convolutions. In bfloat16 such a one gives other vectors.
+
+    EfficientNet-Lite0's have a cosine of .998 with those of float32, .994 at least, and find .5 % fewer instances at
+    the first place where half of the vectors are of each kind (458 photos of a shop): too much to be mixed unproven.
+    """
+    return any(node.get_type_name() == "GroupConvolution" for node in model.get_ops())
+
+
 class OpenVINO:
     """See :class:`~shop_similarity.workers.runtimes.interface.Runtime`."""
 
@@ -83,6 +92,8 @@ class OpenVINO:
         if precision != EXACT:
             if (quantized := proven(version)) is not None:
                 return OpenVINONetwork(quantized, "int8")
-            if cpu_multiplies_bfloat16():
-                return OpenVINONetwork(converted(version), "bfloat16")
+            model = converted(version)
+            if cpu_multiplies_bfloat16() and not is_depthwise(model):
+                return OpenVINONetwork(model, "bfloat16")
+            return OpenVINONetwork(model, EXACT)
         return OpenVINONetwork(converted(version), EXACT)

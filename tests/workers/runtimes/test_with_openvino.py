@@ -61,6 +61,22 @@ def test_vectors_of_both_runtimes_are_the_same(tiny_version, openvino_runtime, m
 
 
 @needs_openvino
+@pytest.mark.parametrize(("groups", "expected"), [(1, "bfloat16"), (4, EXACT)])
+def test_depthwise_networks_are_computed_in_float32_for_their_vectors_differ_in_bfloat16(monkeypatch, groups, expected):
+    import openvino
+    from openvino import opset13
+
+    photos = opset13.parameter([1, 4, 8, 8], np.float32)
+    shape = (4, 1, 1, 3, 3) if groups > 1 else (4, 4, 3, 3)
+    convolve = opset13.group_convolution if groups > 1 else opset13.convolution
+    layer = convolve(photos, np.ones(shape, np.float32), [1, 1], [0, 0], [0, 0], [1, 1])
+    model = openvino.Model([layer], [photos])
+    monkeypatch.setattr("shop_similarity.workers.runtimes.with_openvino.converted", lambda version: model)
+    monkeypatch.setattr("shop_similarity.workers.runtimes.with_openvino.cpu_multiplies_bfloat16", lambda: True)
+    assert OpenVINO().load(ModelVersion(name="any")).precision == expected
+
+
+@needs_openvino
 def test_steps_of_fewer_photos_than_their_size_give_the_same_rows(tiny_version, openvino_runtime):
     network, photos = OpenVINO().load(tiny_version(), EXACT), _photos(3)
     rows, one = network.step(4)(photos), network.step(1)
