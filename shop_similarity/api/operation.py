@@ -16,6 +16,7 @@ from .. import database, rollout
 from ..catalogue import get_catalogue
 from ..models import ModelVersion
 from ..request_text import is_usable
+from ..rollout.recall import with_samples
 from ..rollout.status import status, version_rows
 from ..search.aspects import has_aspects
 from . import documentation
@@ -68,7 +69,7 @@ class VersionsView(StaffAPIView):
         limit, offset = values["limit"], values["offset"]
         versions = ModelVersion.objects.order_by("-created_at", "-pk")
         count = versions.count()
-        rows = _rows(list(versions[offset : offset + limit]))
+        rows = _rows(list(with_samples(versions)[offset : offset + limit]))
         answer = {
             "count": count,
             **page_links(request, limit, offset, offset + limit < min(count, MAX_OFFSET + 1)),
@@ -137,7 +138,7 @@ class ActivationView(StaffAPIView):
 
 
 def _version(name: str) -> ModelVersion:
-    version = ModelVersion.objects.filter(name=name).first() if is_usable(name) else None
+    version = with_samples(ModelVersion.objects.filter(name=name)).first() if is_usable(name) else None
     if version is None:
         raise Http404(_("There is no such model version."))
     return version

@@ -12,7 +12,7 @@ from ..catalogue import PRODUCT, get_catalogue
 from ..embedding.coverage import VersionCounts, version_counts
 from ..embedding.heartbeat import last_seen
 from ..models import ModelVersion, OutboxEntry, SweepRun
-from .recall import CodeRecall, remembered
+from .recall import CodeRecall, remembered, with_samples
 
 
 def status() -> dict[str, Any]:
@@ -30,7 +30,7 @@ def status() -> dict[str, Any]:
     photos = catalogue.images().order_by()
     counted = photos.aggregate(images=Count("pk"), products=Count(PRODUCT, distinct=True))
     images = counted["images"]
-    versions = version_rows(list(ModelVersion.objects.all()), images)
+    versions = version_rows(list(with_samples(ModelVersion.objects.all())), images)
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
     standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
     seen = last_seen()
@@ -58,7 +58,7 @@ def status() -> dict[str, Any]:
 
 
 def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str, Any]]:
-    """For each version what :func:`status` tells of it; four statements, however many versions.
+    """For each version what :func:`status` tells of it, by a number of statements that does not depend on theirs.
 
     Args:
         versions: the versions.
