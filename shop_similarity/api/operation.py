@@ -17,6 +17,7 @@ from ..catalogue import get_catalogue
 from ..embedding.magnitudes import count
 from ..models import ModelVersion
 from ..request_text import is_usable
+from ..rollout.recall import with_samples
 from ..rollout.status import status, version_rows
 from ..search.aspects import has_aspects
 from . import documentation
@@ -69,7 +70,7 @@ class VersionsView(StaffAPIView):
         limit, offset = values["limit"], values["offset"]
         versions = ModelVersion.objects.order_by("-created_at", "-pk")
         all_versions = versions.count()
-        rows = _rows(list(versions[offset : offset + limit]))
+        rows = _rows(list(with_samples(versions)[offset : offset + limit]))
         answer = {
             "count": all_versions,
             **page_links(request, limit, offset, offset + limit < min(all_versions, MAX_OFFSET + 1)),
@@ -138,7 +139,7 @@ class ActivationView(StaffAPIView):
 
 
 def _version(name: str) -> ModelVersion:
-    version = ModelVersion.objects.filter(name=name).first() if is_usable(name) else None
+    version = with_samples(ModelVersion.objects.filter(name=name)).first() if is_usable(name) else None
     if version is None:
         raise Http404(_("There is no such model version."))
     return version

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import models
+from django.db.models.functions import JSONObject
 from django.db.utils import OperationalError
 from django.utils import timezone
 from django.utils.formats import number_format
@@ -194,12 +195,21 @@ def remember(version: ModelVersion, measured: CodeRecall) -> None:
         samples.filter(measured_at__lt=timezone.now() - _KEPT).delete()
 
 
+def with_samples(versions: models.QuerySet) -> models.QuerySet:
+    """Model versions, each with its last measurement, so that :func:`remembered` needs no statement of its own."""
+    samples = RecallSample.objects.filter(version=models.OuterRef("pk")).order_by("-measured_at")
+    values = {field.name: field.name for field in fields(CodeRecall)}
+    return versions.annotate(recall_sample=models.Subquery(samples.values(json=JSONObject(**values))[:1]))
+
+
 def remembered(versions: Collection[ModelVersion]) -> dict[int, CodeRecall]:
-    """What was last measured of each of these versions, by its key; one statement."""
-    samples = RecallSample.objects.filter(version__in=[version.pk for version in versions])
+    """What was last measured of each of these versions, by its key; one statement, none after :func:`with_samples`."""
+    if not all(hasattr(version, "recall_sample") for version in versions):
+        versions = with_samples(ModelVersion.objects.only("pk").filter(pk__in=[version.pk for version in versions]))
     return {
-        sample.version_id: CodeRecall(**{field.name: getattr(sample, field.name) for field in fields(CodeRecall)})
-        for sample in samples.order_by("version_id", "-measured_at").distinct("version_id")
+        version.pk: CodeRecall(**values | {"measured_at": datetime.fromisoformat(values["measured_at"])})
+        for version in versions
+        if (values := version.recall_sample) is not None
     }
 
 

@@ -14,7 +14,7 @@ from ..embedding.heartbeat import last_seen
 from ..embedding.magnitudes import COUNTED, Number, count
 from ..embedding.sweep import last_runs
 from ..models import ModelVersion, OutboxEntry
-from .recall import CodeRecall, remembered
+from .recall import CodeRecall, remembered, with_samples
 
 # Of very many products so many are looked at.
 _SAMPLE = 500
@@ -38,7 +38,7 @@ def status() -> dict[str, Any]:
     products = count(catalogue.all_products())
     if with_images is None:
         with_images = _products_with_images(products)
-    versions = version_rows(list(ModelVersion.objects.all()), images)
+    versions = version_rows(list(with_samples(ModelVersion.objects.all())), images)
     active = next((row for row in versions if row["state"] == ModelVersion.State.ACTIVE), None)
     standby = next((row for row in versions if row["state"] == ModelVersion.State.STANDBY), None)
     seen = last_seen()
@@ -90,7 +90,7 @@ def _products_with_images(products: Number) -> Number:
 
 
 def version_rows(versions: Sequence[ModelVersion], images: int) -> list[dict[str, Any]]:
-    """For each version what :func:`status` tells of it.
+    """For each version what :func:`status` tells of it, by a number of statements that does not depend on theirs.
 
     Args:
         versions: the versions.
