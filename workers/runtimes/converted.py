@@ -64,7 +64,8 @@ def converted(version: ModelVersion) -> openvino.Model:
             "another one as WEIGHTS_CACHE."
         ) from error
     logger.info("Converted %s for OpenVINO in %.1f s.", version.name, time.monotonic() - started)
-    return model
+    # What was converted has its numbers in TensorFlow's memory, which goes with the model.
+    return read_network(path)
 
 
 def _is_ours(path: Path) -> bool:

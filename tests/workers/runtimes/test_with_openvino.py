@@ -114,6 +114,14 @@ def test_a_network_is_converted_once_and_again_where_its_file_is_damaged_or_some
 
 
 @needs_openvino
+def test_a_network_outlives_the_model_that_it_was_converted_from(tiny_version, openvino_runtime, monkeypatch):
+    made, convert = [], converted._convert
+    monkeypatch.setattr(converted, "_convert", lambda each: made.append(convert(each)) or made[0])
+    # Its constants would lie in the memory of TensorFlow's variables.
+    assert OpenVINO().load(tiny_version(), EXACT)._model is not made[0]
+
+
+@needs_openvino
 def test_what_the_network_is_made_of_is_in_the_name_of_its_file(tiny_version, openvino_runtime):
     version = tiny_version()
     OpenVINO().load(version, EXACT)
