@@ -16,6 +16,7 @@ from django.db import models
 from django.db.models import QuerySet
 from django.db.models.functions import Cast
 
+from .. import database
 from ..catalogue import get_catalogue
 from ..catalogue.category_tree import category_tree, closeness, split_trail
 from ..catalogue.field_paths import setting_value
@@ -386,7 +387,9 @@ class _Statement:
         own_keys = prepared_keys(self.scope.query_keys)
         wanted = Sql("SELECT product_id AS key FROM placed")
         if own_keys:
-            wanted = Sql.of("{wanted} UNION SELECT unnest({keys})", wanted=wanted, keys=own_keys)
+            # A list of texts has no type by itself.
+            key = Embedding._meta.get_field("product_id").db_type(database.connection(database.read_alias()))
+            wanted = Sql.of(f"{{wanted}} UNION SELECT unnest({{keys}}::{key}[])", wanted=wanted, keys=own_keys)
         return {
             "own": Sql.of(
                 ", wanted AS MATERIALIZED ({wanted}), {facts}, own AS MATERIALIZED ("

@@ -63,11 +63,20 @@ def test_long_locks_are_taken_by_workers_and_commands_alone():
     takers = {(name, function) for name, function, called in calls if called == "long_lock"}
     assert takers == {
         ("shop_similarity/embedding/index.py", "build_index"),
+        ("shop_similarity/embedding/sweep.py", "go_on"),
         ("shop_similarity/embedding/sweep.py", "sweep"),
         ("shop_similarity/feedback/roll_up.py", "roll_up"),
         ("shop_similarity/rollout/recall.py", "measure_nightly"),
     }
-    long_work = ("build_index", "build_index_unless_it_failed", "sweep", "advance", "roll_up", "measure_nightly")
+    long_work = (
+        "build_index",
+        "build_index_unless_it_failed",
+        "sweep",
+        "go_on",
+        "advance",
+        "roll_up",
+        "measure_nightly",
+    )
     callers = {(name, function) for name, function, called in calls if called in long_work}
     inside = {(name, function) for name, function in callers if name.startswith("shop_similarity/")}
     assert inside == {
