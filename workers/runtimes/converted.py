@@ -64,7 +64,7 @@ def converted(version: ModelVersion) -> openvino.Model:
             "another one as WEIGHTS_CACHE."
         ) from error
     logger.info("Converted %s for OpenVINO in %.1f s.", version.name, time.monotonic() - started)
-    # What was converted has its numbers in TensorFlow's memory, which goes with the model.
+    # As all later ones do: what was converted may share memory with the model, which goes.
     return read_network(path)
 
 

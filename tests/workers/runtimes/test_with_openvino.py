@@ -117,7 +117,7 @@ def test_a_network_is_converted_once_and_again_where_its_file_is_damaged_or_some
 def test_a_network_outlives_the_model_that_it_was_converted_from(tiny_version, openvino_runtime, monkeypatch):
     made, convert = [], converted._convert
     monkeypatch.setattr(converted, "_convert", lambda each: made.append(convert(each)) or made[0])
-    # Its constants would lie in the memory of TensorFlow's variables.
+    # Its constants may lie in the memory of TensorFlow's variables.
     assert OpenVINO().load(tiny_version(), EXACT)._model is not made[0]
 
 
