@@ -233,7 +233,8 @@ def test_rows_of_every_stage_are_walked_from_their_place(monkeypatch):
     monkeypatch.setattr(sweeping, "_REST", 0)
     version, photos = _embedded_photos(7)
     make_version("second", "candidate")
-    ProductPhoto.objects.filter(pk__in=[photos[1].pk, photos[6].pk])._raw_delete("default")
+    gone = ProductPhoto.objects.filter(pk__in=[photos[1].pk, photos[6].pk])
+    gone._raw_delete(gone.db)
     outbox.enqueue(version.pk, [ImageRow(photos[6].pk, 1, "a.jpg")])
     # It is stopped after every single step, and gone on with.
     steps = 0

@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
+from shop_similarity import database
 from shop_similarity.checks import check_database
 from shop_similarity.models import ModelVersion, RecallSample
 from shop_similarity.rollout import recall
@@ -68,7 +69,7 @@ def test_nobody_hears_of_a_good_search(shop):
     assert (measured.recall, measured.filtered_recall, measured.is_low) == (1.0, 1.0, False)
     (row,) = status()["versions"]
     assert row["code_recall"]["recall"] == 1.0 and row["code_recall"]["warning"] == ""
-    assert not [message for message in check_database(["default"]) if message.id == "shop_similarity.W021"]
+    assert not [message for message in check_database([database.read_alias()]) if message.id == "shop_similarity.W021"]
 
 
 def test_a_search_that_finds_too_little_is_told_of(shop, caplog):
@@ -76,7 +77,8 @@ def test_a_search_that_finds_too_little_is_told_of(shop, caplog):
     measured = measure_nightly()
     assert measured.is_low and measured.recall < 0.9
     assert "LEAST_RECALL" in caplog.text
-    (warning,) = (message for message in check_database(["default"]) if message.id == "shop_similarity.W021")
+    messages = check_database([database.read_alias()])
+    (warning,) = (message for message in messages if message.id == "shop_similarity.W021")
     assert "LEAST_RECALL" in warning.msg and "CANDIDATES" in warning.msg
     (row,) = status()["versions"]
     assert row["code_recall"]["warning"] == warning.msg
