@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,8 +101,14 @@ class Demo:
             self.steps.say(json.dumps(self._report(error), ensure_ascii=False))
         return status
 
+    @contextmanager
+    def _step(self, name: str, title: str) -> Iterator[Callable[[str], None]]:
+        self.interruption.check()
+        with self.steps.step(name, title) as note:
+            yield note
+
     def _start(self) -> None:
-        step = self.steps.step
+        step = self._step
         if left := end_marked(self.data, WORKER_PATIENCE):
             self.steps.say(_("Ended %(count)d processes of a demo that was killed.") % {"count": left})
         with step("servers", _("Postgres and Valkey")), self.interruption.shielded():
@@ -163,6 +170,7 @@ class Demo:
         told = False
         while True:
             time.sleep(0.5)
+            self.interruption.check()
             if worker.ended() is not None and not told:
                 told = True
                 self.steps.say(

@@ -1,0 +1,30 @@
+"""A signal ends the demo, even where Python drops the exception that it became."""
+
+import os
+import signal
+import sys
+import weakref
+
+import pytest
+
+from catalog.demo.interruption import Interrupted, Interruption
+
+
+class Thing:
+    """Something with a finalizer."""
+
+
+def test_what_a_finalizer_swallows_is_raised_at_the_next_step(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    with Interruption() as interruption:
+        interruption.check()
+        thing = Thing()
+        weakref.finalize(thing, os.kill, os.getpid(), signal.SIGINT)
+        del thing
+        with pytest.raises(Interrupted, match="SIGINT"):
+            interruption.check()
+        # What ends in order is not cut short.
+        interruption.close()
+        interruption.check()
+    assert told == []
