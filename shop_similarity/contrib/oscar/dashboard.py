@@ -7,12 +7,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.apps import apps
-from django.db.models import Count, Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
 from ...catalogue import OWNER, get_catalogue
+from ...embedding import outbox
 from ...embedding.heartbeat import last_seen
+from ...embedding.magnitudes import Number, count
 from ...embedding.photo_states import PhotoState, photo_states
 from ...models import Embedding, ModelVersion, OutboxEntry
 from ...photos.thumbnails import Sources, sources
@@ -47,9 +49,9 @@ class PhotoStatus:
     """
 
     version: ModelVersion | None
-    embedded: int
-    waiting: int
-    failed: int
+    embedded: Number
+    waiting: Number
+    failed: Number
     failures: list[Failure]
     worker_seen_at: datetime | None
 
@@ -91,7 +93,7 @@ def photo_status(request: HttpRequest) -> PhotoStatus | None:
         return None
     version = searched_version()
     if version is None:
-        return PhotoStatus(None, 0, 0, 0, [], last_seen())
+        return PhotoStatus(None, Number(0), Number(0), Number(0), [], last_seen())
     entries = OutboxEntry.objects.filter(version=version.pk).order_by()
     embeddings = Embedding.objects.filter(version=version.pk).order_by()
     if not request.user.is_staff:
@@ -99,14 +101,17 @@ def photo_status(request: HttpRequest) -> PhotoStatus | None:
         own = get_catalogue().images().filter(**{f"{OWNER}__in": editable_products(request).values("pk")})
         keys = own.order_by().values("pk")
         entries, embeddings = entries.filter(image_id__in=keys), embeddings.filter(image_id__in=keys)
-    counted = entries.aggregate(
-        waiting=Count("image_id", distinct=True, filter=Q(failed_at__isnull=True)),
-        failed=Count("image_id", distinct=True, filter=Q(failed_at__isnull=False)),
-    )
+        photos = entries.distinct("image_id")
+        counts = {
+            "pending": count(photos.filter(failed_at__isnull=True)),
+            "failed": count(photos.filter(failed_at__isnull=False)),
+        }
+    else:
+        counts = outbox.counts([version.pk])[version.pk]
     failed = list(entries.filter(failed_at__isnull=False).order_by("-failed_at")[:FAILURES])
     products = get_catalogue().all_products().in_bulk({entry.product_id for entry in failed})
     failures = [Failure(entry, products.get(entry.product_id)) for entry in failed]
-    return PhotoStatus(version, embeddings.count(), **counted, failures=failures, worker_seen_at=last_seen())
+    return PhotoStatus(version, count(embeddings), counts["pending"], counts["failed"], failures, last_seen())
 
 
 def product_photos(request: HttpRequest, product: Any) -> list[ProductPhoto]:

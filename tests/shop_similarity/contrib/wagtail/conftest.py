@@ -17,9 +17,11 @@ import psycopg
 import pytest
 
 from tests.support.celery_worker import CeleryWorker
+from tests.support.inner_run import ROOT
 from tests.support.own_environment import make_environment
 
 HOST = Path(__file__).parent / "host"
+TINY_MODEL = ROOT / "tests" / "install" / "host" / "catalog" / "management" / "commands" / "make_tiny_model.py"
 WAGTAIL = "wagtail>=8,<9"
 
 
@@ -31,6 +33,7 @@ class WagtailShop:
         self.data = folder / "data"
         self.data.mkdir(parents=True)
         shutil.copytree(HOST, self.folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(TINY_MODEL, self.folder / "shop" / "management" / "commands")
         self.env = {name: value for name, value in os.environ.items() if not name.startswith(("SHOP_", "PYTHON"))} | {
             "DATABASE_URL": database_url,
             "REDIS_URL": broker_url,
@@ -123,7 +126,7 @@ def wagtail_python(tmp_path_factory) -> Path:
     return make_environment(tmp_path_factory.mktemp("wagtail") / "venv", WAGTAIL)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wagtail_shop(wagtail_python: Path, servers, tmp_path_factory) -> Iterator[Callable[[str], WagtailShop]]:
     """``wagtail_shop("pages")`` or ``("snippets")``: a shop with its tables and nothing in them."""
     made: dict[str, WagtailShop] = {}
