@@ -78,6 +78,8 @@ def own_schema() -> dict[str, Any]:
 
 
 class SchemaView(SimilarityAPIView):
+    """The OpenAPI schema, as YAML or JSON."""
+
     renderer_classes = [OpenApiJsonRenderer2, OpenApiJsonRenderer, OpenApiYamlRenderer, OpenApiYamlRenderer2]
 
     @operation(exclude=True)

@@ -1,0 +1,51 @@
+"""Every management command with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from django.core.management import get_commands, load_command_class
+from django.core.management.base import BaseCommand
+
+from .markdown import cell, code, table
+
+
+def page() -> str:
+    parts = [
+        "# Commands, all of them",
+        "Each is called as `python manage.py NAME`. Besides its own arguments each takes those of every command of "
+        "Django's (`--settings`, `--verbosity`, `--traceback`, `--no-color`).",
+    ]
+    for name, parser in parsers():
+        parts += [f"## {name}", cell(parser.description or ""), _arguments(parser)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The plugin's commands by name, those of its training and its workers among them."""
+    for name, app in sorted(get_commands().items()):
+        label = app if isinstance(app, str) else app.__module__
+        if label.startswith("shop_similarity"):
+            yield name, load_command_class(label, name).create_parser("manage.py", name)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> str:
+    common = {action.dest for action in BaseCommand().create_parser("manage.py", "")._actions}
+    own = [action for action in parser._actions if action.dest not in common and action.help is not argparse.SUPPRESS]
+    return table(("argument", "default", "what it says"), (_row(parser, action) for action in own)) if own else ""
+
+
+def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str, str, str]:
+    formatter = parser._get_formatter()
+    value = formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
+    if action.option_strings:
+        written = ", ".join(code(f"{option} {value}".rstrip()) for option in action.option_strings)
+    else:
+        written = code(formatter._format_args(action, formatter._get_default_metavar_for_positional(action)))
+    silent = action.default in (None, False, "", argparse.SUPPRESS, []) or isinstance(
+        action, argparse._StoreConstAction
+    )
+    text = formatter._expand_help(action) if action.help else ""
+    default = "required" if action.option_strings and action.required else "" if silent else code(action.default)
+    return written, default, cell(text).replace("<", "&lt;")
