@@ -40,6 +40,7 @@ SECONDS = {
     "install/test_wheel.py": 13,
     "training/commands/test_evaluate_command.py": 13,
     "workers/test_commands.py": 12,
+    "docs/test_snippets.py": 12,
     "training/networks/test_backbones.py": 12,
     "training/heads/test_calibration.py": 11,
     "training/versions/test_aspects.py": 10,
