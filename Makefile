@@ -17,7 +17,7 @@ AUDITED := catalog shop_similarity training workers manage.py .ci
 BLAS_THREADS ?= 1
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-long test-all chaos lint audit reference clean
+.PHONY: help setup demo test test-long test-all chaos lint audit docs reference clean
 
 help:
 	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
@@ -27,6 +27,7 @@ help:
 	@echo 'make chaos      kill workers and servers in the middle of random histories (ARGS="--actions 200 --seed 7")'
 	@echo 'make lint       check the style and that the rooms of the house are kept apart'
 	@echo 'make audit      look for dangerous code and for known vulnerabilities in what is installed'
+	@echo 'make docs       build the documentation as a site, in build/docs'
 	@echo 'make reference  write the pages below docs/reference anew from the code'
 	@echo 'make setup      make $(VENV) and install what the shop needs'
 	@echo 'make clean      stop the servers and delete $(VENV) and .data, the data of the shop included'
@@ -56,6 +57,10 @@ audit: $(VENV)/installed-dev
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(AUDITED)
 	@$(BIN)/python .ci/audit.py
 
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d build/docs-trees docs build/docs
+	@echo 'build/docs/index.html'
+
 reference: $(VENV)/installed-dev
 	$(BIN)/python -m docs.reference_pages
 
@@ -68,7 +73,7 @@ $(VENV)/installed: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-docs.txt $(VENV)/installed
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

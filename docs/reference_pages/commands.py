@@ -43,9 +43,9 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str,
         written = ", ".join(code(f"{option} {value}".rstrip()) for option in action.option_strings)
     else:
         written = code(formatter._format_args(action, formatter._get_default_metavar_for_positional(action)))
-    silent = action.default in (None, False, "", argparse.SUPPRESS, []) or isinstance(
-        action, argparse._StoreConstAction
-    )
+    # By identity, for 0 is a default that is worth telling and equals False.
+    is_nothing = any(action.default is nothing for nothing in (None, False, "", argparse.SUPPRESS))
+    silent = is_nothing or action.default == [] or isinstance(action, argparse._StoreConstAction)
     text = formatter._expand_help(action) if action.help else ""
     default = "required" if action.option_strings and action.required else "" if silent else code(action.default)
     return written, default, cell(text).replace("<", "&lt;")

@@ -32,7 +32,7 @@ _ELEMENT_BYTES = 188
 _NEIGHBOUR_BYTES = 16
 # Postgres starts no worker for a build with less than this for each, itself included.
 _WORKER_BYTES = 32 * 2**20
-# For each photo and each doubling of their number, see docs/search.md.
+# For each photo and each doubling of their number, see docs/searching.md.
 _SECONDS_IN_MEMORY = 2e-5
 _SECONDS_ON_DISK = 2.5e-4
 

@@ -8,7 +8,7 @@ Three ways to the same candidates, chosen by how many photos there are among the
 
 What is found is ranked: the merchandiser's rules, the category's preference, variants collapsed, diversity. A list that
 comes out shorter than asked goes on with three times as many candidates, up to a bound of what one request may cost.
-``docs/search.md`` goes through it step by step.
+``docs/searching.md`` goes through it step by step.
 """
 
 from .candidates import Match, find_matches

@@ -17,7 +17,7 @@ from ..models import EMBEDDING_DIM
 # What stands further down a list than this is on no page that anybody compares with the others.
 _MOST_COMPARED = 1_000
 
-# Likeness up to which two products are merely similar. In a shop of 181 products (docs/search.md) the nearest other
+# Likeness up to which two products are merely similar. In a shop of 181 products (docs/searching.md) the nearest other
 # product is nearer than that in one case of thirteen, and the same garment in another colour in nearly three of four.
 ORDINARY = 0.6
 

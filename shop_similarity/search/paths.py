@@ -87,7 +87,7 @@ _reaches: dict[tuple, tuple[float, Reach]] = {}
 # Conditions that once admitted more than are counted, without their parameters.
 _wide: set[str] = set()
 _indexed: dict[int, tuple[float, int]] = {}
-# What it costs that the index passes a photo by, in scans of a code; measured, see docs/search.md.
+# What it costs that the index passes a photo by, in scans of a code; measured, see docs/searching.md.
 _PASSED_BY = 7.5
 # From so many photos on both costs are what they were measured as, and nobody waits for more to be scanned or counted.
 _MANY = 100_000

@@ -86,6 +86,10 @@ class InstalledShop:
             log.write(f"$ python manage.py {' '.join(arguments)}\n{said}\n")
         return said
 
+    def run_file(self, name: str) -> str:
+        """Output of a Python file in the shop's folder."""
+        return _run([self.python, name], self.folder, self.env)
+
     def start_worker(
         self,
         *arguments: str,
