@@ -113,9 +113,18 @@ def gap(version: ModelVersion, active: ModelVersion | None = None) -> Gap:
     if active is None or active.pk == version.pk:
         return Gap()
     entries = OutboxEntry.objects.filter(version=version.pk, image_id=OuterRef("pk"))
+    # Those of the active version that this one has not come first, of the two alone: joined to the photos before, they
+    # are expected to be so few that each is looked up by itself.
+    lacking = Embedding.objects.filter(version=active.pk).filter(
+        ~Exists(
+            Embedding.objects.filter(
+                version=version.pk, image_id=OuterRef("image_id"), product_id=OuterRef("product_id")
+            )
+        )
+    )
     photos = (
-        _shown(active)
-        .filter(~_is_embedded(version))
+        _photos()
+        .filter(Exists(lacking.filter(image_id=OuterRef("pk"), product_id=OuterRef(PRODUCT))))
         .annotate(
             waits=Exists(entries.filter(failed_at__isnull=True)),
             gave_up=Exists(entries.filter(failed_at__isnull=False)),
@@ -131,15 +140,14 @@ def gap(version: ModelVersion, active: ModelVersion | None = None) -> Gap:
     return Gap(photos["all"] - lost, photos["unqueued"], lost, too_much)
 
 
-def _is_embedded(version: ModelVersion) -> Exists:
-    embeddings = Embedding.objects.filter(version=version.pk, image_id=OuterRef("pk"), product_id=OuterRef(PRODUCT))
-    return Exists(embeddings)
+def _photos() -> QuerySet:
+    return get_catalogue().images().using(database.write_alias()).order_by()
 
 
 def _shown(version: ModelVersion) -> QuerySet:
     """The photos of the shop that the version can show, each for its own product."""
-    photos = get_catalogue().images().using(database.write_alias())
-    return photos.order_by().filter(_is_embedded(version))
+    embeddings = Embedding.objects.filter(version=version.pk, image_id=OuterRef("pk"), product_id=OuterRef(PRODUCT))
+    return _photos().filter(Exists(embeddings))
 
 
 def lacks_index(version: ModelVersion, active: ModelVersion | None) -> bool:

@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
@@ -21,7 +22,7 @@ from django.utils.translation import gettext as _
 
 from .. import database
 from ..embedding import bell, outbox
-from ..embedding.coverage import Coverage, coverage, gap, lacks_index
+from ..embedding.coverage import Coverage, Gap, coverage, gap, lacks_index
 from ..embedding.index import build_index_unless_it_failed
 from ..embedding.sweep import sweep
 from ..feedback.experiments import end_for
@@ -84,26 +85,66 @@ def activate(version: ModelVersion, *, force: bool = False, incomplete: bool = F
 
 
 @database.on_primary()
-def _activate(version: ModelVersion, force: bool, incomplete: bool, note: str, *, wished: bool = False) -> None:
-    """See :func:`activate`; with ``wished`` it does nothing where the wish was withdrawn meanwhile."""
+def _activate(
+    version: ModelVersion, force: bool, incomplete: bool, note: str, *, counted: _Counted | None = None
+) -> None:
+    """See :func:`activate`; with what a worker has ``counted`` for a wish it does nothing where that was withdrawn
+    meanwhile.
+    """
+    wished = counted is not None
+    if counted is None and not incomplete:
+        # Before anything is locked: all photos are compared, which takes seconds for each million.
+        counted = _count(version)
     with _versions() as versions:
         chosen = _among(versions, version)
         active = _active(versions)
         if wished and chosen.activation_requested_at is None:
             raise WrongState(_("The wish for it was withdrawn."))
+        is_ready = True
         if chosen != active:
             if active is not None:
                 _check_candidate(chosen)
-                # Counted while nobody writes: a photo may come in at any time, for the active version alone.
-                if not incomplete and not _is_ready(chosen, active):
-                    raise NotReady(coverage(chosen, exactly=True))
-            note = _pass_gate(chosen, active, force, note)
-            _switch(chosen, active, force, note)
+                is_ready = incomplete or (_is_complete(chosen, active, counted) and not lacks_index(chosen, active))
+            if is_ready:
+                note = _pass_gate(chosen, active, force, note)
+                _switch(chosen, active, force, note)
+    if not is_ready:
+        raise _not_ready(chosen)
     version.refresh_from_db(using=database.write_alias())
 
 
-def _is_ready(version: ModelVersion, active: ModelVersion) -> bool:
-    return gap(version, active).is_complete and not lacks_index(version, active)
+@dataclass(frozen=True)
+class _Counted:
+    """What pages would lose by a version, and the key of the version that was active when it was counted.
+
+    ``missing`` is None where it was not counted, since what waits in the outbox says that something is lacking.
+    """
+
+    missing: Gap | None
+    active: int | None
+
+
+def _count(version: ModelVersion) -> _Counted:
+    active = ModelVersion.objects.defer("metrics").active()
+    if active is not None and _lacks_what_waits(version, active):
+        return _Counted(None, active.pk)
+    with database.long_atomic():
+        return _Counted(gap(version, active), active and active.pk)
+
+
+def _is_complete(version: ModelVersion, active: ModelVersion, counted: _Counted) -> bool:
+    """Whether pages still lose nothing, while nobody switches.
+
+    Whatever has come in since the count, for the active version too, was queued for this one in the same transaction.
+    """
+    if counted.active != active.pk:
+        return gap(version, active).is_complete
+    return counted.missing is not None and counted.missing.is_complete and not _lacks_what_waits(version, active)
+
+
+def _not_ready(version: ModelVersion) -> NotReady:
+    found = coverage(version)
+    return NotReady(found if found.obstacles() else coverage(version, exactly=True))
 
 
 @database.on_primary()
@@ -237,11 +278,10 @@ def advance() -> ModelVersion | None:
     # As long as the backfill goes on, counting is idle. What waits for a later try may be a photo that nobody can read.
     if outbox.has_backfill(wanted.pk):
         return None
-    active = ModelVersion.objects.defer("metrics").active()
-    if active is not None and _lacks_what_waits(wanted, active):
+    counted = _count(wanted)
+    missing = counted.missing
+    if missing is None:
         return None
-    with database.long_atomic():
-        missing = gap(wanted, active)
     if missing.unqueued:
         sweep(
             files=False,
@@ -254,7 +294,7 @@ def advance() -> ModelVersion | None:
         logger.warning("%s is not activated: %s", wanted.name, " ".join(coverage(wanted, exactly=True).obstacles()))
     if not missing.is_complete:
         return None
-    if lacks_index(wanted, active):
+    if lacks_index(wanted, ModelVersion.objects.defer("metrics").active()):
         if database.in_transaction():
             return None
         started = time.monotonic()
@@ -263,7 +303,7 @@ def advance() -> ModelVersion | None:
             return None
         logger.info("Built the index of %s in %.1f s.", wanted.name, time.monotonic() - started)
     try:
-        _activate(wanted, wanted.activation_forced, False, wanted.activation_note, wished=True)
+        _activate(wanted, wanted.activation_forced, False, wanted.activation_note, counted=counted)
     except NotBetter as error:
         logger.warning("The activation of %s is withdrawn: %s", wanted.name, error)
         ModelVersion.objects.filter(pk=wanted.pk, state=_State.CANDIDATE).update(

@@ -24,6 +24,7 @@ from shop_similarity.training.files import replacement
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
+    import keras
     import openvino
 
     from shop_similarity.models import ModelVersion
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # To be raised when other files would come out of the same version.
-_FORM = 1
+_FORM = 2
 _XML, _BIN = "model.xml", "model.bin"
 
 
@@ -54,17 +55,17 @@ def converted(version: ModelVersion) -> openvino.Model:
         except (OSError, ValueError) as error:
             logger.warning("The converted network %s is damaged (%s), and made anew.", path, error)
     started = time.monotonic()
-    model = _convert(version)
+    # The converted one has its numbers in TensorFlow's memory: they go with the model that it was converted from.
+    network, _model = _convert(version)
     try:
         with replacement(path, durable=False) as part:
-            write_network(model, part)
+            write_network(network, part)
     except OSError as error:
         raise TrainingError(
             f"The folder {path.parent} can't keep the converted network: {error}. Make it the worker's own, or name "
             "another one as WEIGHTS_CACHE."
         ) from error
     logger.info("Converted %s for OpenVINO in %.1f s.", version.name, time.monotonic() - started)
-    # As all later ones do: what was converted may share memory with the model, which goes.
     return read_network(path)
 
 
@@ -82,7 +83,8 @@ def _is_ours(path: Path) -> bool:
     return False
 
 
-def _convert(version: ModelVersion) -> openvino.Model:
+def _convert(version: ModelVersion) -> tuple[openvino.Model, keras.Model]:
+    """The network, and the model without which its numbers are others."""
     require("tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import openvino
@@ -95,7 +97,7 @@ def _convert(version: ModelVersion) -> openvino.Model:
         model = load_version(version, cache_dir=get_settings().weights_cache)
     photos = tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8)
     function = tf.function(lambda batch: model(tf.cast(batch, tf.float32), training=False), input_signature=[photos])
-    return openvino.convert_model(function.get_concrete_function())
+    return openvino.convert_model(function.get_concrete_function()), model
 
 
 def silence() -> None:

@@ -285,24 +285,72 @@ def _counts(captured) -> list[str]:
     return [query["sql"] for query in captured.captured_queries if "COUNT(" in query["sql"]]
 
 
-def test_a_switch_counts_once_under_the_lock(active, candidate, photos):
+def test_a_switch_counts_once_before_the_lock_and_asks_under_it_what_has_come_in(active, candidate, photos):
     _complete(candidate, photos)
     with CaptureQueriesContext(connection) as captured:
         rollout.activate(candidate)
     assert len(_counts(captured)) == 1
     order = [query["sql"] for query in captured.captured_queries]
     lock = next(number for number, sql in enumerate(order) if "advisory" in sql)
-    assert lock < order.index(_counts(captured)[0])
+    assert order.index(_counts(captured)[0]) < lock
+    assert any(f'FROM "{OutboxEntry._meta.db_table}"' in sql for sql in order[lock:])
 
 
-def test_a_wish_is_fulfilled_with_one_count_before_the_lock_and_one_under_it(active, candidate, photos):
+def test_a_wish_is_fulfilled_with_one_count(active, candidate, photos):
     _complete(candidate, photos)
     with CaptureQueriesContext(connection) as captured:
         rollout.request_activation(candidate)
     assert _counts(captured) == []
     with CaptureQueriesContext(connection) as captured:
         assert rollout.advance() == candidate
-    assert len(_counts(captured)) == 2
+    assert len(_counts(captured)) == 1
+
+
+@pytest.mark.parametrize("by_wish", [True, False])
+def test_a_photo_that_comes_in_after_the_count_keeps_a_version_from_taking_over(
+    active, candidate, photos, monkeypatch, by_wish
+):
+    _complete(candidate, photos)
+    rollout.request_activation(candidate)
+    count = rollout.gap
+
+    def counting(*versions):
+        gap = count(*versions)
+        monkeypatch.setattr(activation, "gap", count)
+        new = make_photos_without_files([make_product()])
+        store_vectors(active, new, random_vectors(1, seed=9))
+        outbox.enqueue(candidate.pk, [ImageRow(new[0].pk, new[0].product_id, new[0].file.name)])
+        return gap
+
+    monkeypatch.setattr(activation, "gap", counting)
+    if by_wish:
+        assert rollout.advance() is None
+    else:
+        with pytest.raises(rollout.NotReady) as error:
+            rollout.activate(candidate)
+        assert error.value.coverage.lacking == 1
+    assert _states() == {"old": "active", "new": "candidate"}
+
+
+def test_another_switch_after_the_count_has_all_compared_again(active, candidate, photos, monkeypatch):
+    _complete(candidate, photos)
+    rollout.activate(candidate)
+    third = make_version("third", state=State.CANDIDATE)
+    _complete(third, photos)
+    new = make_photos_without_files([make_product()])
+    # Shown by the standby alone, and not queued for the third.
+    store_vectors(active, new, random_vectors(1, seed=9))
+    count = rollout.gap
+
+    def counting(*versions):
+        gap = count(*versions)
+        monkeypatch.setattr(activation, "gap", count)
+        rollout.roll_back()
+        return gap
+
+    monkeypatch.setattr(activation, "gap", counting)
+    with pytest.raises(rollout.NotReady):
+        rollout.activate(third, force=True)
 
 
 def test_of_a_version_that_lost_photos_the_shown_ones_are_counted_too(active, candidate, photos):
