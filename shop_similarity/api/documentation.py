@@ -42,6 +42,7 @@ _LIST = {
     "version": "mildnet-2",
     "query_id": "7c5b0a52-9a0f-4dc5-9f0b-2a64f3a9b1de",
     "token": "WyI3YzViMGE1MiJd:1uXkqT:kQ1W9c",  # an example for the docs  # nosec B105
+    "events_url": "https://shop.example/similarity/events/",
 }
 _RESULT = {
     "id": "42",

@@ -28,7 +28,9 @@ from ..photos.decoding import ImageError
 from ..search import similar_products, similar_to_several
 from ..search.aspects import has_aspects
 from ..search.options import SearchOptions
-from ..storefront.cards import cards_of
+from ..storefront.caching import kept_seconds, say_how_long, with_etag
+from ..storefront.cards import card_of, cards_of
+from ..storefront.context import events_url
 from ..storefront.experiment_arms import experiment_for, version_for
 from . import documentation
 from .base import SimilarityAPIView
@@ -71,7 +73,7 @@ class SimilarProductsView(SimilarityAPIView):
         matches = _find(version, options, partial(similar_products, products[0], version=version))
         key = str(products[0].pk)
         answer = _answer(request, version, Surface.API, options, matches, product_id=key)
-        return Response({**answer, "product": key})
+        return _list_response(request, {**answer, "product": key}, matches)
 
 
 class BasketView(SimilarityAPIView):
@@ -97,13 +99,12 @@ class BasketView(SimilarityAPIView):
         version = _searched_version(request)
         matches = _find(version, options, partial(similar_to_several, products, version=version))
         known = {str(product.pk) for product in products}
-        return Response(
-            {
-                **_answer(request, version, Surface.BASKET, options, matches),
-                "products": [str(product.pk) for product in products],
-                "unknown": [key for key in keys if str(_key(key)) not in known],
-            }
-        )
+        answer = {
+            **_answer(request, version, Surface.BASKET, options, matches),
+            "products": [str(product.pk) for product in products],
+            "unknown": [key for key in keys if str(_key(key)) not in known],
+        }
+        return _list_response(request, answer, matches)
 
 
 # The photo must be committed before a worker can see it, also where the shop wraps requests in transactions.
@@ -255,9 +256,26 @@ def _answer(
         "version": version.name,
         "query_id": str(tokens.read(token).id) if token else None,
         "token": token or None,
+        "events_url": _events_url(request) if token else None,
         **page_links(request, options.limit, options.offset, has_next, url=page_url, values=page_values),
         "results": ResultSerializer(matches, many=True, context={"request": request}).data,
     }
+
+
+def _events_url(request: Request) -> str | None:
+    """Where a browser's beacons go: they can send neither JSON's content type nor a CSRF token to the API's address."""
+    path = events_url()
+    return request.build_absolute_uri(path) if path else None
+
+
+def _list_response(request: Request, answer: dict[str, Any], matches: list[models.Model]) -> Response:
+    """The answer, which others may keep where it names no list for events."""
+    response = Response(answer)
+    if answer["token"] is None:
+        seconds = kept_seconds(card_of(product).image for product in matches)
+        say_how_long(request, response, seconds, is_personal=False)
+        response.add_post_render_callback(partial(with_etag, request._request))
+    return response
 
 
 def _photo_answer(request: Request, query: VisualQuery, options: SearchOptions, page_values: Any) -> dict[str, Any]:

@@ -110,6 +110,13 @@ class AnswerSerializer(serializers.Serializer):
         allow_null=True,
         help_text=_("Send it back with events about this list; null where the shop records none or the list is empty."),
     )
+    events_url = serializers.URLField(
+        allow_null=True,
+        help_text=_(
+            "Where a browser reports events of this list by `navigator.sendBeacon`, as text/plain; null where there is "
+            "no token, or the shop has no such address."
+        ),
+    )
     next = serializers.URLField(allow_null=True, help_text=_("The next page, or null."))
     previous = serializers.URLField(allow_null=True, help_text=_("The page before, or null."))
     results = ResultSerializer(many=True)

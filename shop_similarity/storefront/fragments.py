@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
-from typing import Any
 
 from django.db import models, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.template.loader import render_to_string
-from django.utils.cache import get_conditional_response, patch_cache_control
-from django.utils.http import quote_etag
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from ..catalogue import NotAKeyError, get_catalogue, product_key, segment_key
-from ..conf import get_settings
 from ..guards import guarded
-from ..photos.addresses import address_seconds
-from ..photos.thumbnails import thumbnail_storages
+from .caching import kept_seconds, say_how_long, with_etag
 from .context import Address, frame, widget_context
-from .experiment_arms import experiment_for
 from .options import WidgetOptions, choices_of
 from .visitors import VisitorWatch
 
@@ -58,7 +51,9 @@ def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
     response = HttpResponse(render_to_string(template, context, request))
     response.headers["X-Robots-Tag"] = "noindex"
     is_personal = bool(context and context.get("token")) or watch.has_seen_visitor()
-    return _cached(request, response, is_personal, _seconds(context))
+    seconds = kept_seconds(card.image for card in (context or {}).get("cards") or ())
+    say_how_long(request, response, seconds, is_personal=is_personal)
+    return response if is_personal else with_etag(request, response)
 
 
 def _options(request: HttpRequest) -> WidgetOptions:
@@ -69,28 +64,6 @@ def _options(request: HttpRequest) -> WidgetOptions:
 
 def _refusal(sentence: str) -> HttpResponse:
     return HttpResponseBadRequest(sentence, content_type="text/plain; charset=utf-8")
-
-
-def _seconds(context: dict[str, Any] | None) -> int:
-    """How long the fragment may be kept: its pictures' addresses must hold for as long as a page may stay open."""
-    seconds = get_settings().widget_cache_seconds
-    files = [card.image for card in (context or {}).get("cards") or () if card.image]
-    signed = address_seconds([*(file.storage for file in files), *thumbnail_storages()]) if files else None
-    return seconds if signed is None else min(seconds, signed // 2)
-
-
-def _cached(request: HttpRequest, response: HttpResponse, is_personal: bool, seconds: int) -> HttpResponse:
-    if is_personal:
-        # Two shoppers with one token would count as one, and so would two views of one shopper. What a host's card says
-        # of a visitor is nobody else's.
-        patch_cache_control(response, private=True, no_store=True)
-        return response
-    in_experiment = experiment_for(request) is not None
-    patch_cache_control(response, **{"private" if in_experiment else "public": True}, max_age=seconds)
-    # No part of security: a short name of the content.
-    digest = hashlib.sha256(response.content).hexdigest()[:32]
-    response.headers["ETag"] = quote_etag(digest)
-    return get_conditional_response(request, etag=response.headers["ETag"], response=response)
 
 
 def _visible_product(pk: str) -> models.Model:

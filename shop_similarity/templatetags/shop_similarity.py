@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from django import template
@@ -10,6 +11,7 @@ from django.db import Error as DatabaseError
 from django.db import models
 from django.http import QueryDict
 from django.templatetags.static import static
+from django.urls import NoReverseMatch, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -45,6 +47,25 @@ def similar_products_scripts(nonce: str = "") -> SafeString:
     """
     attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     return format_html('<script src="{}" defer{}></script>', static("shop_similarity/similarity.js"), attribute)
+
+
+@register.simple_tag
+def similar_products_element(nonce: str = "") -> SafeString:
+    """The ``<script>`` of the custom element ``<similar-products>``, which is told where the shop's API is.
+
+    Args:
+        nonce: that of the page's Content-Security-Policy, where it goes by nonces.
+    """
+    attributes = format_html(' nonce="{}"', nonce) if nonce else SafeString()
+    with suppress(NoReverseMatch):
+        api = reverse("shop_similarity_api:similar-to-several").removesuffix("products/similar/")
+        attributes += format_html(' data-api="{}"', api)
+    # Before the first picture of the page, so that the element's room is kept from the beginning.
+    return format_html(
+        '<script src="{}" async blocking="render"{}></script>',
+        static("shop_similarity/similar-products.js"),
+        attributes,
+    )
 
 
 @register.filter

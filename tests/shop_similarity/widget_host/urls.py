@@ -40,6 +40,39 @@ WIDGETS = {
     "far": "{% similar_products product limit=4 %}",
 }
 
+ELEMENT_PAGE = """{% load shop_similarity %}<!doctype html>
+<html lang="{{ language }}"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Host</title>
+{% similar_products_element %}<link rel="stylesheet" href="/host.css"></head>
+<body class="{{ theme }}"><main><h1>{{ product }}</h1><div id="before"></div>ELEMENT
+<p id="after">What follows.</p></main></body></html>"""
+
+ELEMENTS = {
+    "plain": '<similar-products product="{{ product.pk }}" limit="4"></similar-products>',
+    "eight": '<similar-products product="{{ product.pk }}"></similar-products>',
+    "lazy": '<similar-products product="{{ product.pk }}" limit="4" loading="lazy"></similar-products>',
+    "row": '<similar-products product="{{ product.pk }}" limit="12" layout="row" heading="More of these" '
+    'heading-level="3"></similar-products>',
+    "explained": '<similar-products product="{{ product.pk }}" limit="4" explain></similar-products>',
+    "fallback": '<similar-products product="{{ product.pk }}" limit="4">'
+    '<p class="instead">Chosen <a href="/elsewhere/">by hand</a></p></similar-products>',
+    "rendered": '<similar-products product="{{ product.pk }}" limit="4">{% similar_products product limit=4 %}'
+    "</similar-products>",
+    "template": '<similar-products product="{{ product.pk }}" limit="3"><template><article class="own-card">'
+    '<a data-similar="url"><img data-similar="image"><b data-similar="name"></b></a>'
+    '<small data-similar="similarity"></small></article></template></similar-products>',
+}
+
+
+def element_page(request: HttpRequest, element: str, pk: int) -> HttpResponse:
+    template = engines["django"].from_string(ELEMENT_PAGE.replace("ELEMENT", ELEMENTS[element]))
+    context = {
+        "product": Product.objects.get(pk=pk),
+        "theme": request.GET.get("theme", ""),
+        "language": request.GET.get("language", "en"),
+    }
+    return HttpResponse(template.render(context, request))
+
 
 def page(request: HttpRequest, widget: str, pk: int) -> HttpResponse:
     source = PAGE.replace("WIDGET", WIDGETS[widget])
@@ -56,6 +89,7 @@ def page(request: HttpRequest, widget: str, pk: int) -> HttpResponse:
 
 urlpatterns = [
     path("host/<str:widget>/<int:pk>/", page),
+    path("element/<str:element>/<int:pk>/", element_page),
     # Browsers ask for it unasked.
     path("favicon.ico", lambda request: HttpResponse(status=204)),
     path("host.css", lambda request: HttpResponse(STYLE, content_type="text/css")),
