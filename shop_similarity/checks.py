@@ -6,6 +6,7 @@ E002       the product model or its images can't be found
 E003       ``PRODUCTS``, ``FALLBACK``, ``EVENT_VISITOR`` or ``IMAGE_FILTER`` can't be imported or is no callable
 E004       ``CATEGORY``, ``PRICE``, ``VARIANT_GROUP``, ``COLOUR`` or ``IN_STOCK`` says nothing about a product
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
+E006       ``ENCODERS`` names a function in a module that is not there
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
 W003       no broker is named, so that Celery looks for one where hardly any shop has it
@@ -20,6 +21,7 @@ E013       the tables are half way between two unreleased versions
 E014       ``PRODUCTS`` returns what is no queryset of products
 W020       a pooler stands before the database, and Django opens cursors that it loses
 W021       the search by codes finds too little of what the exact one finds
+W022       a version's encoder is not named in ``ENCODERS``, or keras-hub is missing where TensorFlow is
 E020       products or photos are in another database than the plugin's tables
 E021       each tenant of django-tenants would have tables of its own
 ========== ==========================================================================================
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
@@ -69,6 +72,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
         *_check_callables(settings),
         *_check_paths(),
         *_check_storage(settings),
+        *_check_encoders(settings),
         *_check_broker(),
         *_check_proxies(),
     ]
@@ -182,6 +186,28 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
     return messages
 
 
+def _check_encoders(settings: Settings) -> list[checks.CheckMessage]:
+    """The modules are only looked for: they import TensorFlow, which web processes never do."""
+    messages = []
+    for path in settings.encoders or ():
+        module, dot, function = path.rpartition(".")
+        try:
+            is_there = bool(dot and function) and find_spec(module) is not None
+        except (ImportError, ValueError, AttributeError):
+            is_there = False
+        if not is_there:
+            messages.append(
+                checks.Error(
+                    f"{SETTING}['ENCODERS'] names {path!r}, whose module isn't there: workers can't load a version "
+                    "with this encoder, and its photos wait.",
+                    hint="Write the dotted path of a function, for example 'shop.encoders.small', and install its "
+                    "module where workers run.",
+                    id="shop_similarity.E006",
+                )
+            )
+    return messages
+
+
 def _check_paths() -> list[checks.CheckMessage]:
     messages = []
     for name in VALUE_SETTINGS:
@@ -286,8 +312,37 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
         messages += _check_children(alias)
         messages += _check_experiment(connection, alias)
         messages += _check_recall(connection)
+        messages += _check_versions(connection, alias)
         if alias == database.read_alias():
             messages += _check_products(alias)
+    return messages
+
+
+def _check_versions(connection: Any, alias: str) -> list[checks.CheckMessage]:
+    """Encoders of versions in use, by what workers need to load them."""
+    from .models import ModelVersion
+
+    with connection.cursor() as cursor:
+        # Before the first migration there is no table to ask.
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [ModelVersion._meta.db_table])
+        if not cursor.fetchone()[0]:
+            return []
+    messages = []
+    live = ModelVersion.objects.using(alias).live().values_list("name", "config__encoder")
+    for name, encoder in live:
+        if not isinstance(encoder, dict):
+            continue
+        path = encoder.get("name")
+        if encoder.get("builder") == "python" and path not in (get_settings().encoders or ()):
+            reason = f"has the encoder {path!r}, which {SETTING}['ENCODERS'] does not name"
+            hint = f"Add {path!r} to ENCODERS if it is the shop's own."
+        elif encoder.get("builder") == "keras-hub" and find_spec("tensorflow") and not find_spec("keras_hub"):
+            reason = "has an encoder of keras-hub, which is not installed here"
+            hint = 'Install it where workers run, in the plugin\'s folder: pip install ".[worker,encoders]"'
+        else:
+            continue
+        message = f"Model version {name} {reason}: workers can't load it, and its photos wait."
+        messages.append(checks.Warning(message, hint=hint, id="shop_similarity.W022"))
     return messages
 
 

@@ -139,6 +139,11 @@ class Settings:
         'What a worker computes the networks with: "tensorflow", "openvino" (faster without a GPU) or the dotted path '
         "of a class of one's own.",
     )
+    encoders: tuple[str, ...] | None = _setting(
+        None,
+        "Dotted paths of functions that make encoders of the shop's own. calibrate_mildnet takes no others, and a "
+        "worker imports no others, whatever stands in a stored version. None: there are none.",
+    )
     batch_size: int = _setting(16, "Images that a worker claims, embeds and writes at once.", (1, 1024))
     decode_threads: int = _setting(
         2, "Threads of a worker that read, decode and resize while the model computes.", (1, 64)

@@ -15,6 +15,7 @@ _EXTRAS = {
     "matplotlib": "training",
     "openvino": "openvino",
     "nncf": "quantization",
+    "keras_hub": "encoders",
 }
 
 

@@ -23,7 +23,7 @@ from shop_similarity.training.photos.augmentation import Augmentation
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 if TYPE_CHECKING:
-    from shop_similarity.training.networks.backbones import TrunkWeights
+    from shop_similarity.training.networks.backbones import Trunk, TrunkWeights
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ def fetch_weights(backbone: str, options: Mapping[str, Any], console: Console) -
 
 
 def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, ModelVersion | TrunkWeights]:
-    from shop_similarity.training.networks.architectures import backbone_of, full_config
+    from shop_similarity.training.networks.architectures import full_config, trunk_of
 
     # Wrong options are told before weights are fetched.
     training, sampling = _training_options(options), SamplingOptions.of_arguments(options)
     values = _key_values(options["config"], "--config")
     start = _from_version(options, values) if options["fine_tune"] else _from_backbone(options, values, console)
-    backbone = backbone_of(start.architecture, start.config)
-    config = full_config(start.architecture, _config(start, values, options, backbone))
+    trunk = trunk_of(start.architecture, start.config)
+    config = full_config(start.architecture, _config(start, values, options, trunk))
     if config.embedding_dim != EMBEDDING_DIM and not options["no_store"]:
         raise ValueError(
             f"The shop stores embeddings of {EMBEDDING_DIM} numbers, this model gives {config.embedding_dim}. "
@@ -117,7 +117,7 @@ def _new_setup(options: Mapping[str, Any], console: Console) -> tuple[Setup, Mod
         training,
         sampling if augment and cached else replace(sampling, views=0),
         Augmentation.from_dict(changes) if augment else None,
-        fast_policy(backbone) if options["precision"] == "auto" else options["precision"],
+        fast_policy(trunk) if options["precision"] == "auto" else options["precision"],
         cached,
         _is_calibrated(start, config, options),
     )
@@ -164,43 +164,39 @@ def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], consol
     )
 
 
-def _config(start: _Start, values: Mapping[str, Any], options: Mapping[str, Any], backbone: str) -> dict[str, Any]:
+def _config(start: _Start, values: Mapping[str, Any], options: Mapping[str, Any], trunk: Trunk) -> dict[str, Any]:
     """The options of the architecture, with what is trained and the guard, unless ``--config`` says otherwise."""
     config = start.config
     if options["train"] or options["frozen_through"] or "frozen_through" not in values:
-        config = {**config, "frozen_through": _frozen_through(options, backbone)}
+        config = {**config, "frozen_through": _frozen_through(options, trunk)}
     if "guard" not in values:
-        config = {**config, **_guard(start.architecture, config, backbone)}
+        config = {**config, **_guard(start.architecture, config, trunk)}
     return config
 
 
-def _frozen_through(options: Mapping[str, Any], backbone: str) -> str | None:
+def _frozen_through(options: Mapping[str, Any], trunk: Trunk) -> str | None:
     """The last layer or tap that is not trained."""
-    from shop_similarity.training.networks.backbones import get_trunk
-
     if options["frozen_through"]:
         return options["frozen_through"]
     part = options["train"] or "head"
-    trunk = get_trunk(backbone)
     if part == "all":
         return None
     if part == "head":
         return trunk.taps[-1]
-    taps = {tap.removesuffix("_pool"): tap for tap in trunk.taps}
+    taps = {tap.removesuffix("_pool"): tap for tap in trunk.taps} if trunk.divides else {}
     if part not in taps:
-        raise ValueError(f"--train must be head, all or one of {', '.join(taps)}, not {part!r}.")
+        raise ValueError(f"--train must be one of {', '.join(('head', 'all', *taps))}, not {part!r}.")
     return trunk.below(taps[part])
 
 
-def _guard(architecture: str, config: Mapping[str, Any], backbone: str) -> dict[str, int]:
+def _guard(architecture: str, config: Mapping[str, Any], trunk: Trunk) -> dict[str, int]:
     """A guard against forgetting wherever there can be one: for a linear head on a backbone that stays as it is."""
     from shop_similarity.training.networks.architectures import full_config
-    from shop_similarity.training.networks.backbones import get_trunk
 
     # A version that has one is fine-tuned with it, whatever is trained.
     if config.get("guard") or not getattr(full_config(architecture, config), "is_linear", False):
         return {}
-    return {"guard": recipe.GUARD} if get_trunk(backbone).taps[-1] == config.get("frozen_through") else {}
+    return {"guard": recipe.GUARD} if trunk.taps[-1] == config.get("frozen_through") else {}
 
 
 def _is_calibrated(start: _Start, config: Any, options: Mapping[str, Any]) -> bool:

@@ -32,9 +32,9 @@ from shop_similarity.training.learning.loop import Trainer, TrainingResult, Watc
 from shop_similarity.training.learning.sampling import Sampler
 from shop_similarity.training.learning.setup import Setup
 from shop_similarity.training.learning.step import boundary
-from shop_similarity.training.networks.architectures import FEATURES, backbone_of, build, full_config
+from shop_similarity.training.networks.architectures import FEATURES, build, full_config, trunk_of
 from shop_similarity.training.networks.architectures.colour import COLOUR
-from shop_similarity.training.networks.backbones import TrunkWeights, get_trunk
+from shop_similarity.training.networks.backbones import TrunkWeights
 from shop_similarity.training.networks.precision import dtype_policy
 from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split, split
@@ -166,7 +166,7 @@ class TrainingRun:
     def fit(self, watcher: Watcher | None = None, resume: bool = False) -> TrainingResult:
         """Train; see :meth:`shop_similarity.training.learning.loop.Trainer.fit`."""
         setup = self.setup
-        trunk = get_trunk(backbone_of(setup.architecture, setup.config))
+        trunk = trunk_of(setup.architecture, setup.config)
         try:
             self._trainer = Trainer(
                 self.model,

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from shop_similarity.training.networks.backbones.trunk import Trunk
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -27,12 +31,12 @@ def _has_one_of(cpuinfo: Path, *flags: str) -> bool:
     return any(flag in text for flag in flags)
 
 
-def fast_policy(backbone: str = "vgg16") -> str:
+def fast_policy(backbone: str | Trunk = "vgg16") -> str:
     """The Keras dtype policy that is fastest here and still exact enough to embed with.
 
     Args:
-        backbone: one or several, as :func:`shop_similarity.training.networks.backbones.get_trunk` takes them; bfloat16
-            makes depthwise convolutions slower on a CPU.
+        backbone: one or several, as :func:`shop_similarity.training.networks.backbones.get_trunk` takes them, or what
+            it gives; bfloat16 makes depthwise convolutions slower on a CPU.
 
     Raises:
         ValueError: for an unknown backbone.
@@ -41,9 +45,12 @@ def fast_policy(backbone: str = "vgg16") -> str:
 
     from shop_similarity.training.networks.backbones.trunk import get_trunk
 
+    trunk = get_trunk(backbone) if isinstance(backbone, str) else backbone
+    if trunk.is_exact:
+        return "float32"
     if tf.config.get_visible_devices("GPU"):
         return "mixed_float16"
-    if get_trunk(backbone).depthwise:
+    if trunk.depthwise:
         return "float32"
     return "mixed_bfloat16" if cpu_multiplies_bfloat16() else "float32"
 

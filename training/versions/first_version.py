@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     import keras
 
     from shop_similarity.training.networks.backbones.weights import TrunkWeights
+    from shop_similarity.training.networks.encoders import OpenedEncoder
 
 # Photos of one product that are sampled at most: more products say more about a shop than more photos of a few.
 PHOTOS_PER_PRODUCT = 4
@@ -59,7 +60,7 @@ class Skipped:
 
 
 def make_first_version(
-    weights: TrunkWeights,
+    weights: TrunkWeights | OpenedEncoder,
     name: str | None = None,
     sample: int = recipe.SAMPLE,
     config: Mapping[str, Any] | None = None,
@@ -113,7 +114,7 @@ def make_first_version(
     preprocessing = replace(preprocessing or chosen.preprocessing, mean=weights.mean, std=weights.std)
     skipped: list[Skipped] = []
     used: list[ImageRow] = []
-    policy = fast_policy(config.backbone)
+    policy = fast_policy(config.spec)
     with dtype_policy(policy):
         model = build(architecture, config.to_dict(), preprocessing)
     weights.apply(model)
@@ -141,7 +142,7 @@ def make_first_version(
         config,
         strength=chosen.whitening,
         seed=seed,
-        tap_trust=chosen.tap_trust,
+        tap_trust=recipe.trust_by_depth(config.taps) if chosen.tap_trust is None else chosen.tap_trust,
         products=products,
     )
     _require_usable(model, features)

@@ -63,11 +63,11 @@ def fast_policy_of(version: ModelVersion) -> str:
     Raises:
         WeightsError: for an architecture or options that are not known here.
     """
-    from shop_similarity.training.networks.architectures import backbone_of
+    from shop_similarity.training.networks.architectures import trunk_of
     from shop_similarity.training.networks.precision import fast_policy
 
     try:
-        return fast_policy(backbone_of(version.architecture, version.config))
+        return fast_policy(trunk_of(version.architecture, version.config))
     except ValueError as error:
         raise WeightsError(f"Model version {version.name} cannot be built: {error}") from error
 

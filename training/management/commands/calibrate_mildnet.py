@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from argparse import BooleanOptionalAction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.utils.translation import gettext as _
@@ -19,6 +19,11 @@ from shop_similarity.training.commands.run_setup import fetch_weights
 from shop_similarity.training.heads import recipe
 from shop_similarity.training.heads.recipe import RECIPES, SAMPLE
 
+if TYPE_CHECKING:
+    from shop_similarity.training.networks.encoders import OpenedEncoder
+
+ENCODER = "mildnet-encoder"
+
 
 class Command(ComputingCommand):
     help = (
@@ -30,10 +35,24 @@ class Command(ComputingCommand):
         super().add_arguments(parser)
         parser.add_argument(
             "--architecture",
-            choices=sorted(RECIPES),
-            default=recipe.DEFAULT,
+            choices=sorted(RECIPES.keys() - {ENCODER}),
             help="mildnet-lite and mildnet-lite2 listen to EfficientNet-Lite0 and -Lite2, mildnet to VGG16 in four "
-            "times the time or more, mildnet-joined to VGG16 and EfficientNet-Lite0 together (%(default)s).",
+            "times the time or more, mildnet-joined to VGG16 and EfficientNet-Lite0 together (" + recipe.DEFAULT + ").",
+        )
+        parser.add_argument(
+            "--backbone",
+            metavar="NAME",
+            help="Instead of these a network that you bring along: keras-hub: and a preset's name or folder, or the "
+            "dotted path of a function that ENCODERS names (docs/encoders.md).",
+        )
+        parser.add_argument(
+            "--size",
+            type=int,
+            metavar="PIXELS",
+            help="Side of the photos that --backbone sees, where its weights fit others than the preset's own.",
+        )
+        parser.add_argument(
+            "--licence", metavar="TEXT", help="Licence of the weights of --backbone, where its preset states none."
         )
         parser.add_argument(
             "--name", help="Name of the version; by default mildnet and the first free number: mildnet-1."
@@ -75,18 +94,32 @@ class Command(ComputingCommand):
         from shop_similarity.training.networks.architectures import backbone_of
         from shop_similarity.training.versions.first_version import make_first_version
 
+        if options["size"] is not None and options["size"] < 1:
+            raise CommandError(_("--size must be 1 or more."))
+        others = [name for name in ("architecture", "weights", "weights_cache") if options[name]]
+        if options["backbone"] and others:
+            raise CommandError(f"--{others[0].replace('_', '-')} does not go with --backbone.")
+        if not options["backbone"] and (options["size"] or options["licence"]):
+            raise CommandError("--size and --licence are of --backbone.")
         console = Console(self.stdout, self.stderr, quiet=options["verbosity"] == 0)
-        architecture = options["architecture"]
+        architecture = ENCODER if options["backbone"] else options["architecture"] or recipe.DEFAULT
         results: list[tuple[Any, Any]] = []
         began = time.monotonic()
         with console.bars:
-            weights = fetch_weights(backbone_of(architecture, RECIPES[architecture].config), options, console)
+            if options["backbone"]:
+                weights = _opened(options, console)
+                brought = {"config": {**RECIPES[ENCODER].config, "encoder": weights.spec.to_dict()}}
+                brought["preprocessing"] = weights.preprocessing
+            else:
+                weights = fetch_weights(backbone_of(architecture, RECIPES[architecture].config), options, console)
+                brought = {}
             version, skipped = make_first_version(
                 weights,
                 options["name"],
                 sample=options["sample"],
                 progress=console.bars.photos,
                 architecture=architecture,
+                **brought,
                 then=lambda model, features: results.append((model, features)),
             )
         for photo in skipped[:10]:
@@ -108,3 +141,20 @@ class Command(ComputingCommand):
         # Last, so that workers can begin: it takes as long as some hundreds of photos.
         if options["aspects"]:
             explain(version, *results[0], console)
+
+
+def _opened(options: dict[str, Any], console: Console) -> OpenedEncoder:
+    """The network that --backbone names, with its weights.
+
+    Raises:
+        TrainingError: it can't be had or used.
+    """
+    from shop_similarity.training.networks.encoders import open_encoder
+    from shop_similarity.training.networks.encoders.licences import UNKNOWN
+
+    encoder = open_encoder(options["backbone"], options["size"], options["licence"])
+    console.say(f"Weights: {encoder.source}.")
+    if encoder.spec.licence == UNKNOWN:
+        console.warn("Nobody has said under which licence these weights are: find out, and say so with --licence.")
+    console.say("Whether their licence and what they were trained on allow a shop to use them: docs/encoders.md.")
+    return encoder

@@ -111,10 +111,10 @@ def _model(setup: Setup, folder: Path, epoch: int) -> keras.Model:
         TrainingError: the weights are not kept, or can't be used.
     """
     from shop_similarity.training.learning import epoch_weights
-    from shop_similarity.training.networks.architectures import backbone_of, build
+    from shop_similarity.training.networks.architectures import build, trunk_of
     from shop_similarity.training.networks.precision import dtype_policy, fast_policy
 
-    with dtype_policy(fast_policy(backbone_of(setup.architecture, setup.config))):
+    with dtype_policy(fast_policy(trunk_of(setup.architecture, setup.config))):
         model = build(setup.architecture, setup.config, setup.preprocessing)
     if model.output_shape[-1] != EMBEDDING_DIM:
         raise CommandError(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from shop_similarity.training.networks.architectures import mildnet, ranknet, visnet
 from shop_similarity.training.networks.architectures.parts import FEATURES, HEAD, Config, feature_model
+from shop_similarity.training.networks.backbones.trunk import ENCODER, Trunk, get_trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "build",
     "feature_model",
     "full_config",
+    "trunk_of",
 ]
 
 
@@ -37,23 +39,24 @@ class Architecture:
 
     Attributes:
         build: from a whole configuration and preprocessing to the model.
-        default: the configuration without any option.
-        backbone_is_fixed: whether the configuration may not name another backbone.
+        options: the class of its configurations.
+        backbone: the one that each of them has; ``None`` where they may choose.
     """
 
     build: Callable[[Any, Preprocessing], keras.Model]
-    default: Config
-    backbone_is_fixed: bool = False
+    options: type[Config]
+    backbone: str | None = None
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "mildnet": Architecture(mildnet.build, mildnet.MildnetConfig()),
-    "mildnet-joined": Architecture(mildnet.build, mildnet.JOINED, backbone_is_fixed=True),
-    "mildnet-lite": Architecture(mildnet.build, mildnet.LITE, backbone_is_fixed=True),
-    "mildnet-lite2": Architecture(mildnet.build, mildnet.LITE2, backbone_is_fixed=True),
-    "ranknet": Architecture(ranknet.build, ranknet.RanknetConfig()),
-    "visnet": Architecture(visnet.build, visnet.VisnetConfig()),
-    "visnet-fynd": Architecture(visnet.build_fynd, visnet.FyndVisnetConfig()),
+    "mildnet": Architecture(mildnet.build, mildnet.MildnetConfig),
+    "mildnet-encoder": Architecture(mildnet.build, mildnet.MildnetConfig, ENCODER),
+    "mildnet-joined": Architecture(mildnet.build, mildnet.MildnetConfig, mildnet.JOINED.backbone),
+    "mildnet-lite": Architecture(mildnet.build, mildnet.MildnetConfig, mildnet.LITE.backbone),
+    "mildnet-lite2": Architecture(mildnet.build, mildnet.MildnetConfig, mildnet.LITE2.backbone),
+    "ranknet": Architecture(ranknet.build, ranknet.RanknetConfig),
+    "visnet": Architecture(visnet.build, visnet.VisnetConfig),
+    "visnet-fynd": Architecture(visnet.build_fynd, visnet.FyndVisnetConfig),
 }
 
 
@@ -79,11 +82,9 @@ def full_config(architecture: str, config: Mapping[str, Any]) -> Config:
     """
     known = _get(architecture)
     values = dict(config)
-    if known.backbone_is_fixed:
-        fixed = known.default.backbone
-        if values.setdefault("backbone", fixed) != fixed:
-            raise ValueError(f"{architecture} has the backbone {fixed}, not {values['backbone']!r}.")
-    return type(known.default).from_dict(values)
+    if known.backbone and values.setdefault("backbone", known.backbone) != known.backbone:
+        raise ValueError(f"{architecture} has the backbone {known.backbone}, not {values['backbone']!r}.")
+    return known.options.from_dict(values)
 
 
 def backbone_of(architecture: str, config: Mapping[str, Any]) -> str:
@@ -94,6 +95,16 @@ def backbone_of(architecture: str, config: Mapping[str, Any]) -> str:
         ValueError: as :func:`build`.
     """
     return full_config(architecture, config).backbone
+
+
+def trunk_of(architecture: str, config: Mapping[str, Any]) -> Trunk:
+    """The backbone of a configuration, or several; none is built yet.
+
+    Raises:
+        ValueError: as :func:`build`.
+    """
+    whole = full_config(architecture, config)
+    return get_trunk(whole.backbone, getattr(whole, "encoder", None))
 
 
 def _get(architecture: str) -> Architecture:

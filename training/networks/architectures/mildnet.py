@@ -19,8 +19,9 @@ EfficientNet-Lite0 together, for shops that look for more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 
@@ -68,7 +69,9 @@ class MildnetConfig(Config):
 
     Attributes:
         backbone: a key of :data:`~shop_similarity.training.networks.backbones.registry.BACKBONES`, or several with
-            ``+`` between them, whose taps are joined (``vgg16+efficientnet_lite0``).
+            ``+`` between them, whose taps are joined (``vgg16+efficientnet_lite0``); ``encoder`` for one that a shop
+            brings along.
+        encoder: which one that is, as :class:`~shop_similarity.training.networks.encoders.spec.EncoderSpec` writes it.
         taps: the blocks that are pooled, in the order in which they are joined; ``None`` for the backbone's own choice.
             Of several backbones, those of the second and later ones have its name in front
             (``efficientnet_lite0_block2``).
@@ -120,6 +123,7 @@ class MildnetConfig(Config):
     frozen_batch_norm: bool = True
     guard: int = 0
     colour: float = 0.0
+    encoder: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         known = self.spec.taps
@@ -147,7 +151,7 @@ class MildnetConfig(Config):
     @property
     def spec(self) -> Trunk:
         """The backbone or backbones."""
-        return get_trunk(self.backbone)
+        return get_trunk(self.backbone, self.encoder)
 
     @property
     def tap_lengths(self) -> dict[str, int]:
@@ -230,7 +234,10 @@ def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
 
 
 def _pool(block: keras.KerasTensor, tap: str, config: MildnetConfig) -> keras.KerasTensor:
-    if config.pooling == "gem":
+    if len(block.shape) == 2:
+        # An encoder's tap may be a vector already.
+        x = keras.layers.Identity(dtype="float32", name=f"{tap}_vector")(block)
+    elif config.pooling == "gem":
         x = GeneralizedMeanPooling2D(config.gem_power, dtype="float32", name=f"{tap}_gem")(block)
     elif config.pooling == "max":
         x = keras.layers.GlobalMaxPooling2D(dtype="float32", name=f"{tap}_max")(block)

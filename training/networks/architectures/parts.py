@@ -180,6 +180,17 @@ class FamiliarityGate(keras.layers.Layer):
         return {**super().get_config(), "rank": self.rank, "width": self.width}
 
 
+@keras.saving.register_keras_serializable(package="shop_similarity")
+class ReversedChannels(keras.layers.Layer):
+    """``(B, H, W, 3)`` in RGB to the same in BGR."""
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.ops.flip(inputs, axis=-1)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+
 def photos_and_pixels(preprocessing: Preprocessing) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The input ``(B, size, size, 3)``, RGB, 0..255, and the same with the backbone's normalisation."""
     photos = keras.Input((preprocessing.size, preprocessing.size, 3), dtype="float32", name="photos")
@@ -187,6 +198,8 @@ def photos_and_pixels(preprocessing: Preprocessing) -> tuple[keras.KerasTensor, 
     pixels = keras.layers.Normalization(
         mean=list(preprocessing.mean), variance=variance, dtype="float32", name=NORMALISATION
     )(photos)
+    if preprocessing.channels == "BGR":
+        pixels = ReversedChannels(dtype="float32", name="channels")(pixels)
     return photos, pixels
 
 
@@ -262,7 +275,8 @@ def freeze(model: keras.Model, trunk: Trunk, through: str | None, batch_norm: bo
         for layer in keras.Model(model.input, model.get_layer(last).output).layers:
             layer.trainable = False
     if batch_norm:
-        for layer in model.layers:
+        # Also those within an encoder.
+        for layer in model._flatten_layers():
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
 

@@ -67,12 +67,15 @@ class Backbone:
             ``apply(pixels, width, prefix)`` with the share of the filters (1 by default) and what the layers' names
             begin with (nothing by default).
         filters: number of filters of a tap, called as ``filters(tap, width)``.
-        sources: reads its pretrained weights.
+        sources: reads its pretrained weights; ``None`` where they are brought along
+            (:mod:`shop_similarity.training.networks.encoders`).
         frozen_through: the last layer that training leaves alone unless told otherwise, or ``None``.
         default_taps: those that MILDNet listens to unless told otherwise; empty for all.
         signed_taps: those whose numbers may be negative.
         depthwise: whether it consists of depthwise convolutions, which bfloat16 makes slower on a CPU.
         size: side in pixels of the photos that its published weights were trained on.
+        is_exact: whether it is computed in ``float32`` everywhere, for nobody has measured what less does to it.
+        layers: names of its layers, where they are known without building it.
     """
 
     name: str
@@ -80,12 +83,14 @@ class Backbone:
     tap_layers: Mapping[str, str]
     apply: Callable[..., dict[str, keras.KerasTensor]]
     filters: Callable[[str, float], int]
-    sources: Sources
+    sources: Sources | None
     frozen_through: str | None = None
     default_taps: tuple[str, ...] = ()
     signed_taps: frozenset[str] = frozenset()
     depthwise: bool = False
     size: int = 224
+    is_exact: bool = False
+    layers: tuple[str, ...] = ()
 
     @property
     def taps(self) -> tuple[str, ...]:

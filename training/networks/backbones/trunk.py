@@ -7,7 +7,7 @@ numbers of its own, which came with its weights and are kept among them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from shop_similarity.training.networks.preprocessing import IMAGENET_MEAN, IMAGE
 
 # Between the names of backbones that are joined.
 SEPARATOR = "+"
+# The name of a backbone that a shop brings along; see shop_similarity.training.networks.encoders.
+ENCODER = "encoder"
 # The value of frozen_through that leaves the choice to each backbone.
 DEFAULT = "default"
 NORMALISATION = "normalisation"
@@ -116,6 +118,16 @@ class Trunk:
         """Whether it consists of depthwise convolutions alone."""
         return all(part.backbone.depthwise for part in self.parts)
 
+    @property
+    def divides(self) -> bool:
+        """Whether training can begin within it, and not only before or behind."""
+        return len(set(self.tap_layers.values())) > 1
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether one of them is computed in ``float32`` everywhere."""
+        return any(part.backbone.is_exact for part in self.parts)
+
     def part_of(self, name: str) -> Part:
         """The backbone that a layer or tap belongs to, by its name."""
         return next(part for part in reversed(self.parts) if name.startswith(part.prefix))
@@ -154,7 +166,11 @@ class Trunk:
 
     def layer_names(self) -> list[str]:
         """The names of all layers of the backbones."""
-        return [part.prefix + layer.name for part in self.parts for layer in part.backbone.model(width=0.01).layers]
+        return [
+            part.prefix + name
+            for part in self.parts
+            for name in part.backbone.layers or [layer.name for layer in part.backbone.model(width=0.01).layers]
+        ]
 
     def apply(
         self, photos: keras.KerasTensor, pixels: keras.KerasTensor, width: float = 1.0
@@ -185,12 +201,25 @@ class Trunk:
         return taps
 
 
-def get_trunk(name: str) -> Trunk:
+def get_trunk(name: str, encoder: Mapping[str, Any] | None = None) -> Trunk:
     """The trunk of a backbone's name, or of several names with ``+`` between them: ``vgg16+efficientnet_lite0``.
+
+    Args:
+        name: of known backbones, or :data:`ENCODER`.
+        encoder: of that one, what :class:`~shop_similarity.training.networks.encoders.spec.EncoderSpec` is made of.
 
     Raises:
         ValueError: for an unknown backbone, or one that stands there twice.
     """
+    if (name == ENCODER) != (encoder is not None):
+        raise ValueError(
+            "The options encoder and backbone=encoder belong together. `calibrate_mildnet --backbone` sets both; train "
+            "what it made with --fine-tune."
+        )
+    if encoder is not None:
+        from shop_similarity.training.networks.encoders.spec import EncoderSpec
+
+        return Trunk((Part(EncoderSpec.from_dict(encoder).backbone()),))
     names = str(name).split(SEPARATOR)
     if len(set(names)) != len(names):
         raise ValueError(f"A backbone can't be joined to itself: {name!r}.")
