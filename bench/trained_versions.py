@@ -153,11 +153,16 @@ def write_triplets(part: str, half: int | None, given: argparse.Namespace) -> di
             triplets = list(csv.DictReader(file))
         files[side] = given.cache / "triplets" / f"{part}-{half}-{side}.csv"
         files[side].parent.mkdir(parents=True, exist_ok=True)
+        places = ("query", "positive", "negative")
         with files[side].open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(triplets[0]))
+            writer = csv.DictWriter(file, [*triplets[0], *(f"{place}_category" for place in places)])
             writer.writeheader()
-            places = ("query", "positive", "negative")
-            writer.writerows(each for each in triplets if all(belongs(each[place]) for place in places))
+            # As a shop's own triplets name them. The negatives "in_class" are of one kind, men's or women's.
+            writer.writerows(
+                each | {f"{place}_category": rows[each[place]]["category"] for place in places}
+                for each in triplets
+                if all(belongs(each[place]) for place in places)
+            )
     return files
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 from shop_similarity.training.learning.options import SamplingOptions
-from shop_similarity.training.learning.relations import Belonging, Relations
+from shop_similarity.training.learning.relations import UNKNOWN, Belonging, Relations
 from shop_similarity.training.learning.sampling import (
     InstanceSampler,
     Sampler,
@@ -185,12 +185,29 @@ class TrainingData:
         )
 
     def _categories(self, sets: Sequence[tuple[Triplets, np.ndarray]]) -> np.ndarray | None:
-        """Of photos that triplets link to enough others of their class; None where no triplet names a class."""
+        """The shop's, where triplets name them; else of photos that triplets link to enough others of their class.
+
+        None where no triplet names either.
+        """
+        if any(len(triplets.categories[0]) for triplets, _rows in sets):
+            return self._named_categories(sets)
         in_class = _in_class(sets)
         if not in_class.any():
             return None
         rows = np.concatenate([rows for _triplets, rows in sets])
         return large_categories(categories_of(len(self.paths), rows, in_class))
+
+    def _named_categories(self, sets: Sequence[tuple[Triplets, np.ndarray]]) -> np.ndarray:
+        categories = np.full(len(self.paths), UNKNOWN)
+        names = 0
+        for triplets, rows in sets:
+            pairs, known = triplets.categories
+            place = np.zeros(len(triplets.images), dtype=np.int64)
+            place[triplets.rows] = rows
+            # Two sources may mean different things by one name. Of several names of a photo the first counts.
+            categories[place[pairs[::-1, 0]]] = pairs[::-1, 1] + names
+            names += len(known)
+        return categories
 
     def _belonging(self, sets: Sequence[tuple[Triplets, np.ndarray]]) -> Belonging:
         views, groups, names = [], [], 0

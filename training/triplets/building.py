@@ -99,7 +99,7 @@ def build_triplets(
 
     ``positive_type`` is ``instance_view`` or ``similar``; ``negative_type`` is ``in_class``, ``in_class_hard``,
     ``out_of_class``, or "" where query or negative has no category; the groups are those of variants, and none is its
-    own negative.
+    own negative; the categories are the products'.
 
     Args:
         photos: of the catalogue, or of a sample of it.
@@ -135,6 +135,7 @@ def build_triplets(
         )
     triplets = np.array(rows, dtype=np.int32)
     groups = np.array([shop.group_names[product] for product in shop.product])[triplets]
+    categories = np.array(shop.category_names)[shop.category][triplets]
     return BuiltTriplets(
         Triplets(
             tuple(shop.names),
@@ -145,6 +146,9 @@ def build_triplets(
             query_group=groups[:, 0],
             positive_group=groups[:, 1],
             negative_group=groups[:, 2],
+            query_category=categories[:, 0],
+            positive_category=categories[:, 1],
+            negative_category=categories[:, 2],
         ).select(np.arange(len(triplets))),
         step,
         shop.of_both_sides,

@@ -95,13 +95,19 @@ def _split(
     rows, labels, redrawn = _redraw(triplets, units, categories, photo_sides, together & ~whole, seed)
     origins = np.concatenate([np.flatnonzero(whole), redrawn])
     order = np.argsort(origins, kind="stable")
-    unchanged = ("positive_type", "query_group", "positive_group")
+    unchanged = ("positive_type", "query_group", "positive_group", "query_category", "positive_category")
+    # The names of a photo that was drawn are not written in its row.
+    drawn = {
+        f"negative_{what}": np.concatenate(
+            [getattr(triplets, f"negative_{what}")[whole], triplets.first_names(names)[rows[:, 2]]]
+        )[order]
+        for what, names in (("group", triplets.memberships), ("category", triplets.categories))
+    }
     result = replace(
         triplets,
         rows=np.concatenate([triplets.rows[whole], rows])[order],
         negative_type=np.concatenate([triplets.negative_type[whole], labels])[order],
-        # The group of a photo that was drawn is not written in its row.
-        negative_group=np.concatenate([triplets.negative_group[whole], _first_group(triplets)[rows[:, 2]]])[order],
+        **drawn,
         **{name: getattr(triplets, name)[origins[order]] for name in unchanged},
     )
     validation = photo_sides[result.rows[:, 0]] == 1
@@ -203,15 +209,6 @@ def _photo_sides(triplets: Triplets, share: float, units: np.ndarray) -> np.ndar
     sides = np.where(known.all(axis=0), _BOTH, known[1].astype(np.int8))
     sides[nameless] = [by_key[unit] for unit in units[nameless].tolist()]
     return sides
-
-
-def _first_group(triplets: Triplets) -> np.ndarray:
-    """``(images,)``: a group of each photo, "" where none is known."""
-    names = np.full(len(triplets.images), "", dtype=np.object_)
-    memberships, known = triplets.memberships
-    for place, number in memberships[::-1].tolist():
-        names[place] = known[number]
-    return names.astype(np.str_)
 
 
 def _units(triplets: Triplets) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 The form on disk is MILDNet's: a CSV of ``query,positive,negative``, paths of photos below one root folder. Without a
 header these are all columns. With a header further columns may say where a triplet comes from: ``positive_type``,
-``negative_type``, ``query_group``, ``positive_group`` and ``negative_group``; what else stands there is ignored.
+``negative_type``, and ``_group`` and ``_category`` behind ``query``, ``positive`` and ``negative``; what else stands
+there is ignored.
 
 A data set is read as a whole or not at all: whatever is wrong anywhere in the file is counted, and told in one report.
 """
@@ -24,7 +25,12 @@ from shop_similarity.training.triplets.photo_hashes import Picture
 from shop_similarity.training.triplets.sides import TABLE
 
 COLUMNS = ("query", "positive", "negative")
-LABELS = ("positive_type", "negative_type", "query_group", "positive_group", "negative_group")
+LABELS = (
+    "positive_type",
+    "negative_type",
+    *(f"{column}_group" for column in COLUMNS),
+    *(f"{column}_category" for column in COLUMNS),
+)
 EXAMPLES = 5
 """How many examples of one kind of problem a report shows."""
 
@@ -90,6 +96,9 @@ class Triplets:
         query_group: ``(n,)`` strings, the product or style that the query shows; "" where not known.
         positive_group: ``(n,)`` strings, the same of the positive; likewise
         negative_group: of the negative.
+        query_category: ``(n,)`` strings, the shop's category of what the query shows; "" where not known.
+        positive_category: ``(n,)`` strings, the same of the positive; likewise
+        negative_category: of the negative.
         notices: what the reader found and put right, as sentences.
         pictures: of the photos, in the order of ``images``; empty where nobody has opened them.
         keys: what groups are named by, see :class:`shop_similarity.training.triplets.sides.Sides`.
@@ -103,6 +112,9 @@ class Triplets:
     query_group: np.ndarray | None = None
     positive_group: np.ndarray | None = None
     negative_group: np.ndarray | None = None
+    query_category: np.ndarray | None = None
+    positive_category: np.ndarray | None = None
+    negative_category: np.ndarray | None = None
     notices: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     keys: str = TABLE
@@ -168,10 +180,26 @@ class Triplets:
         """
         own = np.char.startswith(self.positive_type, "instance") & (self.positive_group == "")
         names = [self.query_group, np.where(own, self.query_group, self.positive_group), self.negative_group]
-        unique, numbers = np.unique(np.concatenate(names), return_inverse=True)
+        return self._named(names)
+
+    @cached_property
+    def categories(self) -> tuple[np.ndarray, list[str]]:
+        """Which photo is of which category, as far as the columns of categories say, as :attr:`memberships`."""
+        return self._named([self.query_category, self.positive_category, self.negative_category])
+
+    def _named(self, columns: Sequence[np.ndarray]) -> tuple[np.ndarray, list[str]]:
+        unique, numbers = np.unique(np.concatenate(columns), return_inverse=True)
         pairs = np.stack([self.rows.T.reshape(-1), numbers.reshape(-1)], axis=1).astype(np.int64)
         pairs = np.unique(pairs[unique[pairs[:, 1]] != ""], axis=0) if len(unique) else pairs
         return pairs, unique.tolist()
+
+    def first_names(self, names: tuple[np.ndarray, list[str]]) -> np.ndarray:
+        """``(len(images),)``: the first name of each photo in :attr:`memberships` or :attr:`categories`, or ""."""
+        pairs, known = names
+        first = np.full(len(self.images), "", dtype=np.object_)
+        for place, number in pairs[::-1].tolist():
+            first[place] = known[number]
+        return first.astype(np.str_)
 
     def group_names(self) -> set[str]:
         """All groups that the file names."""

@@ -95,3 +95,33 @@ def test_a_style_in_another_colour_is_a_negative_only_where_the_table_says_so(tm
     _, negative = data.relations(SamplingOptions()).masks(np.arange(6))
     style_pairs = {(one, other) for one in range(4) for other in range(one) if negative[one, other]}
     assert style_pairs == {(3, 0)}
+
+
+def test_categories_are_the_shops_where_triplets_name_them_and_chains_of_one_class_elsewhere(tmp_path):
+    images = files(tmp_path, "abcdefghi")
+    # A chain of negatives of one class links all photos.
+    rows = [[place, place + 1, place + 2] for place in range(7)]
+    kinds = ["instance_view"] * 7, ["in_class"] * 7
+    chained = Triplets(images, rows, *kinds, tmp_path)
+    photos = np.arange(9)
+    assert len(set(join(chained, chained).relations(SamplingOptions()).categories_of(photos))) == 1
+    shop = ["men", "men", "men", "", "women", "women", "women", "women", "women"]
+    names = np.array(shop)[np.array(rows)].T
+    named = Triplets(
+        images,
+        rows,
+        *kinds,
+        tmp_path,
+        query_category=names[0],
+        positive_category=names[1],
+        negative_category=names[2],
+    )
+    found = join(named, named).relations(SamplingOptions()).categories_of(photos)
+    assert found[3] == -1 and len(set(found[:3])) == len(set(found[4:])) == 1 and len(set(found)) == 3
+    # Another source may mean something else by the same name.
+    (tmp_path / "old").mkdir()
+    old = Triplets(files(tmp_path / "old", "xyz"), [[0, 1, 2]], None, None, tmp_path / "old", query_category=["men"])
+    data = join(named, named, old)
+    mixed = data.relations(SamplingOptions()).categories_of(np.arange(len(data.paths)))
+    place = data.places[(tmp_path / "old" / "0.jpg").resolve()]
+    assert mixed[place] >= 0 and mixed[place] not in set(mixed[:9])

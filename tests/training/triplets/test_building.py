@@ -173,6 +173,8 @@ def test_seed_and_groups():
     assert one.rows.shape != other.rows.shape or not np.array_equal(one.rows, other.rows)
     for row, group, negative in zip(parts(one), one.query_group, one.negative_group, strict=True):
         assert group == f"{row[0][0]}-{row[0][1]}" and negative == f"{row[2][0]}-{row[2][1]}"
+    names = [one.query_category, one.positive_category, one.negative_category]
+    assert np.array_equal(np.stack(names, axis=1).astype(int), parts(one)[:, :, 0])
     result = split(one, 0.2, 0)
     assert len(result.validation) and result.validation.in_class().any()
 

@@ -128,7 +128,11 @@ def test_named_groups_stay_together_whatever_the_positives_say():
 def named(triplets, of=lambda product: f"product {product}"):
     """The same with the names of its products."""
     names = [[of(place // VIEWS) for place in column] for column in triplets.rows.T.tolist()]
-    return replace(triplets, query_group=names[0], positive_group=names[1], negative_group=names[2])
+    columns = zip(("query", "positive", "negative"), names, strict=True)
+    return replace(
+        triplets,
+        **{f"{column}_{what}": each for column, each in columns for what in ("group", "category")},
+    )
 
 
 def pictured(triplets):
@@ -196,6 +200,14 @@ def test_the_share_grows_where_nothing_would_be_set_aside():
     parts = split(named(triplets, lambda product: wanted[product]), 0.1)
     assert parts.share == 0.2 and set(product_of(parts.validation.images).tolist()) <= {0, 1, 2}
     assert "20% of products" in str(parts)
+
+
+def test_new_negatives_come_with_their_names():
+    parts = split(named(shop()), 0.2)
+    assert parts.redrawn
+    for side in (parts.train, parts.validation):
+        names = np.array([f"product {product}" for product in product_of(side.images)])[side.rows[:, 2]]
+        assert np.array_equal(side.negative_group, names) and np.array_equal(side.negative_category, names)
 
 
 def _share_of(name):
