@@ -169,6 +169,8 @@ STATUS = [
                 "enqueued": 1,
                 "removed": 0,
             },
+            "engine": "pgvector",
+            "engine_trouble": [],
         },
     )
 ]
