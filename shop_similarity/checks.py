@@ -22,6 +22,8 @@ E014       ``PRODUCTS`` returns what is no queryset of products
 W020       a pooler stands before the database, and Django opens cursors that it loses
 W021       the search by codes finds too little of what the exact one finds
 W022       a version's encoder is not named in ``ENCODERS``, or keras-hub is missing where TensorFlow is
+W023       the search engine beside Postgres does not answer, or is behind
+E006       the search engine can't be used as it is configured
 E020       products or photos are in another database than the plugin's tables
 E021       each tenant of django-tenants would have tables of its own
 ========== ==========================================================================================
@@ -49,6 +51,8 @@ from .catalogue import get_catalogue
 from .catalogue.field_paths import VALUE_SETTINGS, ProductValue, setting_value
 from .client_addresses import trusted_proxies
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
+from .embedding.engines import get_engine
+from .engine_errors import EngineDown
 from .models import Embedding
 
 _TAG = "shop_similarity"
@@ -73,6 +77,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
         *_check_paths(),
         *_check_storage(settings),
         *_check_encoders(settings),
+        *_check_engine(),
         *_check_broker(),
         *_check_proxies(),
     ]
@@ -242,6 +247,14 @@ def _check_storage(settings: Settings) -> list[checks.CheckMessage]:
     return []
 
 
+def _check_engine() -> list[checks.CheckMessage]:
+    try:
+        get_engine().check()
+    except EngineDown as error:
+        return [checks.Error(str(error), hint="docs/engines.md has the options.", id="shop_similarity.E006")]
+    return []
+
+
 def _check_broker() -> list[checks.CheckMessage]:
     # Celery itself heeds the variables of these names where the setting is silent.
     names = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
@@ -313,6 +326,7 @@ def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[ch
         messages += _check_experiment(connection, alias)
         messages += _check_recall(connection)
         messages += _check_versions(connection, alias)
+        messages += _check_copies(connection)
         if alias == database.read_alias():
             messages += _check_products(alias)
     return messages
@@ -488,6 +502,18 @@ def _check_recall(connection: Any) -> list[checks.CheckMessage]:
     if not measured or not (warning := measured.warning(version.name)):
         return []
     return [checks.Warning(warning, id="shop_similarity.W021")]
+
+
+def _check_copies(connection: Any) -> list[checks.CheckMessage]:
+    from .embedding.engines.states import trouble
+    from .models import EngineCopy
+
+    with connection.cursor() as cursor:
+        # Before the migration there is no table to ask.
+        cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [EngineCopy._meta.db_table])
+        if not cursor.fetchone()[0]:
+            return []
+    return [checks.Warning(sentence, id="shop_similarity.W023") for sentence in trouble(asking=True)]
 
 
 def _check_products(alias: str) -> list[checks.CheckMessage]:

@@ -26,6 +26,7 @@ SETTING = "SHOP_SIMILARITY"
 # As the REST framework writes rates.
 RATE = re.compile(r"([1-9]\d*)/([smhd])[a-z]*")
 RUNTIMES = ("tensorflow", "openvino")
+ENGINES = ("pgvector", "milvus")
 _KINDS = {
     "str": (str,),
     "int": (int,),
@@ -202,6 +203,16 @@ class Settings:
         "From this many photos on the HNSW index is used; between the two numbers all codes are scanned.",
         (0, 1_000_000_000),
     )
+    engine: str = _setting(
+        "pgvector",
+        'What names the candidates of a search among more photos than INDEX_ROWS: "pgvector" (the index in Postgres), '
+        '"milvus" (a server beside it) or the dotted path of a class of one\'s own.',
+    )
+    engine_options: dict | None = _setting(  # noqa: RUF009  (its default is no dict)
+        None,
+        'Options of the engine, for Milvus its address: {"uri": "http://localhost:19530"}. None: the engine\'s own.',
+        hashed=False,
+    )
     least_recall: float = _setting(
         0.95,
         "Share of what the exact search finds that the search by codes has to find. Workers measure it every night; "
@@ -339,6 +350,8 @@ def _must_be(setting: Field, value: Any) -> str:
         return "Write a number, a slash and s, min, hour or day: '600/min'."
     if setting.name == "runtime" and value not in RUNTIMES and "." not in value:
         return f"Write one of {', '.join(map(repr, RUNTIMES))}, or the dotted path of a class."
+    if setting.name == "engine" and value not in ENGINES and "." not in value:
+        return f"Write one of {', '.join(map(repr, ENGINES))}, or the dotted path of a class."
     if value is not None and (ends := setting.metadata["range"]) and not ends[0] <= value <= ends[1]:
         return f"It must lie in {ends[0]} to {ends[1]}."
     return ""

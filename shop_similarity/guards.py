@@ -17,11 +17,13 @@ from django.template.loader import render_to_string
 from django.utils.translation import gettext_lazy as _
 
 from . import database
+from .engine_errors import EngineDown
 from .request_text import CHECKS_ITSELF, UnusableText, check_request
 
 logger = logging.getLogger(__name__)
 
 AWAY_SENTENCE = _("The shop's database does not answer at the moment; please try again in a few seconds.")
+ENGINE_SENTENCE = _("The search for similar products does not answer at the moment; please try again in a few seconds.")
 AWAY_SECONDS = 10
 
 
@@ -42,7 +44,9 @@ def guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
             if not database.is_away(error):
                 raise
             log_database_away(error)
-            return _unavailable(request)
+            return unavailable(request, AWAY_SENTENCE)
+        except EngineDown:
+            return unavailable(request, ENGINE_SENTENCE)
 
     setattr(wrapped, CHECKS_ITSELF, True)
     return wrapped
@@ -53,13 +57,14 @@ def log_database_away(error: Exception) -> None:
     logger.error("The database does not answer. %s: %s", type(error).__name__, " ".join(str(error).split()))
 
 
-def _unavailable(request: HttpRequest) -> HttpResponse:
+def unavailable(request: HttpRequest, sentence: Any) -> HttpResponse:
+    """503: a small page for browsers, ``{"detail": "..."}`` for everybody else."""
     if "text/html" in request.headers.get("Accept", ""):
         # Without the request, whose context processors may ask the database.
-        page = render_to_string("shop_similarity/unavailable.html", {"sentence": AWAY_SENTENCE})
+        page = render_to_string("shop_similarity/unavailable.html", {"sentence": sentence})
         response = HttpResponse(page, status=503)
     else:
-        response = JsonResponse({"detail": str(AWAY_SENTENCE)}, status=503)
+        response = JsonResponse({"detail": str(sentence)}, status=503)
     response.headers["Retry-After"] = str(AWAY_SECONDS)
     response.headers["Cache-Control"] = "no-store"
     return response

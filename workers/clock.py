@@ -16,6 +16,7 @@ from django.db import close_old_connections
 from shop_similarity import database, rollout
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import heartbeat, outbox
+from shop_similarity.embedding.engines import copies
 from shop_similarity.embedding.sweep import go_on, is_due
 from shop_similarity.feedback import roll_up
 from shop_similarity.rollout import recall, retirement
@@ -54,6 +55,7 @@ def _are_versions_due() -> bool:
 
 
 versions = Job("versions", look_after_versions)
+engine = Job("engine", lambda: copies.feed(stopped=stopping.is_set))
 drains = Job("drain", drain.drain_unless_running)
 
 # Each with the question whether it is due. Photos come first where all of it is done in one thread.
@@ -61,6 +63,7 @@ _JOBS: list[tuple[Job, Callable[[], bool]]] = [
     (Job("sweep", lambda: _sweep(False)), lambda: is_due(files=False)),
     (Job("sweep-files", lambda: _sweep(True)), lambda: is_due(files=True)),
     (versions, _are_versions_due),
+    (engine, copies.is_due),
     (Job("retirement", _clear), retirement.is_due),
     (Job("roll-up", lambda: roll_up.roll_up(stopped=stopping.is_set)), roll_up.is_due),
     (Job("recall", lambda: recall.measure_nightly(stopped=stopping.is_set)), recall.is_due),
@@ -103,6 +106,13 @@ def _run(embed: Callable[[], object]) -> None:
 
 
 _threads: list[threading.Thread] = []
+
+
+def look_after() -> None:
+    """Have versions looked after, and the engine beside Postgres told of what has just been embedded."""
+    versions.begin()
+    if copies.is_due():
+        engine.begin()
 
 
 def start(embed: Callable[[], object] = drains.begin) -> None:

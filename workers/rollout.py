@@ -10,6 +10,7 @@ from django.db import DatabaseError
 from shop_similarity import database, rollout
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import outbox
+from shop_similarity.embedding.engines import is_beside
 from shop_similarity.embedding.index import build_index_unless_it_failed, index_state
 from shop_similarity.models import Embedding, ModelVersion
 
@@ -49,7 +50,7 @@ def advance_rollout() -> None:
 def index_after_bulk_load(version_id: int) -> None:
     """Build the index of a version that has enough photos for one, once none waits any more."""
     # Searches don't use the index before INDEX_ROWS, and until it is there a bulk load goes faster without it.
-    if outbox.has_due(version_id) or index_state(version_id).state not in ("absent", "invalid"):
+    if is_beside() or outbox.has_due(version_id) or index_state(version_id).state not in ("absent", "invalid"):
         return
     enough = get_settings().index_rows // 2
     if Embedding.objects.filter(version=version_id)[enough : enough + 1].exists():

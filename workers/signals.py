@@ -51,7 +51,7 @@ def _start(sender: Any, **kwargs: Any) -> None:
     if type(sender.pool).__module__.startswith("celery.concurrency.prefork"):
         clock.start(lambda: bell.ring(sender.app))
     else:
-        leave_versions_to(clock.versions.begin)
+        leave_versions_to(clock.look_after)
         clock.start()
         visual_queries.start()
 

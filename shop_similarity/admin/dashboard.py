@@ -22,6 +22,7 @@ from ..catalogue import get_catalogue
 from ..conf import get_settings
 from ..embedding import bell, heartbeat, outbox
 from ..embedding.coverage import version_counts
+from ..embedding.engines.states import trouble
 from ..embedding.index import IndexState
 from ..embedding.magnitudes import COUNTED, Number, count
 from ..embedding.sweep import last_runs
@@ -191,6 +192,7 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
                 and (sign is None or timezone.now() - sign > _QUIET)
             ),
             "columns": columns,
+            "engine_trouble": trouble(),
             "has_actions": any(column.compare_url or column.activate_url or column.roll_back_url for column in columns),
             "figures": figure_rows([column.version for column in columns]),
             "failures": _failures(

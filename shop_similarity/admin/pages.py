@@ -16,6 +16,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST, require_safe
 
 from .. import database
+from ..engine_errors import EngineDown
+from ..guards import ENGINE_SENTENCE, unavailable
 from ..request_text import check_request, check_values
 
 
@@ -42,7 +44,10 @@ def admin_path(
         request.current_app = site.name
         # Who has just changed something sees it changed.
         with database.on_primary():
-            return view(request, site, **arguments)
+            try:
+                return view(request, site, **arguments)
+            except EngineDown:
+                return unavailable(request, ENGINE_SENTENCE)
 
     return checked(path(route, site.admin_view((require_POST if post else require_safe)(permitted)), name=name))
 

@@ -14,6 +14,8 @@ from django.utils.safestring import SafeString
 
 from ..catalogue import key_segment
 from ..embedding.photo_states import Photo, photo_states
+from ..engine_errors import EngineDown
+from ..guards import ENGINE_SENTENCE
 from ..models import MerchandisingRule
 from ..photos.thumbnails import Sources, sources
 from ..search import searched_version, similar_products
@@ -70,7 +72,10 @@ def panel_context(
     found = []
     if version is not None:
         options = SearchOptions(limit=LOOK_ALIKES, explain=True)
-        found = similar_products(product, version=version, options=options)
+        try:
+            found = similar_products(product, version=version, options=options)
+        except EngineDown:
+            said = " ".join(filter(None, (said, str(ENGINE_SENTENCE))))
     may = request.user.has_perm
 
     def action(name: str) -> str | None:

@@ -170,6 +170,8 @@ STATUS = [
                 "enqueued": 1,
                 "removed": 0,
             },
+            "engine": "pgvector",
+            "engine_trouble": [],
         },
     )
 ]

@@ -19,7 +19,8 @@ from rest_framework.settings import api_settings
 from rest_framework.views import set_rollback
 
 from ..database import is_away
-from ..guards import AWAY_SECONDS, AWAY_SENTENCE, log_database_away
+from ..engine_errors import EngineDown
+from ..guards import AWAY_SECONDS, AWAY_SENTENCE, ENGINE_SENTENCE, log_database_away
 
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "urn:problem-type:shop-similarity:"
@@ -99,6 +100,14 @@ class DatabaseAway(Unavailable):
     wait = AWAY_SECONDS
 
 
+class EngineAway(Unavailable):
+    """What names the candidates of a search does not answer."""
+
+    default_code = "search-engine-away"
+    default_detail = ENGINE_SENTENCE
+    wait = AWAY_SECONDS
+
+
 class Busy(Unavailable):
     """No worker has answered in time, or too many photos wait."""
 
@@ -127,6 +136,7 @@ _KINDS: tuple[tuple[type[Exception], str, Any], ...] = (
     (Conflict, "conflict", _("Not possible now")),
     (NoActiveModel, "no-active-model", _("No model is active")),
     (DatabaseAway, "database-away", _("The database does not answer")),
+    (EngineAway, "search-engine-away", _("The search does not answer")),
     (Busy, "busy", _("The service is busy")),
 )
 
@@ -168,6 +178,8 @@ def _as_api_exception(error: Exception) -> Exception:
     if is_away(error):
         log_database_away(error)
         return DatabaseAway()
+    if isinstance(error, EngineDown):
+        return EngineAway()
     if isinstance(error, BadRequest | SuspiciousOperation):
         return exceptions.ParseError(str(error) or None)
     return error

@@ -246,6 +246,10 @@ class StatusSerializer(serializers.Serializer):
     is_about = serializers.BooleanField(help_text=_("Whether numbers beyond 50,000 are estimates."))
     last_sweep = SweepSerializer(allow_null=True, help_text=_("When catalogue and embeddings were last compared."))
     sweeps = SweepUnderWaySerializer(many=True, help_text=_("Those that have not come to the last photo yet."))
+    engine = serializers.CharField(help_text=_("What names the candidates of a search."))
+    engine_trouble = serializers.ListField(
+        child=serializers.CharField(), help_text=_("What is wrong with it, as sentences.")
+    )
 
 
 @component("SimilarityFieldError")

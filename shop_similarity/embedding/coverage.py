@@ -13,7 +13,8 @@ from .. import database
 from ..catalogue import PRODUCT, get_catalogue
 from ..models import Embedding, ModelVersion, OutboxEntry
 from . import outbox
-from .index import IndexState, index_states
+from .engines.states import search_states
+from .index import IndexState
 from .magnitudes import COUNTED, Number, count, estimate
 from .vectors import fault_of
 
@@ -31,7 +32,7 @@ class VersionCounts:
         products: products that they belong to.
         waiting: photos in the outbox for it.
         failed: photos given up, each with a sentence in the outbox.
-        index: its index.
+        index: its index, or its copy in the engine beside Postgres.
 
     Numbers beyond 50,000 say ``is_about``.
     """
@@ -51,7 +52,7 @@ def version_counts(version_ids: Collection[int]) -> dict[int, VersionCounts]:
     """What there is of each of these versions. Three statements, however many versions of up to 50,000 photos."""
     entries = outbox.counts(version_ids)
     embedded = _embedded(version_ids)
-    indexes = index_states(version_ids)
+    indexes = search_states(version_ids)
     return {
         pk: VersionCounts(*embedded[pk], entries[pk]["pending"], entries[pk]["failed"], indexes[pk])
         for pk in version_ids
@@ -154,7 +155,7 @@ def lacks_index(version: ModelVersion, active: ModelVersion | None) -> bool:
     """Whether the active version is searched by an index that ``version`` has not yet."""
     if active is None or active.pk == version.pk:
         return False
-    states = index_states([active.pk, version.pk])
+    states = search_states([active.pk, version.pk])
     return states[active.pk].state == "ready" and states[version.pk].state != "ready"
 
 

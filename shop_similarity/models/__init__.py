@@ -2,6 +2,7 @@
 
 from .aspects import AspectBasis
 from .embeddings import EMBEDDING_DIM, Embedding
+from .engine_copies import EngineChange, EngineCopy
 from .experiments import Experiment
 from .feedback import VOTERS, DailyStatistic, Event, EventDay, ExperimentGroup, Preference, Surface
 from .heartbeats import Heartbeat
@@ -19,6 +20,8 @@ __all__ = [
     "AspectBasis",
     "DailyStatistic",
     "Embedding",
+    "EngineChange",
+    "EngineCopy",
     "Event",
     "EventDay",
     "Experiment",

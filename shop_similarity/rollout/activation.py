@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from .. import database
 from ..embedding import bell, outbox
 from ..embedding.coverage import Coverage, Gap, coverage, gap, lacks_index
+from ..embedding.engines import is_beside
 from ..embedding.index import build_index_unless_it_failed
 from ..embedding.sweep import sweep
 from ..feedback.experiments import end_for
@@ -295,7 +296,8 @@ def advance() -> ModelVersion | None:
     if not missing.is_complete:
         return None
     if lacks_index(wanted, ModelVersion.objects.defer("metrics").active()):
-        if database.in_transaction():
+        if is_beside() or database.in_transaction():
+            # Whoever feeds the engine fills its copy.
             return None
         started = time.monotonic()
         if not build_index_unless_it_failed(wanted.pk):

@@ -24,7 +24,9 @@ from .. import database
 from ..catalogue import get_catalogue
 from ..catalogue.field_paths import setting_value
 from ..conf import get_settings
-from ..embedding.index import index_state
+from ..embedding.engines import is_beside
+from ..embedding.engines.states import search_states
+from ..engine_errors import EngineDown
 from ..models import Embedding, ModelVersion, RecallSample
 from ..search import Filters, Path, Query, find_matches
 from .side_by_side import sample_products
@@ -53,7 +55,7 @@ class CodeRecall:
         k: how many products of each search count.
         products: how many products were asked with.
         filtered_recall: as ``recall``, behind a filter by the product's own category; None where there is none.
-        path: ``"codes"`` or ``"index"``: how the coded search found its candidates.
+        path: ``"codes"``, ``"index"`` or ``"engine"``: how the coded search found its candidates.
         is_cut_short: whether the time ran out before the whole sample was measured.
         exact_ms, coded_ms: median time of a search in milliseconds, None without a measurement.
         measured_at: when.
@@ -111,7 +113,9 @@ def measure_code_recall(
         is_filtered: whether to search behind a filter by the product's category too, where the shop has categories.
         stopped: asked between two products, ends the measurement.
     """
-    path = Path.INDEX if index_state(version.pk).state == "ready" else Path.CODES
+    path = Path.CODES
+    if search_states([version.pk])[version.pk].state == "ready":
+        path = Path.ENGINE if is_beside() else Path.INDEX
     deadline = time.monotonic() + seconds
     common, wanted = [0, 0], [0, 0]
     measured = 0
@@ -136,7 +140,7 @@ def measure_code_recall(
                     coded_times.append(time.monotonic() - between)
                 common[place] += len(exact & coded)
                 wanted[place] += len(exact)
-        except (TimeoutError, OperationalError):
+        except (TimeoutError, OperationalError, EngineDown):
             break
         measured += 1
     shares = [found / count if count else None for found, count in zip(common, wanted, strict=True)]

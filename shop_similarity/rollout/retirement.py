@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from .. import database
+from ..embedding.engines import copies
 from ..embedding.index import drop_index, index_state, indexed_versions
 from ..models import Embedding, ModelVersion, OutboxEntry
 
@@ -71,6 +72,8 @@ def _clear(version_id: int, stopped: Callable[[], bool], rest: Callable[[float],
     # without holding up every page; a worker does it later.
     if not database.in_transaction() and index_state(version_id).state != "absent":
         drop_index(version_id)
+    # Before the rows, or the engine would be told of each of them.
+    copies.give_up(version_id)
     removed = 0
     for model in (OutboxEntry, Embedding):
         # From key to key: what was removed lies at the beginning until a vacuum has been, and is not walked over anew.

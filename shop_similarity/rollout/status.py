@@ -9,7 +9,9 @@ from typing import Any
 from django.db.models import Count
 
 from ..catalogue import PRODUCT, get_catalogue
+from ..conf import get_settings
 from ..embedding.coverage import VersionCounts, version_counts
+from ..embedding.engines import states
 from ..embedding.heartbeat import last_seen
 from ..embedding.magnitudes import COUNTED, Number, count
 from ..embedding.sweep import last_runs
@@ -20,8 +22,11 @@ from .recall import CodeRecall, remembered, with_samples
 _SAMPLE = 500
 
 
-def status() -> dict[str, Any]:
+def status(*, asking: bool = False) -> dict[str, Any]:
     """Counts of the catalogue and of every model version, ready for JSON.
+
+    Args:
+        asking: whether to ask an engine beside Postgres whether it is well, which may take seconds.
 
     Returns:
         ``products``, ``products_with_images`` and ``images`` in the shop, and ``is_about``: whether a number beyond
@@ -31,7 +36,8 @@ def status() -> dict[str, Any]:
         codes was last found to find (``code_recall``), and since when it is wished to be active; ``standby_version``:
         the name of the one to go back to or None; ``last_sweep``; ``sweeps``: how far those are that have not come to
         their end; ``worker_seen_at``: when a worker was last
-        running, or None.
+        running, or None; ``engine``: what names the candidates, and ``engine_trouble``: what is wrong with it, as
+        sentences.
     """
     catalogue = get_catalogue()
     images, with_images = _images()
@@ -55,6 +61,8 @@ def status() -> dict[str, Any]:
         "failed": active["failed"] if active else 0,
         "coverage": active["coverage"] if active else 0.0,
         "versions": versions,
+        "engine": get_settings().engine,
+        "engine_trouble": states.trouble(asking=asking),
         "worker_seen_at": seen and seen.isoformat(),
         "last_sweep": sweep
         and {

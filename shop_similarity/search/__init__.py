@@ -1,10 +1,11 @@
 """Search: which products look like a product, like several, or like a vector.
 
-Three ways to the same candidates, chosen by how many photos there are among the products that may be shown:
+Ways to the same candidates, chosen by how many photos there are among the products that may be shown:
 
 * *exact*: few photos, every vector is compared;
 * *codes*: more, all sign codes are scanned and the nearest ones compared exactly;
-* *index*: many, the HNSW index over the codes of the version names the candidates, which are compared exactly.
+* *index*: many, the HNSW index over the codes of the version names the candidates, which are compared exactly;
+* *engine*: many, and an engine beside Postgres names them (``docs/engines.md``).
 
 What is found is ranked: the merchandiser's rules, the category's preference, variants collapsed, diversity. A list that
 comes out shorter than asked goes on with three times as many candidates, up to a bound of what one request may cost.

@@ -1,13 +1,15 @@
 """Look-alikes kept in Django's cache for a short while, so that a page that many look at is searched for once.
 
 What is kept are keys and similarities. Products, prices and what may be shown are read anew every time; a list that has
-become shorter by that is searched for again.
+become shorter by that is searched for again. Where an engine beside Postgres names the candidates, a list is kept for a
+day more, for the time in which it does not answer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import time
 
 from django.core.cache import cache
 from django.db import models
@@ -15,6 +17,8 @@ from django.db.models import QuerySet
 
 from ..catalogue import get_catalogue
 from ..conf import get_settings
+from ..embedding.engines import is_beside
+from ..engine_errors import EngineDown
 from ..models import AspectBasis, Embedding, MerchandisingRule, ModelVersion
 from .options import SearchOptions
 from .paths import prepared_keys
@@ -25,7 +29,9 @@ from .sql import Sql
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 2
+_FORMAT = 3
+# What was found is kept for so long for when the engine beside Postgres does not answer.
+_STALE_SECONDS = 86_400
 
 
 def cached_similar_products(
@@ -53,15 +59,23 @@ def cached_similar_products(
         return []
     seconds = settings.widget_cache_seconds if among is None and options.limit else 0
     key = _key(product, version, options) if seconds else ""
-    if key and (places := _get(key)) is not None:
+    stale: list[models.Model] = []
+    if key and (kept := _get(key)) is not None:
+        until, places = kept
         products = load(places, allowed)
-        if len(products) == len(places):
+        if time.time() < until and len(products) == len(places):
             return products
-    places = similar_places(product, version, allowed, options)
+        stale = products
+    try:
+        places = similar_places(product, version, allowed, options)
+    except EngineDown:
+        if stale:
+            return stale
+        raise
     products = load(places, allowed)
     # A short list may be short because photos are still being embedded, unless a bound of similarity explains it.
     if key and (len(products) >= options.limit or (products and options.min_similarity is not None)):
-        _set(key, places, seconds)
+        _set(key, (time.time() + seconds, places), seconds + _STALE_SECONDS * is_beside())
     return products
 
 
@@ -111,20 +125,20 @@ def _failed(error: Exception) -> None:
     _unheard = True
 
 
-def _get(key: str) -> list[Place] | None:
+def _get(key: str) -> tuple[float, list[Place]] | None:
     global _unheard
     try:
-        places = cache.get(key)
+        kept = cache.get(key)
     # Backends raise whatever their clients raise; none of it may cost a page.
     except Exception as error:
         _failed(error)
         return None
     _unheard = False
-    return places
+    return kept
 
 
-def _set(key: str, places: list[Place], seconds: int) -> None:
+def _set(key: str, kept: tuple[float, list[Place]], seconds: int) -> None:
     try:
-        cache.set(key, places, seconds)
+        cache.set(key, kept, seconds)
     except Exception as error:
         _failed(error)

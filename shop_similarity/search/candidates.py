@@ -22,7 +22,10 @@ from ..catalogue.category_tree import category_tree, closeness, split_trail
 from ..catalogue.field_paths import setting_value
 from ..catalogue.variant_groups import variant_group
 from ..conf import get_settings
+from ..embedding.index import index_state
+from ..engine_errors import EngineDown
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
+from .engine_candidates import ORDER, Named
 from .paths import Path, Reach, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
 from .queries import Query
 from .sql import Sql
@@ -33,6 +36,10 @@ _WIDER = 3
 _MOST = 6_400
 # No request compares more photos than these in one statement: some tenths of a second, in a shop of any size.
 _MOST_COMPARED = 30_000
+# So many codes are scanned for each photo where the engine beside Postgres does not answer: as many as behind a filter.
+_MOST_SCANNED_INSTEAD = 50_000
+# Of a boosted category so many photos are looked at where there is no index to walk through.
+_MOST_BOOSTED = 20_000
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,8 @@ def find_matches(
 
     Raises:
         ValueError: ``limit`` is negative.
+        EngineDown: an engine beside Postgres names the candidates, it does not answer, and there are too many photos to
+            do without.
     """
     if limit < 0:
         raise ValueError(f"limit is {limit}; it can't be negative.")
@@ -166,12 +175,25 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
     path = path or reach.path
     candidates = max(get_settings().candidates, least)
     is_first = True
+    named = None
+    is_wider = False
     while True:
-        level = _run(_Statement(path, scope, condition, candidates, ranked, reach.indexed), size)
-        if path is Path.INDEX and not level.has_all and (is_first or _may_scan(reach)):
+        if path is Path.ENGINE:
+            try:
+                named = named or Named(scope.version, scope.query, reach.rows / max(reach.indexed, reach.rows, 1))
+                named.ask(candidates, wider=is_wider)
+            except EngineDown as error:
+                path = _without_engine(scope.version, reach, error)
+        level = _run(_Statement(path, scope, condition, candidates, ranked, reach.indexed, named), size)
+        if path is Path.ENGINE and not level.has_all and named.can_widen:
+            # The filter lets fewer pass than was thought.
+            is_wider = True
+            continue
+        if path in (Path.INDEX, Path.ENGINE) and not level.has_all and (is_first or _may_scan(reach)):
             # The index gave up behind a narrow filter: what it did find need not be the nearest.
             path = Path.CODES
             continue
+        is_wider = False
         yield level.pool
         if not level.is_full and (not level.has_all or not level.pool.candidates):
             return
@@ -187,6 +209,15 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
 def _may_scan(reach: Reach) -> bool:
     """Whether a page further down may look at all photos: where there are no more of them than for one statement."""
     return reach.rows <= _MOST_COMPARED
+
+
+def _without_engine(version: ModelVersion, reach: Reach, error: EngineDown) -> Path:
+    """How Postgres finds candidates by itself; raises the error where that would hold up every page."""
+    if reach.rows <= _MOST_SCANNED_INSTEAD:
+        return Path.CODES
+    if index_state(version.pk).state == "ready":
+        return Path.INDEX
+    raise error
 
 
 @dataclass(frozen=True)
@@ -241,6 +272,7 @@ _ORDERS = {
     Path.CODES: "(e.code <~> q.code) + 0",
     Path.EXACT: "e.vector <=> q.vector",
 }
+_ORDERS[Path.ENGINE] = _ORDERS[Path.CODES]
 
 
 class _Statement:
@@ -253,12 +285,21 @@ class _Statement:
         candidates: how many photos each vector of the query names.
         ranked: whether the ranking needs codes, categories and groups of variants.
         indexed: photos in the version's index, where it is used.
+        named: what the engine beside Postgres has named, where it is used.
     """
 
     def __init__(
-        self, path: Path, scope: Scope, condition: Sql, candidates: int, ranked: bool, indexed: int = 0
+        self,
+        path: Path,
+        scope: Scope,
+        condition: Sql,
+        candidates: int,
+        ranked: bool,
+        indexed: int = 0,
+        named: Named | None = None,
     ) -> None:
         self.path, self.scope, self.ranked, self.indexed = path, scope, ranked, indexed
+        self._named = named
         self.candidates, probes = candidates, Sql("query q")
         if scope.query.several:
             # What is a little like everything is near the mean and may be near nothing else.
@@ -288,7 +329,7 @@ class _Statement:
         return Sql.of(
             """
         WITH query AS MATERIALIZED (
-            SELECT row_number() OVER () AS n, part, weight, subvector(vector, 1, {dimensions}) AS vector, code
+            SELECT row_number() OVER ({order}) AS n, part, weight, subvector(vector, 1, {dimensions}) AS vector, code
             FROM ({query}) asked
         ),
         nearest AS MATERIALIZED ({nearest}),
@@ -315,6 +356,7 @@ class _Statement:
         SELECT p.product_id, p.similarity, b.image_id, p.kind, (SELECT count(*) FROM nearest) AS nearest,
                (SELECT count(*) FROM {probes}) * {candidates} AS most_nearest, {columns}
         FROM placed p JOIN {table} b ON b.id = p.id{joins} ORDER BY p.similarity DESC, p.product_id""",
+            order=ORDER if self.path is Path.ENGINE else Sql(""),
             query=self.scope.query.sql,
             dimensions=Sql.number(EMBEDDING_DIM),
             nearest=Sql("SELECT 0 AS n, 0 AS id WHERE false") if self._compares_all else self._scan(),
@@ -337,6 +379,21 @@ class _Statement:
             return Sql.of(
                 "SELECT q.n, c.id FROM query q CROSS JOIN (SELECT e.id FROM {table} e "
                 f"WHERE {{condition}}{more} ORDER BY e.vector <=> (SELECT vector FROM query) LIMIT {{candidates}}) c",
+                **self._pieces,
+            )
+        if self.path is Path.ENGINE:
+            if not more:
+                return Sql.of(
+                    "SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM "
+                    "unnest({named}) WITH ORDINALITY k(id, place) JOIN {table} e ON e.id = k.id "
+                    "WHERE {condition} ORDER BY k.place LIMIT {candidates}) c",
+                    named=self._named.keys_of("q.n"),
+                    **self._pieces,
+                )
+            return Sql.of(
+                f"SELECT q.n, c.id FROM {{probes}} CROSS JOIN LATERAL (SELECT e.id FROM (SELECT e.id, e.code FROM "
+                f"{{table}} e WHERE {{condition}}{more} LIMIT {_MOST_BOOSTED}) e "
+                f"ORDER BY {_ORDERS[self.path]} LIMIT {{candidates}}) c",
                 **self._pieces,
             )
         order = _ORDERS[self.path]

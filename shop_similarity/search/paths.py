@@ -1,4 +1,4 @@
-"""Which embeddings a search may find, and the way it goes about it: exactly, over the codes, or by the index.
+"""Which embeddings a search may find, and the way it goes about it: exactly, over the codes, by the index or an engine.
 
 The way is chosen by the number of photos that may be found. They are counted, up to the number from which on the index
 is used. Behind a condition that was found to admit more, the planner's estimate is asked the next time, whatever its
@@ -23,6 +23,7 @@ from django.db.models import QuerySet
 
 from .. import database
 from ..conf import get_settings
+from ..embedding.engines import is_beside
 from ..embedding.index import index_name
 from ..models import Embedding, ModelVersion
 from .sql import Sql
@@ -34,6 +35,7 @@ class Path(Enum):
     EXACT = "exact"
     CODES = "codes"
     INDEX = "index"
+    ENGINE = "engine"
 
 
 def prepared_keys(keys: Collection[Any]) -> list[Any]:
@@ -100,7 +102,7 @@ class Reach:
 
     Attributes:
         rows: their number; the planner's estimate where they are too many to be counted.
-        indexed: photos in the version's index; 0 where they are so few that it is not used.
+        indexed: photos in the version's index or its copy in an engine; 0 where they are so few that it is not used.
     """
 
     rows: int
@@ -111,7 +113,9 @@ class Reach:
         """The way to search so many."""
         if self.rows <= get_settings().exact_rows:
             return Path.EXACT
-        return Path.CODES if self.rows <= _most_scanned(self.indexed) else Path.INDEX
+        if self.rows <= _most_scanned(self.indexed):
+            return Path.CODES
+        return Path.ENGINE if is_beside() else Path.INDEX
 
 
 def _most_scanned(indexed: int) -> int:
@@ -151,7 +155,7 @@ def choose_path(version: ModelVersion, condition: Sql) -> Reach:
         if len(_wide) >= _MOST_KEPT:
             _wide.clear()
         _wide.add(condition.text)
-        indexed = _in_index(version)
+        indexed = _in_copy(version) if is_beside() else _in_index(version)
         rows = max(rows, _estimate(condition))
         if most < rows <= (scanned := _most_scanned(indexed)):
             rows = _count(condition, scanned)
@@ -182,6 +186,15 @@ def _in_index(version: ModelVersion) -> int:
             name=index_name(version.pk),
         )
         kept = (time.monotonic() + _KEPT_SECONDS, asking.rows()[0].rows or 0)
+        _indexed[version.pk] = kept
+    return kept[1]
+
+
+def _in_copy(version: ModelVersion) -> int:
+    """About how many photos the engine beside Postgres names among: all of the version's, as the planner knows."""
+    kept = _indexed.get(version.pk)
+    if kept is None or kept[0] <= time.monotonic():
+        kept = (time.monotonic() + _KEPT_SECONDS, _estimate(Sql(f"e.version_id = {int(version.pk)}")))
         _indexed[version.pk] = kept
     return kept[1]
 

@@ -13,6 +13,7 @@ from django.utils.module_loading import import_string
 from ..catalogue import get_catalogue
 from ..catalogue.stock import in_stock
 from ..conf import get_settings
+from ..engine_errors import EngineDown
 from ..models import ModelVersion
 from ..photos.thumbnails import shown_together
 from ..search.aspects import Explanation
@@ -56,7 +57,11 @@ def widget_cards(
         version: the one model version that finds all of them; the active one by default.
         fallback: whether the shop's own choice is shown where there is no look-alike.
     """
-    matches = cached_similar_products(product, among=among, version=version, options=options)
+    try:
+        matches = cached_similar_products(product, among=among, version=version, options=options)
+    except EngineDown:
+        # The page is the shop's, and has other things to show. It was logged when the engine fell silent.
+        matches = []
     path = get_settings().fallback
     if matches or path is None or not fallback:
         return cards_of(matches)

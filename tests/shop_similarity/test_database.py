@@ -62,6 +62,7 @@ def test_long_locks_are_taken_by_workers_and_commands_alone():
     }
     takers = {(name, function) for name, function, called in calls if called == "long_lock"}
     assert takers == {
+        ("shop_similarity/embedding/engines/copies.py", "feed"),
         ("shop_similarity/embedding/index.py", "build_index"),
         ("shop_similarity/embedding/sweep.py", "go_on"),
         ("shop_similarity/embedding/sweep.py", "sweep"),
@@ -76,12 +77,17 @@ def test_long_locks_are_taken_by_workers_and_commands_alone():
         "advance",
         "roll_up",
         "measure_nightly",
+        "feed",
     )
     callers = {(name, function) for name, function, called in calls if called in long_work}
     inside = {(name, function) for name, function in callers if name.startswith("shop_similarity/")}
     assert inside == {
+        # The feeding itself, and an engine whose copy is the index: nothing of the plugin has that one built so.
+        ("shop_similarity/embedding/engines/copies.py", "feed"),
+        ("shop_similarity/embedding/engines/with_pgvector.py", "Pgvector"),
         ("shop_similarity/embedding/index.py", "build_index_unless_it_failed"),
         ("shop_similarity/management/commands/roll_up_events.py", "Command"),
+        ("shop_similarity/management/commands/sync_engine.py", "Command"),
         ("shop_similarity/rollout/activation.py", "advance"),
     }
 

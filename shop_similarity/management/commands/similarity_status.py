@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     @database.on_primary()
     def handle(self, *args: Any, **options: Any) -> None:
-        found = status()
+        found = status(asking=True)
         for row in found["versions"]:
             version = ModelVersion.objects.only("pk", "name").get(name=row["name"])
             row["failures"] = failures(version.pk, options["failures"]) if row["failed"] else []
@@ -56,6 +56,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"  {row['fault']}")
             for failure in row["failures"]:
                 self.stdout.write(f"  photo {failure['image']} of product {failure['product']}: {failure['error']}")
+        for sentence in found["engine_trouble"]:
+            self.stdout.write(sentence)
         seen = found["worker_seen_at"]
         self.stdout.write(f"A worker was last running {seen}" if seen else "No worker has run in the last two weeks")
         sweep = found["last_sweep"]

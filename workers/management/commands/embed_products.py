@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from shop_similarity import database, rollout
 from shop_similarity.embedding import bell, outbox
+from shop_similarity.embedding.engines import is_beside
 from shop_similarity.embedding.index import build_index, build_plan, index_state
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import ModelVersion, OutboxEntry
@@ -140,7 +141,9 @@ class Command(BaseCommand):
         )
         if stop.is_set():
             raise CommandError("Interrupted. Nothing is lost: run the command again, or start a worker, to go on.")
-        for version in versions:
+        if is_beside():
+            call_command("sync_engine", verbosity=self.verbosity, stdout=self.stdout, stderr=self.stderr)
+        for version in () if is_beside() else versions:
             if index_state(version.pk).state != "ready":
                 self._say(f"Building the index of {version.name}: {build_plan(version.pk)}.")
             started = time.monotonic()
