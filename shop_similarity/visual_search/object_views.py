@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +28,7 @@ from ..rate_limits import seconds_to_wait
 from ..search import searched_version
 from ..storefront.experiment_arms import version_for
 from .privacy import private
-from .queue import Busy, Expired, find_query, kept_for, kept_photo, regions_of, submit, submit_part
+from .queue import Busy, Expired, find_query, has_photo, kept_for, kept_photo, regions_of, submit, submit_part
 from .uploads import WHOLE, Crop, picture_of
 
 _PICTURE_SIDE = 240
@@ -61,7 +62,7 @@ def parts_of(query: VisualQuery) -> list[Crop]:
 
 def choices(query: VisualQuery | None, current: int) -> dict[str, Any] | None:
     """What the list of objects is written with; None where there is nothing to choose, or the photo is gone."""
-    if query is None or not query.is_kept or not query.regions or kept_photo(query) is None:
+    if query is None or not query.regions or not has_photo(query):
         return None
     crops = parts_of(query)
     return {
@@ -101,6 +102,7 @@ def _counted(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     @require_POST
     @private
     @csrf_protect
+    @wraps(view)
     def wrapped(request: HttpRequest, **kwargs: Any) -> HttpResponse:
         if seconds := seconds_to_wait(request, "upload_rate"):
             sentence = _("These were many photos in a short time; please try again in %(seconds)d seconds.")

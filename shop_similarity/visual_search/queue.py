@@ -207,6 +207,11 @@ def _make_room() -> None:
     queries().filter(pk__in=oldest).update(photo=None)
 
 
+def has_photo(query: VisualQuery) -> bool:
+    """Whether the photo of a query is kept beside its answer."""
+    return queries().filter(pk=query.pk, is_kept=True, photo__isnull=False).exists()
+
+
 def kept_photo(query: VisualQuery) -> bytes | None:
     """The photo of a query that is kept beside its answer; None where it is not, or not any more."""
     photo = queries().filter(pk=query.pk, is_kept=True).values_list("photo", flat=True).first()
