@@ -267,10 +267,19 @@ class Settings:
         5.0, "Seconds that a request waits for the worker's answer before it says that the service is busy.", (0, 60)
     )
     visual_search_keep_seconds: int = _setting(
-        3_600, "Seconds for which the answer (never the photo) can be filtered and paged through.", (10, 86_400)
+        3_600,
+        "Seconds for which the answer can be filtered and paged through; the photo is gone by then, unless the shopper "
+        "wants to choose among the objects on it.",
+        (10, 86_400),
     )
     visual_search_queue: int = _setting(
         50, "Photos that may wait for a worker at once; more are turned away.", (1, 100_000)
+    )
+
+    visual_search_objects: bool = _setting(
+        True,
+        "Whether workers look for the objects of a photo, to search with the largest and offer others; needs the "
+        "weights that `fetch_u2net` fetches.",
     )
 
     record_events: bool = _setting(True, "Whether impressions, clicks and additions to the basket are recorded.")

@@ -18,10 +18,14 @@ from django.db.models import Exists, F, OuterRef, Q
 from PIL import Image
 
 from shop_similarity import database
+from shop_similarity.conf import get_settings
 from shop_similarity.models import Experiment, ModelVersion
+from shop_similarity.training.networks.saliency.objects import Box
 from shop_similarity.visual_search import queue, votes
 from shop_similarity.visual_search.common_part import without_common_part
-from shop_similarity.workers.embedder import Embedder, complain, get_embedder
+from shop_similarity.visual_search.expansion import drawn_to_the_shop
+from shop_similarity.workers import objects
+from shop_similarity.workers.embedder import Embedder, complain, get_embedder, urgent_turn
 from shop_similarity.workers.jobs import stopping
 
 logger = logging.getLogger(__name__)
@@ -47,26 +51,41 @@ def answer_waiting(stop: threading.Event = stopping) -> int:
             continue
         claim = queue.claim(query_version)
         if claim is not None:
-            vector = _vector(claim.photo, embedder)
-            searched = without_common_part(version, vector) if vector is not None else None
-            queue.answer(claim, version, searched, vector if claim.is_vote else None)
+            vector, regions = _look(claim, embedder)
+            searched = vector
+            # A product's own photo is no snapshot.
+            if vector is not None and claim.is_snapshot:
+                searched = drawn_to_the_shop(version, without_common_part(version, vector))
+            queue.answer(claim, version, searched, vector if claim.is_vote else None, regions)
             answered += 1
             if claim.is_vote:
                 votes.count(version)
     return answered
 
 
-def _vector(photo: bytes, embedder: Embedder) -> np.ndarray | None:
-    """The vector of a photo, (4096,); None, with a line in the log, where it can't be embedded."""
+def _look(claim: queue.Claim, embedder: Embedder) -> tuple[np.ndarray | None, list[Box]]:
+    """The vector of a photo, (4096,), and its objects; None, with a line in the log, where it can't be embedded."""
+    finds = objects.network() if claim.finds_objects else None
     try:
         # Written by the web process itself, after it had checked what the shopper sent.
-        with Image.open(io.BytesIO(photo), formats=("PNG",)) as image:
-            return embedder.embed_one(embedder.preprocessing.prepare(image))
+        with Image.open(io.BytesIO(claim.photo), formats=("PNG",)) as opened:
+            image = opened.convert("RGB")
+        with urgent_turn():
+            regions = objects.boxes_in(image, finds) if finds else []
+            if regions:
+                image = _part(image, regions[0])
+            return embedder.embed_one(embedder.preprocessing.prepare(image)), regions
     except Exception as error:
         if database.is_away(error):
             raise
         logger.exception("A photo that a shopper searched with could not be embedded.")
-        return None
+        return None, []
+
+
+def _part(image: Image.Image, box: Box) -> Image.Image:
+    width, height = image.size
+    left, top, right, bottom = box
+    return image.crop((left * width // 100, top * height // 100, -(-right * width // 100), -(-bottom * height // 100)))
 
 
 _failed_loads: dict[int, float] = {}
@@ -108,6 +127,8 @@ def warm_up() -> None:
     )
     for version in versions:
         _load(version)
+    if get_settings().visual_search_objects:
+        objects.network()
 
 
 @database.on_primary()

@@ -142,9 +142,9 @@ class ImageSearchView(SimilarityAPIView):
         version = _searched_version(request)
         _check_lean(version, options)
         try:
-            query = visual_search.submit(
-                values["image"], crop=crop_edges(values.get("crop")), version=version, request=request
-            )
+            # An answer names no objects, so a client that says no part means the whole photo.
+            crop = crop_edges(values.get("crop")) or visual_search.WHOLE
+            query = visual_search.submit(values["image"], crop=crop, version=version, request=request)
             visual_search.wait(query)
         except ImageError as error:
             raise _unusable(error) from error

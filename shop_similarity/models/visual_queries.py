@@ -23,8 +23,9 @@ class VisualQueryManager(models.Manager.from_queryset(Rows)):
 class VisualQuery(models.Model):
     """A search with a photo: waiting for a worker, answered with a vector, or failed with one of ``Error``.
 
-    The photo is small, upright and without metadata; it is removed as soon as its vector is there. The table is
-    unlogged: it goes into no backup of the write-ahead log and is emptied when Postgres crashes.
+    The photo is small, upright and without metadata; it is removed as soon as its vector is there, unless the shopper
+    wants to choose among the objects on it, or it is a product's own. The table is unlogged: it goes into no backup of
+    the write-ahead log and is emptied when Postgres crashes.
     """
 
     class Error(models.TextChoices):
@@ -50,6 +51,13 @@ class VisualQuery(models.Model):
     is_vote = models.BooleanField(_("counts in the mean"), default=False, db_default=False)
     # The vector before that was taken out, until it is counted.
     vote = HalfVectorField(_("vector to be counted"), dimensions=EMBEDDING_DIM, null=True)
+    # [left, top, right, bottom] in per cent of each object, the one that was searched with first. None: somebody has
+    # chosen a part already, so that none are looked for.
+    regions = models.JSONField(_("objects"), null=True)
+    # Whether the photo stays beside the answer, so that another object can be chosen without JavaScript.
+    is_kept = models.BooleanField(_("photo is kept"), default=False, db_default=False)
+    # Key, as text, of the product whose own photo it is; empty for a shopper's.
+    product = models.TextField(_("product"), blank=True, default="", db_default="")
 
     objects = VisualQueryManager()
 
@@ -64,6 +72,7 @@ class VisualQuery(models.Model):
                 name="shop_similarity_query_waiting",
             ),
             models.Index(fields=["version"], condition=models.Q(vote__isnull=False), name="shop_similarity_query_vote"),
+            models.Index(fields=["created_at"], condition=models.Q(is_kept=True), name="shop_similarity_query_kept"),
         ]
 
     def __str__(self) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django import template
+from django.db import models
 from django.templatetags.static import static
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
+from ..catalogue import key_segment
 from ..visual_search.forms import form_context
 
 register = template.Library()
@@ -46,3 +49,17 @@ def visual_search(
     """
     values = form_context(heading=heading, heading_level=int(heading_level), element_id=element_id)
     return {**values, "csrf_token": context.get("csrf_token")}
+
+
+@register.inclusion_tag("shop_similarity/_in_the_picture.html", takes_context=True)
+def search_in_picture(context: template.Context, product: models.Model) -> dict[str, Any]:
+    """A button that looks for the objects on a product's first photo, to find other products like one of them.
+
+    Args:
+        product: that the page shows.
+
+    Raises:
+        NoReverseMatch: the shop does not include ``shop_similarity.urls``.
+    """
+    action = reverse("shop_similarity:in-the-picture", args=[key_segment(product.pk)])
+    return {"action": action, "csrf_token": context.get("csrf_token")}

@@ -8,10 +8,11 @@ products = results(query, SearchOptions(limit=12))
 from ..photos.limits import upload_limits
 from .queue import Busy, Expired, find_query, purge, submit, wait
 from .results import products, results
-from .uploads import MAX_SIDE, Crop, CropError, prepare_photo
+from .uploads import MAX_SIDE, WHOLE, Crop, CropError, prepare_photo
 
 __all__ = [
     "MAX_SIDE",
+    "WHOLE",
     "Busy",
     "Crop",
     "CropError",

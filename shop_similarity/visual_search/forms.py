@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from PIL import Image
 
 from ..conf import get_settings
-from .uploads import Crop
+from .uploads import WHOLE, Crop
 
 EDGES = ("left", "top", "right", "bottom")
 _NAMES = {"WEBP": "WebP"}
@@ -34,9 +34,13 @@ class PhotoForm(forms.Form):
     top = forms.FloatField(label=_("Top edge"), required=False)
     right = forms.FloatField(label=_("Right edge"), required=False)
     bottom = forms.FloatField(label=_("Bottom edge"), required=False)
+    whole = forms.BooleanField(label=_("Search with the whole photo"), required=False)
+    keep = forms.BooleanField(required=False)
 
     def crop(self) -> Crop | None:
-        """The region as parts of 1, None for the whole photo; its edges are checked later, with the photo."""
+        """The region as parts of 1, None where nobody chose; its edges are checked later, with the photo."""
+        if self.cleaned_data.get("whole"):
+            return WHOLE
         given = [self.cleaned_data.get(name) for name in EDGES]
         edges = [default if value is None else value / 100 for value, default in zip(given, (0, 0, 1, 1), strict=True)]
         return None if edges == [0, 0, 1, 1] else tuple(edges)
@@ -91,6 +95,8 @@ def form_context(
             "heading_level": heading_level,
             "is_page": is_page,
             "edges": [{"name": name, "label": fields[name].label, "value": value} for name, value in edges],
+            "finds_objects": settings.visual_search_objects,
+            "minutes": max(1, round(settings.visual_search_keep_seconds / 60)),
             "max_bytes": settings.visual_search_max_bytes,
             "max_size": filesizeformat(settings.visual_search_max_bytes),
             "types": " ".join(_media_types(settings.visual_search_formats)),

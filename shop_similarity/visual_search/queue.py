@@ -24,17 +24,21 @@ from ..conf import get_settings
 from ..models import ModelVersion, VisualQuery
 from ..photos.contents import Source
 from ..photos.errors import DecoderUnavailable
+from ..photos.limits import catalogue_limits
 from ..search import searched_version
-from .uploads import prepare_photo
+from .uploads import Crop, part_of, prepare_photo
 from .votes import is_vote
 
 logger = logging.getLogger(__name__)
 
 PHOTO_SECONDS = 60
-"""No photo is kept longer than this, embedded or not."""
+"""No photo waits longer than this, or stays, unless it is kept to choose among its objects."""
 
 LEASE_SECONDS = 3
 """After so long another worker takes the photo of one that died: within the time that a shopper waits."""
+
+MOST_KEPT = 200
+"""Photos that are kept beside their answers at most; the oldest gives way."""
 
 _CROWDED = _("Many shoppers search by photo right now; please try again in a few seconds.")
 _CHANNEL = "shop_similarity_visual_query"
@@ -62,12 +66,25 @@ class Expired(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's right to answer a query: the query's key, the photo as PNG, when it was given, whether it counts."""
+    """A worker's right to answer a query.
+
+    Attributes:
+        key: of the query.
+        photo: as PNG.
+        claimed_at: when the right was given.
+        is_vote: whether the photo counts in what all have in common.
+        finds_objects: whether its objects are to be found, and the largest searched with.
+        is_kept: whether the photo stays, if there is something to choose on it.
+        is_snapshot: whether a shopper took it; else it is a product's own.
+    """
 
     key: UUID
     photo: bytes
     claimed_at: datetime
     is_vote: bool = False
+    finds_objects: bool = False
+    is_kept: bool = False
+    is_snapshot: bool = True
 
 
 def queries() -> models.QuerySet[VisualQuery]:
@@ -90,14 +107,20 @@ def submit(
     crop: Sequence[float] | None = None,
     version: ModelVersion | None = None,
     request: Any = None,
+    keep: bool = False,
+    product: Any = None,
 ) -> VisualQuery:
     """Check a photo, make it small and queue it for a worker; committed when this returns.
 
     Args:
         file: what the shopper sent, see :func:`~shop_similarity.visual_search.uploads.prepare_photo`.
-        crop: left, top, right and bottom edge of the region to search with, parts of 1 of the upright photo.
+        crop: left, top, right and bottom edge of the region to search with, parts of 1 of the upright photo;
+            :data:`~shop_similarity.visual_search.uploads.WHOLE` for all of it. By default the worker searches with the
+            largest object, where it can find objects, else with all of it.
         version: model version to search with; the active one by default.
         request: the shopper's. With it the photo may count in what all shoppers' photos share; without it does not.
+        keep: whether the photo stays for as long as the answer, so that another object on it can be chosen.
+        product: key of the product whose own photo it is, which is not to be found; None for a shopper's.
 
     Raises:
         ImageError: the photo, or the region of it, can't be used; the sentence says what to do.
@@ -105,21 +128,56 @@ def submit(
         RuntimeError: called inside a transaction, which would hide the photo from the workers until it ends.
     """
     try:
-        photo = prepare_photo(file, crop)
+        photo = prepare_photo(file, crop, None if product is None else catalogue_limits())
     except DecoderUnavailable as error:
         logger.warning("A shopper's photo was not decoded: %s", error)
         raise Busy(_CROWDED, retry_after=5) from error
+    may_count = request is not None and product is None and is_vote(request)
+    looks = crop is None and get_settings().visual_search_objects
+    return _queue(
+        VisualQuery(
+            photo=photo,
+            is_vote=may_count,
+            regions=[] if looks else None,
+            is_kept=keep and looks,
+            product="" if product is None else str(product),
+        ),
+        version,
+    )
+
+
+def submit_part(query: VisualQuery, crop: Crop) -> VisualQuery:
+    """Queue a part of a photo that is kept beside its answer; committed when this returns.
+
+    Args:
+        query: an answered one, whose version is asked again where it is still in use.
+        crop: the part.
+
+    Raises:
+        Expired: the photo is not kept any more.
+        Busy, RuntimeError: as :func:`submit`.
+    """
+    photo = kept_photo(query)
+    if photo is None:
+        raise Expired(VisualQuery.Error.GONE.label)
+    version = query.version if query.version.state in ModelVersion.LIVE else None
+    # Who has chosen has had a vote with the photo itself.
+    return _queue(VisualQuery(photo=part_of(photo, crop), product=query.product), version)
+
+
+def _queue(query: VisualQuery, version: ModelVersion | None) -> VisualQuery:
     version = version or searched_version()
     if version is None:
         raise Busy(_("Search by photo is not ready yet; please try again later."), retry_after=60)
-    may_count = request is not None and is_vote(request)
+    query.version = version
     using = database.write_alias()
     with database.atomic(using, durable=True):
         # One after another, or two that come at once would both take the last place.
         database.lock("visual queue", using)
         purge()
         _check_length()
-        query = VisualQuery(version=version, photo=photo, is_vote=may_count)
+        if query.is_kept:
+            _make_room()
         query.save(using=using, force_insert=True)
         with database.cursor(using) as cursor:
             # Heard when this commits. A message through the broker would be heard no sooner, and not without broker.
@@ -140,6 +198,36 @@ def _check_length() -> None:
     # After a photo that nobody took, one at a time finds out whether somebody answers again.
     if is_late or (queue["length"] and _last_error() == VisualQuery.Error.TOO_LATE):
         raise Busy(_("Search by photo does not answer at the moment; please try again in a minute."), retry_after=60)
+
+
+def _make_room() -> None:
+    """Forget the oldest photos that are kept, so that no more than :data:`MOST_KEPT` are."""
+    kept = queries().filter(is_kept=True, answered_at__isnull=False, photo__isnull=False)
+    oldest = list(kept.order_by("-created_at").values_list("pk", flat=True)[MOST_KEPT - 1 : 2 * MOST_KEPT])
+    queries().filter(pk__in=oldest).update(photo=None)
+
+
+def has_photo(query: VisualQuery) -> bool:
+    """Whether the photo of a query is kept beside its answer."""
+    return queries().filter(pk=query.pk, is_kept=True, photo__isnull=False).exists()
+
+
+def kept_photo(query: VisualQuery) -> bytes | None:
+    """The photo of a query that is kept beside its answer; None where it is not, or not any more."""
+    photo = queries().filter(pk=query.pk, is_kept=True).values_list("photo", flat=True).first()
+    return None if photo is None else bytes(photo)
+
+
+def kept_for(product: Any, version: ModelVersion | None) -> VisualQuery | None:
+    """A product's own photo that somebody looked at before, and that is kept for as long again; None without one."""
+    half = timedelta(seconds=get_settings().visual_search_keep_seconds / 2)
+    kept = queries().filter(is_kept=True, created_at__gt=timezone.now() - half)
+    return kept.filter(product=str(product), version=version, photo__isnull=False, vector__isnull=False).first()
+
+
+def regions_of(query: VisualQuery) -> list[Crop]:
+    """The objects that were found on the photo of an answered query, parts of 1; the first was searched with."""
+    return [tuple(edge / 100 for edge in region) for region in query.regions or ()]
 
 
 def _last_error() -> str:
@@ -187,14 +275,23 @@ def claim(version: ModelVersion) -> Claim | None:
     now = timezone.now()
     with database.atomic():
         oldest = _claimable().filter(version=version).select_for_update(skip_locked=True)
-        row = oldest.values_list("pk", "photo", "is_vote", named=True).first()
+        columns = ("pk", "photo", "is_vote", "regions", "is_kept", "product")
+        row = oldest.values_list(*columns, named=True).first()
         if row is None or row.photo is None:
             return None
         queries().filter(pk=row.pk).update(claimed_at=now)
-    return Claim(row.pk, bytes(row.photo), now, row.is_vote)
+    return Claim(
+        row.pk, bytes(row.photo), now, row.is_vote, row.regions is not None, row.is_kept, is_snapshot=not row.product
+    )
 
 
-def answer(claim: Claim, version: ModelVersion, vector: np.ndarray | None, vote: np.ndarray | None = None) -> None:
+def answer(
+    claim: Claim,
+    version: ModelVersion,
+    vector: np.ndarray | None,
+    vote: np.ndarray | None = None,
+    regions: Sequence[Sequence[int]] = (),
+) -> None:
     """Put the vector into the photo's place; who has lost the claim meanwhile writes nothing.
 
     Args:
@@ -202,10 +299,13 @@ def answer(claim: Claim, version: ModelVersion, vector: np.ndarray | None, vote:
         version: that embedded the photo.
         vector: (4096,) to search with; None where the photo could not be embedded.
         vote: (4096,) to be counted in the mean of all photos; None where the photo does not count.
+        regions: the objects, as the row has them.
     """
+    stays = claim.is_kept and vector is not None and len(regions) > 0
     # One statement: the photo is gone as soon as its vector is there.
     queries().filter(pk=claim.key, claimed_at=claim.claimed_at, answered_at__isnull=True).update(
-        photo=None,
+        **({} if stays else {"photo": None}),
+        **({"regions": [list(region) for region in regions]} if claim.finds_objects else {}),
         vector=vector,
         vote=vote,
         version=version,
@@ -230,7 +330,7 @@ def wait(query: VisualQuery, seconds: float | None = None) -> VisualQuery:
             use.
     """
     deadline = time.monotonic() + (get_settings().visual_search_wait_seconds if seconds is None else seconds)
-    columns = ("answered_at", "error", "version", "vector", "version__state")
+    columns = ("answered_at", "error", "version", "vector", "regions", "version__state")
     rows = queries().filter(pk=query.pk).values_list(*columns, named=True)
     while (row := rows.first()) is not None and row.answered_at is None:
         if time.monotonic() >= deadline:
@@ -241,7 +341,7 @@ def wait(query: VisualQuery, seconds: float | None = None) -> VisualQuery:
     if row is None:
         raise Expired(VisualQuery.Error.GONE.label)
     # A worker takes the version that is active by then, where the query's is out of use.
-    query.answered_at, query.error, version, query.vector, state = row
+    query.answered_at, query.error, version, query.vector, query.regions, state = row
     if version != query.version_id:
         query.version = ModelVersion.objects.using(database.write_alias()).get(pk=version)
     if query.error:

@@ -10,6 +10,7 @@ from django.db import models
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
+from ..catalogue import NotAKeyError, product_key
 from ..models import VisualQuery
 from ..search import search_by_vector
 from ..search.aspects import LABELS, LEAN_LABEL
@@ -44,7 +45,15 @@ def results(query: VisualQuery, options: SearchOptions | None = None) -> list[mo
 
 def products(query: VisualQuery, options: SearchOptions | None = None) -> list[models.Model]:
     """What :func:`results` gives, for a query that was waited for just now."""
-    return search_by_vector(query.vector, version=query.version, options=options)
+    return search_by_vector(query.vector, version=query.version, options=options, exclude=_left_out(query))
+
+
+def _left_out(query: VisualQuery) -> list[Any]:
+    """Somebody who looks at a product looks for others."""
+    try:
+        return [product_key(query.product)] if query.product else []
+    except NotAKeyError:
+        return []
 
 
 class FiltersForm(forms.Form):
@@ -60,7 +69,9 @@ class FiltersForm(forms.Form):
     price_min = PRICE_MIN.form_field()
     price_max = PRICE_MAX.form_field()
     lean = forms.ChoiceField(label=LEAN_LABEL, required=False)
-    page = forms.IntegerField(min_value=1, max_value=MOST_PAGES, required=False)
+    page = forms.IntegerField(min_value=1, max_value=MOST_PAGES, required=False, widget=forms.HiddenInput)
+    of = forms.UUIDField(required=False, widget=forms.HiddenInput)
+    part = forms.IntegerField(min_value=0, max_value=99, required=False, widget=forms.HiddenInput)
 
     def __init__(self, data: Any, *, categories: list[tuple[str, str]], leanings: bool) -> None:
         super().__init__(data, label_suffix="")

@@ -20,13 +20,16 @@ from PIL import Image
 from ..photos.contents import Source
 from ..photos.decoding import open_image
 from ..photos.errors import ImageError
-from ..photos.limits import upload_limits
+from ..photos.limits import ImageLimits, upload_limits
 
 MAX_SIDE = 512
 """Longest side in pixels of what the worker gets, more than twice the input of the networks."""
 
 Crop = tuple[float, float, float, float]
 """Left, top, right and bottom edge of a region as parts of 1 of the upright photo."""
+
+WHOLE: Crop = (0.0, 0.0, 1.0, 1.0)
+"""All of a photo, where somebody says so."""
 
 # A region of fewer pixels shows nothing that could be recognised.
 _MIN_CROP_PIXELS = 16
@@ -103,7 +106,7 @@ def discard_body(request: HttpRequest, max_bytes: int) -> None:
             left -= len(chunk)
 
 
-def prepare_photo(source: Source, crop: Sequence[float] | None = None) -> bytes:
+def prepare_photo(source: Source, crop: Sequence[float] | None = None, limits: ImageLimits | None = None) -> bytes:
     """The photo as the worker gets it.
 
     Args:
@@ -111,6 +114,7 @@ def prepare_photo(source: Source, crop: Sequence[float] | None = None) -> bytes:
             :func:`shop_similarity.photos.contents.read_bytes`. No more of it is read than ``VISUAL_SEARCH_MAX_BYTES``
             allow.
         crop: the region to search with, as :data:`Crop`; the whole photo by default.
+        limits: what is accepted; what shoppers may upload by default.
 
     Returns:
         PNG, RGB, 8 bits, at most ``MAX_SIDE`` pixels long, without metadata.
@@ -122,8 +126,8 @@ def prepare_photo(source: Source, crop: Sequence[float] | None = None) -> bytes:
     region = _checked(crop)
     share = min(region[2] - region[0], region[3] - region[1])
     # Half of it: open_image leaves both sides at least twice as long, and the region shall not be enlarged.
-    image = open_image(source, upload_limits(), target_size=math.ceil(MAX_SIDE / 2 / share))
-    if region != (0.0, 0.0, 1.0, 1.0):
+    image = open_image(source, limits or upload_limits(), target_size=math.ceil(MAX_SIDE / 2 / share))
+    if region != WHOLE:
         width, height = image.size
         left, top = round(region[0] * width), round(region[1] * height)
         right, bottom = round(region[2] * width), round(region[3] * height)
@@ -131,6 +135,31 @@ def prepare_photo(source: Source, crop: Sequence[float] | None = None) -> bytes:
             raise CropError(_("The chosen part of the photo is too small; choose a larger one."))
         image = image.crop((left, top, right, bottom))
     image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return _png(image)
+
+
+def part_of(photo: bytes, crop: Crop) -> bytes:
+    """A part of a photo that :func:`prepare_photo` made, in the same form."""
+    return _png(_cut(photo, crop))
+
+
+def picture_of(photo: bytes, crop: Crop, side: int) -> bytes:
+    """A part of a photo that :func:`prepare_photo` made, as a JPEG of at most ``side`` pixels."""
+    image = _cut(photo, crop)
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
+def _cut(photo: bytes, crop: Crop) -> Image.Image:
+    with Image.open(io.BytesIO(photo), formats=("PNG",)) as image:
+        width, height = image.size
+        left, top = math.floor(crop[0] * width), math.floor(crop[1] * height)
+        return image.crop((left, top, max(left + 1, round(crop[2] * width)), max(top + 1, round(crop[3] * height))))
+
+
+def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     # Little is gained by packing harder what is read once, a moment later.
     image.save(buffer, "PNG", compress_level=1)
@@ -139,7 +168,7 @@ def prepare_photo(source: Source, crop: Sequence[float] | None = None) -> bytes:
 
 def _checked(crop: Sequence[float] | None) -> Crop:
     if crop is None:
-        return (0.0, 0.0, 1.0, 1.0)
+        return WHOLE
     try:
         left, top, right, bottom = (float(edge) for edge in crop)
     except (TypeError, ValueError) as error:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
+import json
 from typing import Any
 from uuid import UUID
 
@@ -28,25 +27,14 @@ from ..storefront.context import events_url
 from ..storefront.experiment_arms import experiment_for, version_for
 from .categories import category_choices
 from .forms import PhotoForm, form_context
-from .queue import Busy, Expired, find_query, submit, wait
+from .object_views import choices, part_name
+from .privacy import private
+from .queue import Busy, Expired, find_query, regions_of, submit, wait
 from .results import MOST_PAGES, PAGE_SIZE, FiltersForm, products
 from .uploads import announced_bytes, discard_body, limit_upload, most_bytes_of_body, was_too_large
 
 # A page that still waits looks again after so many seconds, and so long a request for it is held.
 REFRESH_SECONDS = 2
-
-
-def _private(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """What a shopper searched for is nobody else's business: not a cache's, a search engine's, another site's."""
-
-    @wraps(view)
-    def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = view(request, *args, **kwargs)
-        response.headers["X-Robots-Tag"] = "noindex, nofollow"
-        response.headers["Referrer-Policy"] = "same-origin"
-        return response
-
-    return wrapped
 
 
 # Rate and limit come before the body is read, which the CSRF check does, so the check comes second.
@@ -55,11 +43,13 @@ def _private(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 @transaction.non_atomic_requests
 @guarded
 @require_http_methods(["GET", "HEAD", "POST"])
-@_private
+@private
 def visual_search(request: HttpRequest) -> HttpResponse:
     """GET shows the form. POST takes a photo and leads to its results (303).
 
-    Fields: ``photo``; ``left``, ``top``, ``right``, ``bottom`` in per cent of the upright photo, for a region of it.
+    Fields: ``photo``; ``left``, ``top``, ``right``, ``bottom`` in per cent of the upright photo, for a region of it;
+    ``whole`` for all of it, where else the largest object would be searched with; ``keep``, so that another one
+    can be chosen on the page of the results.
 
     What is wrong is said above the form, with the status 413 (too large), 415 (no photo of an allowed format), 422 (no
     photo, a damaged one or a wrong region), 429 (too often) or 503 (busy), the latter two with ``Retry-After``. A
@@ -94,7 +84,13 @@ def _search(request: HttpRequest) -> HttpResponse:
             return _refusal(request, _too_large(), 413)
         if not form.is_valid():
             return _refusal(request, form.sentence(), 422)
-        query = submit(form.cleaned_data["photo"], crop=form.crop(), version=version_for(request), request=request)
+        query = submit(
+            form.cleaned_data["photo"],
+            crop=form.crop(),
+            version=version_for(request),
+            request=request,
+            keep=form.cleaned_data["keep"],
+        )
     except ImageError as error:
         status = 413 if isinstance(error, ImageTooLarge) else 415 if isinstance(error, ImageTypeNotAllowed) else 422
         return _refusal(request, str(error), status)
@@ -139,7 +135,7 @@ def _wants_json(request: HttpRequest) -> bool:
 @transaction.non_atomic_requests
 @guarded
 @require_safe
-@_private
+@private
 def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
     """What looks like the photo of a query: filtered, leaned and paged by the parameters of :class:`FiltersForm`.
 
@@ -161,7 +157,7 @@ def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
         context |= {"state": "none", "message": str(expired)}
         code = VisualQuery.Error.GONE if query is None else query.error
         status = {VisualQuery.Error.TOO_LATE: 503, VisualQuery.Error.FAILED: 422, "": 410}.get(code, 404)
-    context["results_url"] = request.path
+    context |= {"results_url": request.path, "again_url": request.get_full_path()}
     if request.headers.get("X-Requested-With") == "fetch":
         response = render(request, "shop_similarity/_visual_search_results.html", context, status=status)
     else:
@@ -170,6 +166,13 @@ def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
     if status == 503:
         response.headers["Retry-After"] = "10"
     return response
+
+
+def _regions(query: VisualQuery) -> str:
+    """The objects for the script, which has the photo, as JSON; empty where there are none."""
+    crops = enumerate(regions_of(query), start=1)
+    boxes = zip(query.regions or (), crops, strict=True)
+    return json.dumps([{"part": box, "name": part_name(*crop)} for box, crop in boxes]) if query.regions else ""
 
 
 def _results_context(request: HttpRequest, query: VisualQuery) -> dict[str, Any]:
@@ -184,11 +187,15 @@ def _results_context(request: HttpRequest, query: VisualQuery) -> dict[str, Any]
             version=query.version, surface=Surface.VISUAL_SEARCH, shown=shown, experiment=experiment_for(request)
         )
     url = request.path
+    of, part = filters.cleaned_data.get("of"), filters.cleaned_data.get("part") or 0
+    nothing_chosen = {name: None for name in filters.fields if name not in ("of", "part")}
     is_full = len(matches) == PAGE_SIZE and filters.page_number < MOST_PAGES
     return {
         "cards": cards_of(matches),
         "filters": filters,
-        "reset_url": url if filters.is_filtered else "",
+        "objects": choices(find_query(of), part) if of else choices(query, 1),
+        "regions": _regions(query),
+        "reset_url": f"{url}?{filters.address(**nothing_chosen)}" if filters.is_filtered else "",
         "previous_url": f"{url}?{filters.address(page=filters.page_number - 1)}" if filters.page_number > 1 else "",
         "next_url": f"{url}?{filters.address(page=filters.page_number + 1)}" if is_full else "",
         "token": token,

@@ -66,3 +66,22 @@ class Runtime(Protocol):
             TrainingError: it can't be loaded; the sentence says what to do.
         """
         ...
+
+
+class FindsObjects(Protocol):
+    """What a runtime may do besides. For one that does not, TensorFlow finds the objects of shoppers' photos."""
+
+    def load_saliency(self, content: bytes) -> Step:
+        """Load U2-Net-p.
+
+        Args:
+            content: of its file, whose sha256 was compared
+                (:mod:`shop_similarity.training.networks.saliency.weights`).
+
+        Returns:
+            A function of one photo: ``(1, 320, 320, 3)``, ``uint8``, to ``(1, 320, 320)``, 0 to 1.
+
+        Raises:
+            TrainingError: it can't be loaded; the sentence says what to do.
+        """
+        ...

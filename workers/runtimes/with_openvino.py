@@ -9,7 +9,8 @@ import numpy as np
 
 from shop_similarity.training.extras import require
 from shop_similarity.training.networks.precision import cpu_multiplies_bfloat16
-from shop_similarity.workers.runtimes.converted import converted
+from shop_similarity.training.networks.saliency.weights import MEAN, STD
+from shop_similarity.workers.runtimes.converted import converted, silence
 from shop_similarity.workers.runtimes.interface import EXACT, Step
 from shop_similarity.workers.runtimes.quantization import proven
 
@@ -97,3 +98,21 @@ class OpenVINO:
                 return OpenVINONetwork(model, "bfloat16")
             return OpenVINONetwork(model, EXACT)
         return OpenVINONetwork(converted(version), EXACT)
+
+    def load_saliency(self, content: bytes) -> Step:
+        self.check()
+        silence()
+        import openvino
+
+        core = openvino.Core()
+        # The weights' own format, which OpenVINO reads; what is read was compared with a known sha256.
+        model = core.read_model(content)
+        network = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"})
+        request = network.create_infer_request()
+
+        def step(photos: np.ndarray) -> np.ndarray:
+            pixels = photos / np.maximum(photos.max(axis=(1, 2, 3), keepdims=True), 1).astype(np.float32)
+            pixels = (pixels - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+            return request.infer({0: np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))})[0][:, 0].copy()
+
+        return step

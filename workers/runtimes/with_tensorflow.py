@@ -69,3 +69,16 @@ class TensorFlow:
             model = load_version(version, cache_dir=settings.weights_cache)
         has_gpu = bool(tf.config.list_physical_devices("GPU"))
         return KerasNetwork(model, policy.removeprefix("mixed_"), settings.batch_size if has_gpu else _CPU_STEP)
+
+    def load_saliency(self, content: bytes) -> Step:
+        self.check()
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+        from shop_similarity.training.networks.devices import share_gpus
+        from shop_similarity.training.networks.precision import dtype_policy
+        from shop_similarity.training.networks.saliency.weights import load
+
+        share_gpus()
+        with dtype_policy(EXACT):
+            model = load(content)
+        return KerasNetwork(model, EXACT, 1).step(1)

@@ -38,6 +38,8 @@
       this.photo = null;
       this.bitmap = null;
       this.controller = null;
+      // Whether the shopper has said what to search with; until then the server chooses the largest object.
+      this.chosen = false;
       this.prepare();
     }
 
@@ -71,7 +73,10 @@
       this.input.addEventListener("change", () => this.take(this.input.files[0]));
       this.cancel.addEventListener("click", () => this.controller?.abort());
       for (const [name, edge] of Object.entries(this.edges)) {
-        edge.addEventListener("input", () => this.moveEdge(name, Number(edge.value)));
+        edge.addEventListener("input", () => {
+          this.chosen = true;
+          this.moveEdge(name, Number(edge.value));
+        });
       }
       this.results.addEventListener("click", (event) => this.followLink(event));
       this.results.addEventListener("submit", (event) => this.filter(event));
@@ -142,6 +147,7 @@
         return;
       }
       this.photo = file;
+      this.chosen = false;
       this.setEdges(WHOLE);
       try {
         this.bitmap = await createImageBitmap(file);
@@ -164,6 +170,7 @@
         this.frame = this.preview.querySelector("[data-visual-search-frame]");
         this.box = this.preview.querySelector("[data-visual-search-box]");
         this.canvas = this.preview.querySelector("canvas");
+        this.objects = this.preview.querySelector("[data-visual-search-objects]");
         this.acceptDrags();
       }
       const { width, height } = this.bitmap;
@@ -173,6 +180,7 @@
       this.canvas.getContext("2d").drawImage(this.bitmap, 0, 0, this.canvas.width, this.canvas.height);
       this.preview.hidden = false;
       this.root.classList.add("visual-search--chosen");
+      this.offer([]);
       this.paintBox();
     }
 
@@ -198,6 +206,7 @@
       this.frame.addEventListener("pointerdown", (event) => {
         if (event.button) return;
         event.preventDefault();
+        this.chosen = true;
         this.frame.setPointerCapture(event.pointerId);
         const start = place(event);
         const box = this.part();
@@ -238,6 +247,58 @@
       this.frame.addEventListener("pointercancel", end);
     }
 
+    // Buttons for the whole photo and for what was found on it. The first one is there before, so that nothing moves.
+    offer(objects) {
+      // A template of the shop's own may have no place for them.
+      if (!this.objects) return;
+      const whole = { name: this.texts.textWhole, part: [0, 0, 100, 100] };
+      this.objects.replaceChildren(...[whole, ...objects].map(({ name, part }) => this.objectButton(name, part)));
+      this.markObject();
+    }
+
+    objectButton(name, [left, top, right, bottom]) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "visual-search__object";
+      button.visualSearchPart = { left, top, right, bottom };
+      const picture = document.createElement("canvas");
+      picture.setAttribute("aria-hidden", "true");
+      picture.width = picture.height = 144;
+      const { width, height } = this.bitmap;
+      const [x, y] = [(left / 100) * width, (top / 100) * height];
+      const [w, h] = [((right - left) / 100) * width, ((bottom - top) / 100) * height];
+      const scale = 144 / Math.max(w, h);
+      const at = [(144 - w * scale) / 2, (144 - h * scale) / 2];
+      picture.getContext("2d").drawImage(this.bitmap, x, y, w, h, ...at, w * scale, h * scale);
+      const words = document.createElement("span");
+      words.textContent = name;
+      button.append(picture, words);
+      button.addEventListener("click", () => {
+        this.chosen = true;
+        this.setEdges(button.visualSearchPart);
+        this.search();
+      });
+      return button;
+    }
+
+    markObject() {
+      const part = this.part();
+      for (const button of this.objects?.children ?? []) {
+        const isCurrent = Object.entries(button.visualSearchPart).every(([name, value]) => part[name] === value);
+        button.setAttribute("aria-pressed", String(isCurrent));
+      }
+    }
+
+    // The box of the largest object, which the shopper may move, and buttons for the others.
+    suggest(found) {
+      const objects = JSON.parse(found.dataset.visualSearchRegions ?? "[]");
+      if (this.chosen || !this.bitmap || !objects.length) return "";
+      this.offer(objects);
+      const [left, top, right, bottom] = objects[0].part;
+      this.setEdges({ left, top, right, bottom });
+      return this.texts.textSuggested ?? "";
+    }
+
     part() {
       return Object.fromEntries(Object.entries(this.edges).map(([name, edge]) => [name, Number(edge.value)]));
     }
@@ -262,6 +323,7 @@
         edge.setAttribute("aria-valuetext", `${edge.value} %`);
       }
       this.paintBox();
+      this.markObject();
     }
 
     paintBox() {
@@ -309,7 +371,8 @@
       if (token) body.append(token.name, token.value);
       const small = await this.smaller();
       if (!small && this.photo.size > Number(this.texts.maxBytes)) throw new Refusal(this.texts.textTooLarge);
-      if (!small) for (const [name, value] of Object.entries(this.part())) body.append(name, String(value));
+      if (this.chosen && (small || this.isWhole())) body.append("whole", "on");
+      else if (this.chosen) for (const [name, value] of Object.entries(this.part())) body.append(name, String(value));
       body.append("photo", small ?? this.photo, "photo");
       return body;
     }
@@ -321,7 +384,7 @@
       // A template of the shop's own may not say it.
       const isRead = !this.texts.types || this.texts.types.split(" ").includes(this.photo.type);
       if (isRead && this.photo.size <= SEND_AS_IT_IS && Math.max(width, height) <= 4 * LONGEST_SIDE) return null;
-      const part = this.part();
+      const part = this.chosen ? this.part() : WHOLE;
       const [x, y] = [(part.left / 100) * width, (part.top / 100) * height];
       const [w, h] = [((part.right - part.left) / 100) * width, ((part.bottom - part.top) / 100) * height];
       const scale = Math.min(1, LONGEST_SIDE / Math.max(w, h));
@@ -371,7 +434,8 @@
         // Found, or the sentence that says why nothing ever will be.
         if (found.dataset.visualSearchState !== "waiting") {
           this.results.replaceChildren(document.adoptNode(found));
-          this.say(found.querySelector("[data-visual-search-summary]")?.textContent ?? "", true);
+          const summary = found.querySelector("[data-visual-search-summary]")?.textContent ?? "";
+          this.say(`${summary} ${this.photo ? this.suggest(found) : ""}`.trim(), true);
           found.querySelector("h2")?.focus({ preventScroll: false });
           this.root.dispatchEvent(new CustomEvent("visual-search:shown", { bubbles: true, detail: { url } }));
           return;

@@ -314,6 +314,66 @@ def test_all_of_it_without_a_script(visit, shop, tmp_path):
     expect(page.get_by_role("alert")).to_contain_text("not an image")
 
 
+def _two_products() -> bytes:
+    """Photo 3 large and photo 8 small beside it, on white."""
+    both, drawn = Image.new("RGB", (900, 500), "white"), products(12)
+    for number, side, at in ((3, 460, (10, 20)), (8, 260, (620, 200))):
+        both.paste(product_image(drawn[number].kind, drawn[number].colour, drawn[number].pattern, (side, side)), at)
+    return _jpeg(both)
+
+
+SHIFTS = """() => { window.shift = 0; new PerformanceObserver(list => list.getEntries().forEach(
+    entry => { window.shift += entry.value })).observe({type: 'layout-shift', buffered: true}) }"""
+
+
+def test_largest_object_is_suggested_and_another_is_chosen_by_keyboard(visit, shop, finds_objects):
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit()
+    page.evaluate(SHIFTS)
+    _drop(page, _two_products())
+    _found(page)
+    objects = page.get_by_role("group", name="In the picture").get_by_role("button")
+    expect(objects).to_have_count(3)
+    pressed = page.locator(".visual-search__object[aria-pressed=true]")
+    expect(pressed).to_have_text("Object 1 (middle, left)")
+    expect(page.locator("[data-visual-search-status]")).to_contain_text("The largest object was searched with")
+    left, right = (page.get_by_role("slider", name=f"{name} edge", include_hidden=True) for name in ("Left", "Right"))
+    assert int(left.input_value()) < 20 and 40 < int(right.input_value()) < 70
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        objects.nth(2).press("Enter")
+    body = sent.value.post_data_buffer
+    assert b'name="left"' in body and b'name="whole"' not in body
+    assert int(left.input_value()) > 60
+    expect(pressed).to_have_text("Object 2 (bottom, right)")
+    expect(page.locator("[data-visual-search-results]")).to_have_attribute("aria-busy", "false", timeout=20_000)
+    with page.expect_request(lambda request: request.method == "POST") as sent:
+        objects.nth(0).press("Enter")
+    assert b'name="whole"' in sent.value.post_data_buffer
+    _found(page)
+    assert page.evaluate("window.shift") == 0
+    assert not VisualQuery.objects.filter(photo__isnull=False, answered_at__isnull=False).exists()
+    _serious(Axe(), page)
+
+
+def test_list_of_objects_needs_no_script(visit, shop, finds_objects, tmp_path):
+    from axe_playwright_python.sync_playwright import Axe
+
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(_two_products())
+    page = visit(java_script_enabled=False, **DESK)
+    page.set_input_files("input[name=photo]", photo)
+    page.get_by_label("Let me choose among the things").check()
+    page.get_by_role("button", name="Find similar products").click()
+    page.get_by_role("button", name="Object 2").click()
+    expect(page.locator("[aria-current=true]")).to_have_text("Object 2 (bottom, right)")
+    assert _found(page)
+    # With a script, for axe is one; the list is the same.
+    scripted = visit(page.url[page.url.index("/similarity") :])
+    expect(scripted.get_by_role("button", name="Object 1")).to_be_visible()
+    _serious(Axe(), scripted)
+
+
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 def test_axe_finds_nothing(visit, shop, scheme):
     from axe_playwright_python.sync_playwright import Axe
