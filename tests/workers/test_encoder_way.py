@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 
+import numpy as np
 import pytest
 from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
+from PIL import Image
 
 from shop_similarity.embedding import bell
 from shop_similarity.models import AspectBasis, Embedding, ModelVersion
@@ -87,6 +90,26 @@ def test_options_that_do_not_go_together_are_refused(db, tmp_path):
     ):
         with pytest.raises(CommandError, match=sentence):
             call_command("calibrate_mildnet", *arguments, verbosity=0)
+
+
+@pytest.mark.long
+@pytest.mark.django_db
+@pytest.mark.skipif(not extras.find_spec("openvino"), reason="OpenVINO is not installed (the extra openvino)")
+@pytest.mark.parametrize("kind", ["clip", "dinov2", "efficientnet"])
+def test_openvino_computes_the_same_vectors(goods, kind, tmp_path, settings, monkeypatch):
+    from shop_similarity.workers.runtimes.interface import EXACT
+    from shop_similarity.workers.runtimes.with_openvino import OpenVINO
+    from shop_similarity.workers.runtimes.with_tensorflow import TensorFlow
+
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "WEIGHTS_CACHE": str(tmp_path / "cache")}
+    monkeypatch.setattr("shop_similarity.workers.runtimes.with_openvino.cpu_multiplies_bfloat16", lambda: True)
+    version = calibrate(tmp_path, kind, "--no-aspects")
+    preprocessing = Preprocessing.from_dict(version.preprocessing)
+    photos = np.stack([preprocessing.prepare(Image.open(io.BytesIO(item.photo(SIZE)))) for item in goods[1]])
+    network = OpenVINO().load(version)
+    assert network.precision == EXACT, "Nobody has measured what bfloat16 does to encoders."
+    ours, theirs = (each.step(12)(photos) for each in (network, TensorFlow().load(version)))
+    assert (ours * theirs).sum(axis=1).min() > 0.9999
 
 
 @pytest.mark.long
