@@ -46,6 +46,14 @@ GOOD = {"PRODUCT_MODEL": "catalog.Product", "IMAGES": "photos.file"}
         ({**GOOD, "VARIANT_GROUP": "parent"}, "E004", "no field 'parent'", "path"),
         ({**GOOD, "WEIGHTS_STORAGE": "nope"}, "E005", "'nope'", "STORAGES['nope']"),
         ({**GOOD, "WEIGHTS_STORAGE": "default"}, "W001", "public", "storage of their own"),
+        (
+            {**GOOD, "ENCODERS": ("nowhere.small",)},
+            "E006",
+            "'nowhere.small', whose module isn't there",
+            "where workers run",
+        ),
+        ({**GOOD, "ENCODERS": ("small",)}, "E006", "module isn't there", "dotted path"),
+        ({**GOOD, "ENCODERS": "tests.settings.small"}, "E001", "ENCODERS", "tuple"),
     ],
 )
 def test_each_mistake_is_reported_with_a_hint(settings, value, code, message, hint):

@@ -142,7 +142,9 @@ def test_options_that_cannot_be_built_are_refused(options):
 
 
 def test_unknown_architectures_are_refused():
-    with pytest.raises(ValueError, match="Known: mildnet, mildnet-joined, mildnet-lite, mildnet-lite2, ranknet"):
+    with pytest.raises(
+        ValueError, match="Known: mildnet, mildnet-encoder, mildnet-joined, mildnet-lite, mildnet-lite2,"
+    ):
         build("resnet", {}, SIZE)
 
 

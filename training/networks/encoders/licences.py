@@ -16,8 +16,13 @@ _LICENCES = {
     "vit_": "Apache-2.0",
 }
 
+_KAGGLE = "kaggle://keras/"
+
 
 def licence_of_preset(name: str) -> str | None:
     """The licence of one of keras-hub's presets by its name, as far as it is known."""
+    if name.startswith(_KAGGLE):
+        # kaggle://keras/MODEL/keras/PRESET/NUMBER
+        name = [*name.removeprefix(_KAGGLE).split("/"), "", ""][2]
     known = [prefix for prefix in _LICENCES if name.startswith(prefix)]
     return _LICENCES[max(known, key=len)] if known else None

@@ -45,7 +45,9 @@ def open_preset(preset: str, size: int | None = None, licence: str | None = None
 
     folder = Path(preset).expanduser()
     preset = str(folder) if folder.is_dir() else preset
-    _look_at(preset)
+    named = _look_at(preset)
+    if size and named and not (named in TOWERS and known(named).resizable):
+        raise EncoderError(f"The weights of {named} fit photos of the preset's own size alone: leave out --size.")
     with dtype_policy("float32"):
         try:
             # A network that takes photos of one size takes this one's weights for another.
@@ -57,10 +59,6 @@ def open_preset(preset: str, size: int | None = None, licence: str | None = None
             raise EncoderError(f"keras-hub can't load the preset {preset}: {_first_line(error)}") from error
     name = type(network).__name__
     tower = getattr(network, TWO_TOWERS[name]) if name in TWO_TOWERS else network
-    if size and not known(type(tower).__name__).resizable:
-        raise EncoderError(
-            f"The weights of {type(tower).__name__} fit photos of the preset's own size alone: leave out --size."
-        )
     if converter is None:
         raise EncoderError(
             f"The preset {preset} doesn't say how photos are made ready for it ({_CONVERTER}), and a guess would fail "
@@ -117,8 +115,12 @@ def _colours(values: Any, nothing: float) -> tuple[float, ...]:
     return (float(values),) * 3 if isinstance(values, int | float) else tuple(float(value) for value in values)
 
 
-def _look_at(preset: str) -> None:
-    """Refuse a preset that names other things than image towers, or whose weights are more than numbers."""
+def _look_at(preset: str) -> str | None:
+    """Refuse a preset that names other things than image towers, or whose weights are more than numbers.
+
+    Returns:
+        The class that it names; ``None`` for a preset of another library, which keras-hub translates.
+    """
     config = _json(preset, _CONFIG)
     if config is None:
         raise EncoderError(f"The preset {preset} has no {_CONFIG}: name a folder with a preset, or one of keras-hub's.")
@@ -142,6 +144,7 @@ def _look_at(preset: str) -> None:
                 check_weights_file(path)
         except WeightsFileError as error:
             raise EncoderError(f"The preset's weights {name} can't be used: {error}.") from error
+    return config.get("class_name")
 
 
 def _weights_files(preset: str) -> list[str]:
