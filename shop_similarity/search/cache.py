@@ -13,6 +13,7 @@ from django.core.cache import cache
 from django.db import models
 from django.db.models import QuerySet
 
+from .. import meters
 from ..catalogue import get_catalogue
 from ..conf import get_settings
 from ..models import AspectBasis, Embedding, MerchandisingRule, ModelVersion
@@ -56,7 +57,10 @@ def cached_similar_products(
     if key and (places := _get(key)) is not None:
         products = load(places, allowed)
         if len(products) == len(places):
+            meters.count_list(True)
             return products
+    if key:
+        meters.count_list(False)
     places = similar_places(product, version, allowed, options)
     products = load(places, allowed)
     # A short list may be short because photos are still being embedded, unless a bound of similarity explains it.
