@@ -12,6 +12,10 @@ SHOP_TRUSTED_ORIGINS            origins for forms behind a proxy, separated by c
 SHOP_MEDIA_URL                  default: /media/
 SHOP_HTTPS                      1: pages by HTTPS alone, for a year (HSTS), and cookies never without it; default: 0
 SHOP_HSTS_DOMAIN                1: HSTS also for all subdomains, and for the lists in browsers (preload); default: 0
+SHOP_METRICS                    1 counts for Prometheus, at /similarity/metrics/ (the extra `metrics`); default: 0
+SHOP_MONITORING_TOKEN           what may read that and the details of /similarity/health/; default: staff alone
+SHOP_WORKER_METRICS_PORT        where a worker tells what it counts, on SHOP_WORKER_METRICS_HOST; default: nowhere
+SHOP_JSON_LOGS                  1 logs JSON, an object a line; default: 0
 SHOP_HTTPS_HEADER               header by which a proxy says "https", such as X-Forwarded-Proto; only behind a proxy
                                 that removes it from what clients send
 """
@@ -138,6 +142,10 @@ SHOP_SIMILARITY = {
     "FALLBACK": "catalog.products.fallback_products",
     "THUMBNAILS": "catalog.thumbnails.square_copies",
     "WEIGHTS_STORAGE": "shop_similarity",
+    "METRICS": _is_on("SHOP_METRICS"),
+    "MONITORING_TOKEN": os.environ.get("SHOP_MONITORING_TOKEN") or None,
+    "WORKER_METRICS_PORT": int(os.environ.get("SHOP_WORKER_METRICS_PORT") or 0),
+    "WORKER_METRICS_HOST": os.environ.get("SHOP_WORKER_METRICS_HOST") or "127.0.0.1",
 }
 
 REST_FRAMEWORK = {
@@ -165,7 +173,12 @@ DEFAULT_EXCEPTION_REPORTER_FILTER = "catalog.error_reports.ErrorReportFilter"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "formatters": {
+        "plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+        "json": {"()": "shop_similarity.monitoring.logs.JsonFormatter"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "json" if _is_on("SHOP_JSON_LOGS") else "plain"}
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
 }

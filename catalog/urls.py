@@ -23,6 +23,7 @@ handler500 = views.failed
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("similarity/", include("shop_similarity.urls")),
+    path("similarity/", include("shop_similarity.monitoring.urls")),
     path("api/similarity/", include("shop_similarity.api.urls")),
     path("", include((storefront, "catalog"))),
 ]

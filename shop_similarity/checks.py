@@ -13,6 +13,7 @@ W003       no broker is named, so that Celery looks for one where hardly any sho
 W004       a proxy seems to stand before the shop, and nobody said how many do
 W005       many visible products have no value for ``CATEGORY``, ``PRICE`` or ``IN_STOCK``
 W006       ``PRODUCTS`` shows children, which with ``PARENT`` nobody finds
+W007       ``METRICS`` is on and prometheus-client is not installed
 I001       the API's documentation has no files to show itself with
 E010       the database is not PostgreSQL, or older than 15
 E011       the pgvector extension is missing, older than 0.8, or in a schema where it is not found
@@ -46,7 +47,7 @@ from django.db.migrations.recorder import MigrationRecorder
 from django.urls import NoReverseMatch, reverse
 from django.utils.module_loading import import_string
 
-from . import database
+from . import database, meters
 from .catalogue import get_catalogue
 from .catalogue.field_paths import VALUE_SETTINGS, ProductValue, setting_value
 from .client_addresses import trusted_proxies
@@ -80,6 +81,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckM
         *_check_engine(),
         *_check_broker(),
         *_check_proxies(),
+        *_check_metrics(settings),
     ]
 
 
@@ -279,6 +281,18 @@ def _check_proxies() -> list[checks.CheckMessage]:
             "behind it count as one, and share the rates.",
             hint=f"Set {SETTING}['PROXIES'] to the number of proxies that add to X-Forwarded-For; to 0 if none does.",
             id="shop_similarity.W004",
+        )
+    ]
+
+
+def _check_metrics(settings: Settings) -> list[checks.CheckMessage]:
+    if not settings.metrics or meters.is_installed():
+        return []
+    return [
+        checks.Warning(
+            f"{SETTING}['METRICS'] is on, but prometheus-client is not installed: nothing is counted.",
+            hint='Install the extra: pip install "shop-similarity[metrics]".',
+            id="shop_similarity.W007",
         )
     ]
 

@@ -25,6 +25,8 @@ from django.dispatch import receiver
 SETTING = "SHOP_SIMILARITY"
 # As the REST framework writes rates.
 RATE = re.compile(r"([1-9]\d*)/([smhd])[a-z]*")
+# Nobody guesses as many at random within the life of a shop.
+_SHORTEST_TOKEN = 16
 RUNTIMES = ("tensorflow", "openvino")
 ENGINES = ("pgvector", "milvus")
 _KINDS = {
@@ -38,13 +40,17 @@ _KINDS = {
 }
 
 
-def _setting(default: Any, help: str, ends: tuple[float, float] | None = None, *, hashed: bool = True) -> Any:
+def _setting(
+    default: Any, help: str, ends: tuple[float, float] | None = None, *, hashed: bool = True, shown: bool = True
+) -> Any:
     """A setting: its default (``...``: it is required), what it says, and the ends of its range, both included.
 
-    ``hashed`` is False where the value may be one that Python can't hash.
+    ``hashed`` is False where the value may be one that Python can't hash, ``shown`` where it is a secret: error reports
+    print the settings.
     """
     metadata = {"help": help, "range": ends}
-    return field(default=MISSING if default is ... else default, metadata=metadata, hash=None if hashed else False)
+    hash_ = None if hashed else False
+    return field(default=MISSING if default is ... else default, metadata=metadata, hash=hash_, repr=shown)
 
 
 @dataclass(frozen=True)
@@ -311,6 +317,32 @@ class Settings:
         "600/min", "Reports of events per time and client, by API and pages together. None: no limit."
     )
 
+    metrics: bool = _setting(
+        False, "Whether processes count for Prometheus; needs the extra `metrics`. Off, it costs nothing."
+    )
+    monitoring_token: str | None = _setting(
+        None,
+        "What Prometheus and others send as `Authorization: Bearer ...` to read metrics and the details of the health "
+        "checks, at least 16 characters. None: only staff who may view the dashboard may.",
+        shown=False,
+    )
+    worker_metrics_port: int = _setting(
+        0, "Port on which a worker tells Prometheus what it counts; with METRICS alone. 0: none.", (0, 65_535)
+    )
+    worker_metrics_host: str = _setting("127.0.0.1", "Address on which it listens; 0.0.0.0: all of the machine's.")
+    health_queue_seconds: int = _setting(
+        900, "A saved photo that has waited this long for a worker makes the health checks fail. 0: never.", (0, 2**31)
+    )
+    health_worker_seconds: int = _setting(
+        120, "Without a sign of any worker for this long the health checks fail. 0: never.", (0, 14 * 86_400)
+    )
+    shutdown_seconds: float = _setting(
+        25.0,
+        "A worker that is asked to end has this long for the photos it is at; then it gives them back and ends. Less "
+        "than what systemd or Kubernetes wait before they kill it. 0: as long as it takes.",
+        (0, 3_600),
+    )
+
 
 class SettingsError(ImproperlyConfigured):
     """A wrong entry in ``SHOP_SIMILARITY``. ``hint`` says what to write instead."""
@@ -343,7 +375,8 @@ def problems(raw: Any) -> list[SettingsError]:
             wrong.append(SettingsError(f"{SETTING} lacks {key!r}.", f'Add "{key}": "{example}".'))
     for key, value in raw.items():
         if key in known and (hint := _must_be(known[key], value)):
-            wrong.append(SettingsError(f"{SETTING}[{key!r}] is {value!r}.", hint))
+            shown = repr(value) if known[key].repr else "wrong"
+            wrong.append(SettingsError(f"{SETTING}[{key!r}] is {shown}.", hint))
     return wrong
 
 
@@ -357,6 +390,8 @@ def _must_be(setting: Field, value: Any) -> str:
         return "Write texts into it, at least one."
     if value is not None and setting.name.endswith("_rate") and not RATE.fullmatch(value):
         return "Write a number, a slash and s, min, hour or day: '600/min'."
+    if setting.name == "monitoring_token" and value is not None and len(value) < _SHORTEST_TOKEN:
+        return f"Take at least {_SHORTEST_TOKEN} random characters, as `openssl rand -hex 32` prints them."
     if setting.name == "runtime" and value not in RUNTIMES and "." not in value:
         return f"Write one of {', '.join(map(repr, RUNTIMES))}, or the dotted path of a class."
     if setting.name == "engine" and value not in ENGINES and "." not in value:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from shop_similarity import database
+from shop_similarity import database, meters
 from shop_similarity.embedding import outbox
 from shop_similarity.models import ModelVersion
 from shop_similarity.workers.embedder import complain, get_embedder, keep_only
@@ -112,5 +112,6 @@ def drain(
             report.gone,
             report.failed,
             report.retried,
+            extra={name: getattr(report, name) for name in meters.OUTCOMES},
         )
     return report

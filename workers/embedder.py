@@ -141,6 +141,7 @@ class Embedder:
             time.monotonic() - started,
             runtime.name,
             self.precision,
+            extra={"version": version.name},
         )
 
     def embed(self, photos: Sequence[np.ndarray]) -> np.ndarray:
@@ -312,4 +313,5 @@ def complain(version: ModelVersion, error: Exception) -> None:
     said, when = _complaints.get(version.pk, ("", 0.0))
     if said != str(error) or time.monotonic() - when > 600:
         _complaints[version.pk] = (str(error), time.monotonic())
-        logger.error("Model version %s can't be loaded, its photos wait: %s", version.name, error)
+        fields = {"version": version.name}
+        logger.error("Model version %s can't be loaded, its photos wait: %s", version.name, error, extra=fields)

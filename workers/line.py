@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from django.utils.translation import gettext as _
 
-from shop_similarity import database
+from shop_similarity import database, meters
 from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import heartbeat, outbox
@@ -175,6 +175,7 @@ class Line:
         self.ending = threading.Event()
         # The batch behind the one at hand.
         self.following: _Batch | None = None
+        self.counted = {outcome: getattr(report, outcome) for outcome in meters.OUTCOMES}
 
     def run(self) -> bool:
         """Embed what waits for the version, until nothing is due or the line has to end; whether there was anything."""
@@ -187,6 +188,7 @@ class Line:
                 # While this batch is computed, the threads read the next.
                 following = self.following = self._begin() if not self.stop.is_set() else _Batch()
                 self._finish(batch)
+                self._count()
                 heartbeat.beat(worker_name())
                 if self.progress is not None:
                     self.progress(self.report)
@@ -199,6 +201,7 @@ class Line:
             raise
         finally:
             self.ending.set()
+            self._count()
             self.threads.shutdown(wait=True, cancel_futures=True)
             self.network.shutdown(wait=True, cancel_futures=True)
             for left in (batch, following):
@@ -206,6 +209,13 @@ class Line:
                     self._forget_ahead(left)
                 if left is not None and left.photos:
                     self._give_back(left, count_attempt=is_photos_fault)
+
+    def _count(self) -> None:
+        """Tell the meters what has become of photos since they were told last."""
+        for outcome in meters.OUTCOMES:
+            number = getattr(self.report, outcome)
+            meters.count_photos(outcome, number - self.counted[outcome])
+            self.counted[outcome] = number
 
     def _give_back(self, batch: _Batch, *, count_attempt: bool = False) -> None:
         claims = [photo.claim for photo in batch.photos]
@@ -255,10 +265,14 @@ class Line:
                 raise
             if len(photos) == 1:
                 name = photos[0].row.file_name if photos[0].row is not None else photos[0].claim.image_id
-                logger.exception("Photo %s could not be embedded; it is tried again.", name)
+                logger.exception(
+                    "Photo %s could not be embedded; it is tried again.", name, extra=self._fields(photos[0])
+                )
                 self._try_later(batch, photos[0], f"{type(error).__name__}: {error}")
                 return
-            logger.warning("A batch failed (%s); its photos are taken one by one.", error)
+            logger.warning(
+                "A batch failed (%s); its photos are taken one by one.", error, extra={"version": self.version.name}
+            )
         left = {id(photo) for photo in batch.photos}
         for photo in photos:
             # The step may have settled some before it raised.
@@ -364,7 +378,12 @@ class Line:
         outbox.fail(photo.claim, error, file_name=photo.row.file_name, file_mark=photo.mark)
         batch.settled([photo])
         self.report.failed += 1
-        logger.warning("Photo %s can't be embedded: %s", photo.row.file_name, error)
+        logger.warning("Photo %s can't be embedded: %s", photo.row.file_name, error, extra=self._fields(photo))
+
+    def _fields(self, photo: _Photo) -> dict[str, str]:
+        """What a record of the log says of a photo beside its sentence."""
+        fields = {"version": self.version.name, "photo": str(photo.claim.image_id)}
+        return fields | {"product": str(photo.row.product_id)} if photo.row is not None else fields
 
     def _try_later(self, batch: _Batch, photo: _Photo, error: str, file_name: str = "") -> None:
         is_waiting = outbox.retry_later(photo.claim, error, file_name=file_name)

@@ -5,17 +5,20 @@ Only in workers that take messages from the plugin's queue: the shop may have ot
 
 from __future__ import annotations
 
+import atexit
+import os
+from collections.abc import Callable
 from typing import Any
 
 from billiard import current_process
-from celery import Celery, current_app
-from celery.signals import worker_init, worker_process_init, worker_ready, worker_shutdown, worker_shutting_down
+from celery import Celery, bootsteps, current_app
+from celery.signals import worker_init, worker_process_init, worker_shutdown, worker_shutting_down
 
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import bell
 from shop_similarity.embedding.celery_app import NAME
 from shop_similarity.training.errors import TrainingError
-from shop_similarity.workers import clock, visual_queries
+from shop_similarity.workers import clock, ending, exporter, visual_queries
 from shop_similarity.workers.drain import leave_versions_to
 from shop_similarity.workers.jobs import stopping
 from shop_similarity.workers.runtimes.choice import get_runtime
@@ -26,6 +29,13 @@ _SERVES = "shop_similarity_serves"
 
 def _serves(app: Celery) -> bool:
     return bool(app.conf.get(_SERVES))
+
+
+def _exit_of(app: Celery) -> Callable[[int], object] | None:
+    """What may end the process before its threads have come to their end: of the plugin's own app, which has no tasks
+    but the plugin's.
+    """
+    return os._exit if app.main == NAME else None
 
 
 @worker_init.connect
@@ -41,19 +51,30 @@ def _look_at_queues(sender: Any, **kwargs: Any) -> None:
         # It would hear the bell in place of a worker that can embed.
         advice = "" if app.main == NAME else f' Or leave the queue "{queue}" to other workers.'
         raise SystemExit(f"{error}{advice}") from error
+    app.steps["worker"].add(_Work)
+    ending.prepare_children()
+    if (exit_ := _exit_of(app)) is not None:
+        atexit.register(ending.leave, exit_)
 
 
-@worker_ready.connect
-def _start(sender: Any, **kwargs: Any) -> None:
-    if not _serves(sender.app):
-        return
-    # A pool of processes forks its workers from this one, which therefore must stay free of TensorFlow.
-    if type(sender.pool).__module__.startswith("celery.concurrency.prefork"):
-        clock.start(lambda: bell.ring(sender.app))
-    else:
-        leave_versions_to(clock.look_after)
-        clock.start()
-        visual_queries.start()
+class _Work(bootsteps.StartStopStep):
+    """Starts the plugin's threads when the pool is there, and before Celery looks for its broker: it looks until it has
+    found it, and a worker that starts while Redis is away has photos to embed and shoppers to answer.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent: Any) -> None:
+        """Start what the worker does."""
+        exporter.start()
+        # A pool of processes forks its workers from this one, which therefore must stay free of TensorFlow.
+        if type(parent.pool).__module__.startswith("celery.concurrency.prefork"):
+            ending.has_children()
+            clock.start(lambda: bell.ring(parent.app))
+        else:
+            leave_versions_to(clock.look_after)
+            clock.start()
+            visual_queries.start()
 
 
 @worker_process_init.connect
@@ -65,6 +86,7 @@ def _start_in_first_child(**kwargs: Any) -> None:
     """
     if not _serves(current_app):
         return
+    ending.hear_parent(_exit_of(current_app))
     # The parent's clock looks after them.
     leave_versions_to(lambda: None)
     if getattr(current_process(), "index", None) == 0:
@@ -73,11 +95,16 @@ def _start_in_first_child(**kwargs: Any) -> None:
 
 @worker_shutting_down.connect
 def _stop(**kwargs: Any) -> None:
+    # The handler is told the worker's name alone; this process has one worker.
+    if _serves(current_app):
+        ending.begin(_exit_of(current_app))
     stopping.set()
 
 
 @worker_shutdown.connect
 def _wait(**kwargs: Any) -> None:
     stopping.set()
-    clock.join()
-    visual_queries.join()
+    seconds = get_settings().shutdown_seconds or 60
+    clock.join(seconds)
+    visual_queries.join(seconds)
+    ending.tell()

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from .. import meters
 from ..conf import get_settings
 
 if TYPE_CHECKING:
@@ -90,7 +91,9 @@ class _Ringer:
             self._wanted.clear()
             try:
                 send(self._listener)
+                meters.count_ring(True)
             except Exception as error:
+                meters.count_ring(False)
                 if time.monotonic() - self._warned_at > 60:
                     self._warned_at = time.monotonic()
                     logger.warning(

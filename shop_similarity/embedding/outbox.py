@@ -360,6 +360,14 @@ def release(claims: Sequence[Claim], *, delay: float = 0, count_attempt: bool = 
     _ours(claims).update(**values)
 
 
+def release_all(worker: str) -> int:
+    """Give back all that a worker holds, which ends now; returns how many entries."""
+    held = OutboxEntry.objects.using(database.write_alias()).filter(
+        leased_until__isnull=False, failed_at__isnull=True, claimed_by=worker[:255]
+    )
+    return held.update(leased_until=None, claimed_by="", due_at=None, attempts=Greatest(F("attempts") - 1, 0))
+
+
 def retry_later(claim_: Claim, error: str, *, file_name: str = "") -> bool:
     """Note a passing fault. Returns False when the tries are used up and the photo is failed instead.
 

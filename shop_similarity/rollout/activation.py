@@ -292,7 +292,8 @@ def advance() -> ModelVersion | None:
         return None
     if missing.loses_too_much and (wanted.pk, wanted.activation_requested_at) not in _complaints:
         _complaints.add((wanted.pk, wanted.activation_requested_at))
-        logger.warning("%s is not activated: %s", wanted.name, " ".join(coverage(wanted, exactly=True).obstacles()))
+        obstacles = " ".join(coverage(wanted, exactly=True).obstacles())
+        logger.warning("%s is not activated: %s", wanted.name, obstacles, extra={"version": wanted.name})
     if not missing.is_complete:
         return None
     if lacks_index(wanted, ModelVersion.objects.defer("metrics").active()):
@@ -303,17 +304,18 @@ def advance() -> ModelVersion | None:
         if not build_index_unless_it_failed(wanted.pk):
             # Another worker is at it, or it failed a while ago.
             return None
-        logger.info("Built the index of %s in %.1f s.", wanted.name, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        logger.info("Built the index of %s in %.1f s.", wanted.name, seconds, extra={"version": wanted.name})
     try:
         _activate(wanted, wanted.activation_forced, False, wanted.activation_note, counted=counted)
     except NotBetter as error:
-        logger.warning("The activation of %s is withdrawn: %s", wanted.name, error)
+        logger.warning("The activation of %s is withdrawn: %s", wanted.name, error, extra={"version": wanted.name})
         ModelVersion.objects.filter(pk=wanted.pk, state=_State.CANDIDATE).update(
             activation_requested_at=None, activation_note=_("Withdrawn: %(reason)s") % {"reason": error}
         )
         return None
     except RolloutError as error:
-        logger.info("%s is not activated yet: %s", wanted.name, error)
+        logger.info("%s is not activated yet: %s", wanted.name, error, extra={"version": wanted.name})
         return None
     return wanted
 
@@ -399,4 +401,5 @@ def _switch(chosen: ModelVersion, active: ModelVersion | None, force: bool, note
     end_for(_("Ended because %(name)s became the active version.") % {"name": chosen.name})
     # Nobody who has just switched expects another switch by itself.
     _withdraw_others(chosen)
-    logger.info("%s is the active version now, %s the standby.", chosen.name, active.name if active else "none")
+    before = active.name if active else "none"
+    logger.info("%s is the active version now, %s the standby.", chosen.name, before, extra={"version": chosen.name})

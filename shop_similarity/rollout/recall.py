@@ -257,5 +257,5 @@ def measure_nightly(*, stopped: Callable[[], bool] = lambda: False) -> CodeRecal
             return None
         remember(version, measured)
     if warning := measured.warning(version.name):
-        logger.warning(warning)
+        logger.warning(warning, extra={"version": version.name})
     return measured

@@ -15,6 +15,7 @@ from django.core.cache import cache
 from django.db import models
 from django.db.models import QuerySet
 
+from .. import meters
 from ..catalogue import get_catalogue
 from ..conf import get_settings
 from ..embedding.engines import is_beside
@@ -64,8 +65,11 @@ def cached_similar_products(
         until, places = kept
         products = load(places, allowed)
         if time.time() < until and len(products) == len(places):
+            meters.count_list(True)
             return products
         stale = products
+    if key:
+        meters.count_list(False)
     try:
         places = similar_places(product, version, allowed, options)
     except EngineDown:

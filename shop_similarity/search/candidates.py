@@ -8,6 +8,7 @@ is made pool after pool can be paged through.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from django.db import models
 from django.db.models import QuerySet
 from django.db.models.functions import Cast
 
-from .. import database
+from .. import database, meters
 from ..catalogue import get_catalogue
 from ..catalogue.category_tree import category_tree, closeness, split_trail
 from ..catalogue.field_paths import setting_value
@@ -236,8 +237,12 @@ class _Level:
 
 
 def _run(statement: _Statement, size: int) -> _Level:
+    began = time.perf_counter()
     with scan_settings(statement.path, statement.candidates, statement.indexed):
         rows = statement.sql(size).rows()
+    if statement.ranked:
+        # What is not ranked measures the recall, and goes ways that no shopper waits for.
+        meters.count_search(statement.path.value, time.perf_counter() - began)
     if not rows:
         return _Level(has_all=False)
     product_key = Embedding._meta.get_field("product_id").target()

@@ -143,6 +143,18 @@ def test_save_with_neither_redis_nor_worker_is_embedded_when_they_come(tiny_vers
 
 
 @pytest.mark.long
+def test_a_worker_that_starts_while_redis_is_away_embeds(tiny_version, celery_worker_process, valkey):
+    tiny_version()
+    valkey.stop()
+    photo = add_photo(make_product(), _jpeg(1))
+    worker = celery_worker_process(env=_environment(), wait=False)
+    # Before, it did nothing until Celery had found its broker.
+    _until(lambda: Embedding.objects.filter(image_id=photo.pk).exists(), worker)
+    assert " ready." not in worker.log
+    assert worker.stop() == 0
+
+
+@pytest.mark.long
 def test_bulk_created_photos_are_found_by_the_sweep(tiny_version, celery_worker_process):
     tiny_version()
     product = make_product()

@@ -1,0 +1,1 @@
+"""What operators watch: health checks, metrics for Prometheus, logs as JSON. docs/monitoring.md tells how to use it."""
