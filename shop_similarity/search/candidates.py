@@ -21,7 +21,6 @@ from ..catalogue import get_catalogue
 from ..catalogue.category_tree import category_tree, closeness, split_trail
 from ..catalogue.field_paths import setting_value
 from ..catalogue.variant_groups import variant_group
-from ..conf import get_settings
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
 from .paths import Path, Reach, choose_path, embeddings_among, keys_sql, prepared_keys, scan_settings
 from .queries import Query
@@ -164,13 +163,15 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
     among = embeddings_among(scope.version, scope.among) or condition
     reach = choose_path(scope.version, among)
     path = path or reach.path
-    candidates = max(get_settings().candidates, least)
+    # Of a basket each photo names a quarter of them as it is.
+    candidates = reach.candidates(Path.CODES if scope.query.several else path, least)
     is_first = True
     while True:
         level = _run(_Statement(path, scope, condition, candidates, ranked, reach.indexed), size)
         if path is Path.INDEX and not level.has_all and (is_first or _may_scan(reach)):
             # The index gave up behind a narrow filter: what it did find need not be the nearest.
             path = Path.CODES
+            candidates = max(candidates, reach.candidates(path, least))
             continue
         yield level.pool
         if not level.is_full and (not level.has_all or not level.pool.candidates):
