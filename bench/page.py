@@ -202,7 +202,11 @@ and a tenth of the vectors, as on a machine that a catalogue has outgrown.
 
 ![Recall by the number of vectors that are read](images/bench-stages.svg)
 
-{found.get("verdict", "")}""".rstrip()
+So it is not built in: of 200 candidates the best 50 by their codes alone hold all of the nearest ten, and reading 50
+vectors takes no longer than reading 200 short forms and 20 vectors. A short form would take a gigabyte more for each
+million photos
+and have to be fitted anew for each version. What pays is to compare fewer: where vectors do not fit into memory, set
+`CANDIDATES` to 64."""
 
 
 def _embed(summary: Mapping[str, Any]) -> str:

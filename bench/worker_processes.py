@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bench.backfill import fill
 from bench.machine import machine
 from bench.shrunk_version import make_shrunk_version
@@ -129,9 +131,10 @@ def work(place: Path) -> None:
 
 
 def _processor_seconds() -> float:
-    """Of this process and of its decoders, as far as they have ended."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    """Of this process and of its decoders."""
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    times = [process.cpu_times() for process in processes]
+    return sum(each.user + each.system + each.children_user + each.children_system for each in times)
 
 
 if __name__ == "__main__":
