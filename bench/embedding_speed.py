@@ -24,16 +24,20 @@ int8 network is computed unproven here; whether it finds as much is what ``manag
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.machine import machine
+from bench.shrunk_version import make_shrunk_version
 from bench.temporary_shop import temporary_shop
+from bench.timing import timed
 
 if TYPE_CHECKING:
     import keras
@@ -53,6 +57,8 @@ def main() -> None:
     parser.add_argument("--runtimes", default="tensorflow", help="names, separated by commas (tensorflow)")
     parser.add_argument("--batch-size", type=int, help="the setting BATCH_SIZE (the shop's)")
     parser.add_argument("--float32", action="store_true", help="compute as a CPU without bfloat16 does")
+    parser.add_argument("--shrunk", action="store_true", help="one shrunk network of drawn weights")
+    parser.add_argument("--json", type=Path, help="file that the figures are written to")
     parser.add_argument("--weights-cache", type=Path, default=Path(".data/weights/pretrained"))
     given = parser.parse_args()
     files = sorted(path for path in given.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -60,8 +66,11 @@ def main() -> None:
     files = files[:: max(1, len(files) // given.count)][: given.count]
     if not files:
         parser.error(f"There is no photo in {given.photos}.")
+    described = machine()
     with temporary_shop():
-        measure(files, given)
+        figures = {"machine": described, "photos": len(files), "versions": measure(files, given)}
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 class Subject:
@@ -105,7 +114,8 @@ class Subject:
         return figures | {"busy": self.computed / figures["row"]}
 
 
-def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
+def measure(files: Sequence[Path], given: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Figures by architecture and runtime."""
     from django.conf import settings
 
     from shop_similarity.conf import get_settings
@@ -122,7 +132,10 @@ def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
     fill_shop(files)
     rows = sample_rows(len(files))
     names = given.architectures.split(",") if given.architectures else list(RECIPES)
-    versions = {name: make_version(name, given.weights_cache) for name in names}
+    if given.shrunk:
+        versions = {"shrunk": make_shrunk_version()}
+    else:
+        versions = {name: make_version(name, given.weights_cache) for name in names}
     models = {name: load_version(version) for name, version in versions.items()}
     subjects = {
         (name, runtime): Subject(version, runtime)
@@ -149,12 +162,14 @@ def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
         f"{'architecture':16}{'runtime':>15}{'computes in':>13}{'GMAC':>7}{'weights':>10}{'limit/s':>9}{'vector/s':>10}"
         f"{'row/s':>8}{'to predict':>12}{'busy':>7}{'one ms':>8}"
     )
+    measured: dict[str, dict[str, Any]] = {}
     for (name, runtime), found in rounds.items():
         figures = {key: statistics.median(each[key] for each in found) for key in found[0]}
         subject = subjects.get((name, runtime))
         computes_in = subject.embedder.precision if subject else "float32"
         work = multiplications(models[name])
-        limit = f"{speeds[computes_in] / work:9.1f}" if computes_in in speeds else f"{'':9}"
+        most = speeds[computes_in] / work if computes_in in speeds else None
+        limit = f"{'':9}" if most is None else f"{most:9.1f}"
         line = (
             f"{name:16}{runtime:>15}{computes_in:>13}{work / 1e9:7.2f}{versions[name].weights.size / 1e6:7.1f} MB"
             f"{limit}{len(rows) / figures['vector']:10.1f}"
@@ -165,7 +180,18 @@ def measure(files: Sequence[Path], given: argparse.Namespace) -> None:
                 f"{len(rows) / figures['row']:8.1f}{peer / figures['row']:12.1f}{figures['busy']:7.0%}"
                 f"{figures['one'] * 1e3:8.1f}"
             )
+            measured[f"{name}, {runtime}"] = {
+                "computes_in": computes_in,
+                "images_per_second": round(len(rows) / figures["row"], 2),
+                "predict_loop_images_per_second": round(len(rows) / peer, 2),
+                "ratio_to_predict_loop": round(peer / figures["row"], 2),
+                "limit_images_per_second": most and round(most, 2),
+                "share_of_limit": most and round(len(rows) / figures["row"] / most, 3),
+                "busy": round(figures["busy"], 3),
+                "one_ms": round(figures["one"] * 1e3, 1),
+            }
         print(line)
+    return measured
 
 
 def quantize(version: ModelVersion) -> None:
@@ -263,12 +289,6 @@ def _of_layer(layer: keras.layers.Layer) -> int:
     if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
         return math.prod(layer.output.shape[1:3]) * math.prod(layer.weights[0].shape)
     return math.prod(layer.kernel.shape) if isinstance(layer, keras.layers.Dense) else 0
-
-
-def timed(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

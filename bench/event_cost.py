@@ -1,6 +1,6 @@
 """Times what recording costs: pages with tokens against pages without, and the events' endpoint against a bare view.
 
-    python bench/event_cost.py
+    python -m bench.event_cost
 
 Rounds of each alternate, so that a busy machine slows all of them alike. All within one process, without a network. A
 "page" is the widget of eight products alone.
@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from temporary_shop import temporary_shop
+from bench.temporary_shop import temporary_shop
 
 ROUNDS = 15
 

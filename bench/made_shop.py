@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from made_vectors import made_vectors
+
+from bench.made_vectors import made_vectors
 
 PRICES = 1_000
 CATEGORIES = 100

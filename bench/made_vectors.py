@@ -1,7 +1,8 @@
 """Vectors made up to be like those of real photos, in any number, from a few hundred numbers fitted to real ones.
 
-    python bench/made_vectors.py --features FOLDER --out bench/made_vectors.json     # fits them anew
-    python bench/made_vectors.py --features FOLDER                                   # compares real and made ones
+    python -m bench.made_vectors --features FOLDER --out bench/made_vectors.json     # fits them anew
+    python -m bench.made_vectors --features FOLDER --real bench/real_neighbourhoods.json
+    python -m bench.made_vectors --json FILE                                         # compares real and made ones
 
 A catalogue is a tree: kinds, families of them, families of those, six layers deep with eight branches each, some of
 them fuller than others. A vector is the sum of what each layer above it and the photo itself add, each drawn from a
@@ -23,11 +24,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 DIMENSIONS = 4096
 PARAMETERS = Path(__file__).with_suffix(".json")
+REAL = PARAMETERS.with_name("real_neighbourhoods.json")
 RANKS = (1, 3, 10, 30, 100, 300)
 CANDIDATES = (10, 20, 50, 100, 200, 400)
 _BLOCK = 4_096
@@ -243,23 +246,34 @@ def _some(count: int, size: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--features", type=Path, help="of the real photos; by default what was found before")
     parser.add_argument("--out", type=Path, help="fit the parameters anew and write them here")
+    parser.add_argument("--real", type=Path, default=REAL, help="how the real ones lie, written with --features")
+    parser.add_argument("--json", type=Path, help="file that the figures are written to")
     options = parser.parse_args()
-    vectors = real_vectors(options.features)
-    if options.out:
-        options.out.write_text(json.dumps(asdict(fit(vectors, tell=True))) + "\n")
+    if options.features:
+        vectors = real_vectors(options.features)
+        if options.out:
+            options.out.write_text(json.dumps(asdict(fit(vectors, tell=True))) + "\n")
+        found = {size: neighbourhood(vectors[_some(len(vectors), size)]) for size in _SIZES}
+        options.real.write_text(json.dumps({size: asdict(lie) for size, lie in found.items()}, indent=1) + "\n")
+    elif options.out:
+        parser.error("--out needs --features")
     parameters = Parameters.stored(options.out or PARAMETERS)
+    real = {int(size): Neighbourhood(**lie) for size, lie in json.loads(options.real.read_text()).items()}
     ranks = " ".join(f"cos {rank:>4}" for rank in RANKS)
     recalls = " ".join(f"of {count:>4}" for count in CANDIDATES)
     print(f"{'photos':>6} {'':5} {ranks} | recall@10 {recalls}")
-    for size in _SIZES:
-        made = np.concatenate(list(made_vectors(size, parameters=parameters)))
-        for name, rows in (("real", vectors[_some(len(vectors), size)]), ("made", made)):
-            found = neighbourhood(rows)
+    figures: dict[str, Any] = {"ranks": RANKS, "candidates": CANDIDATES, "sizes": {}}
+    for size, lie in real.items():
+        both = {"real": lie, "made": neighbourhood(np.concatenate(list(made_vectors(size, parameters=parameters))))}
+        figures["sizes"][str(size)] = {name: asdict(found) for name, found in both.items()}
+        for name, found in both.items():
             cosines = " ".join(f"{cosine:8.3f}" for cosine in found.cosines)
             shares = " ".join(f"{recall:7.3f}" for recall in found.recalls)
             print(f"{size:>6} {name:5} {cosines} |           {shares}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

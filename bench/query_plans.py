@@ -30,9 +30,7 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from temporary_shop import ROOT, temporary_shop
+from bench.temporary_shop import ROOT, temporary_shop
 
 _PLAIN = "django.contrib.staticfiles.storage.StaticFilesStorage"
 # Distinct vectors.
@@ -75,8 +73,9 @@ def main() -> None:
     parser.add_argument("--statements", action="store_true", help="Print every statement.")
     parser.add_argument("--only", metavar="WORD", help="Only flows whose name has this word.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="Write all of it there, too.")
+    parser.add_argument("--folder", type=Path, help="where the shop stays for the next measurement")
     options = parser.parse_args()
-    with shop():
+    with shop(options.folder):
         from django.conf import settings
         from django.test import override_settings
 
@@ -91,9 +90,9 @@ def main() -> None:
 
 
 @contextlib.contextmanager
-def shop() -> Iterator[None]:
+def shop(folder: Path | None = None) -> Iterator[None]:
     if not os.environ.get("DATABASE_URL"):
-        with temporary_shop():
+        with temporary_shop(folder):
             yield
         return
     sys.path.insert(0, str(ROOT))

@@ -1,6 +1,6 @@
 """Times what a roll-out costs the database: counting what a candidate lacks, the switch, the removal of a version.
 
-    python bench/rollout_cost.py --photos 20000
+    python -m bench.rollout_cost --photos 20000
 
 Two versions have a made-up vector of each photo; the candidate lacks the last hundred at first.
 """
@@ -11,7 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from temporary_shop import temporary_shop
+from bench.temporary_shop import temporary_shop
 
 
 def main() -> None:

@@ -1,68 +1,109 @@
-"""Times the save of a photo with the plugin's hooks against the same save without them.
+"""Times the save of a photo and of a product with the plugin's hooks against the same saves without them.
 
-    python bench/save_cost.py
+    python -m bench.save_cost
+    python -m bench.save_cost --photos 1000000 --folder FOLDER --json FILE
 
-With a broker whose port refuses, and with one that takes connections and never says a word. The peer is the same save
-without the plugin. Saves are in autocommit, where the outbox row is a second commit.
+In a shop of so many photos, or in an empty one. The peer is the same save without the plugin; both take turns, and who
+comes first changes, so that what else the machine does falls on all. Once with a broker whose port refuses, and once
+with one that takes connections and never says a word. Saves are in autocommit, where the outbox row is a second commit.
+`added` is the difference of two medians, and of two 99th percentiles.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import socket
-import statistics
-import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from temporary_shop import temporary_shop
+import numpy as np
+
+from bench.machine import machine
+from bench.temporary_shop import temporary_shop
+from bench.timing import tails, timed
+
+_MARK = "save-cost"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=0, help="of the shop")
+    parser.add_argument("--folder", type=Path, help="where the shop stays for the next measurement")
     parser.add_argument("--saves", type=int, default=300)
+    parser.add_argument("--json", type=Path, help="file that the figures are written to")
     options = parser.parse_args()
-    with temporary_shop():
-        run(options.saves)
+    with temporary_shop(options.folder):
+        figures = run(options.photos, options.saves)
+        if options.json:
+            options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def run(saves: int) -> None:
+def run(photos: int, saves: int) -> dict[str, Any]:
     from django.conf import settings
 
     from catalog.models import Category, Product, ProductPhoto
     from shop_similarity.embedding import bell
-    from shop_similarity.hooks import connect_hooks, disconnect_hooks
+    from shop_similarity.hooks import connect_hooks
     from shop_similarity.models import ModelVersion, OutboxEntry
 
-    category = Category.objects.create(name="Things", slug="things")
-    product = Product.objects.create(name="Thing", slug="thing", sku="thing", category=category)
-    ModelVersion.objects.create(name="bench", architecture="mildnet", weights_sha256="0", state="active")
+    if photos:
+        from bench.made_shop import make_shop
 
-    def save_many() -> list[float]:
-        times = []
-        for number in range(saves):
-            photo = ProductPhoto(product=product, file=f"{number}.jpg")
-            started = time.perf_counter()
-            photo.save()
-            times.append(time.perf_counter() - started)
-        return times
+        make_shop(photos)
+    else:
+        ModelVersion.objects.create(name="bench", architecture="mildnet", weights_sha256="0", state="active")
+    category, _made = Category.objects.get_or_create(slug=_MARK, defaults={"name": "Things"})
+    product, _made = Product.objects.get_or_create(slug=_MARK, defaults={"sku": _MARK, "category": category})
 
-    disconnect_hooks()
-    save_many()
-    assert not OutboxEntry.objects.exists()
-    rows = {"peer: no hooks": save_many()}
-    connect_hooks()
+    def save_new() -> Callable[[], None]:
+        return ProductPhoto(product=product, file=f"{_MARK}.jpg").save
+
+    def save_again() -> Callable[[], None]:
+        return ProductPhoto.objects.filter(product=product).last().save
+
+    figures: dict[str, Any] = {"photos": photos, "machine": machine(), "ways": {}}
     silent = socket.create_server(("127.0.0.1", 0))
-    for name, port in (("broker refuses", 1), ("broker is silent", silent.getsockname()[1])):
+    print(f"{'':36} {'median ms':>10} {'p99 ms':>8} {'added':>8} {'p99':>8}")
+    for broker, port in (("refuses", 1), ("is silent", silent.getsockname()[1])):
         settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{port}/0"
         bell._app.cache_clear()
-        OutboxEntry.objects.all().delete()
-        rows[name] = save_many()
-        assert OutboxEntry.objects.count() == saves
-    base = statistics.median(rows["peer: no hooks"])
-    print(f"{'':18} {'median ms':>10} {'p99 ms':>8} {'of peer':>8}")
-    for name, times in rows.items():
-        middle = statistics.median(times)
-        late = sorted(times)[int(0.99 * len(times))]
-        print(f"{name:18} {middle * 1e3:10.2f} {late * 1e3:8.2f} {middle / base:8.2f}")
+        for what, made in (
+            ("a new photo", save_new),
+            ("a photo again", save_again),
+            ("a product", lambda: product.save),
+        ):
+            peer, ours = _in_turns(made, saves)
+            figure = {"peer": tails(peer), "with hooks": tails(ours)}
+            figure["added"] = {
+                name: round(value - figure["peer"][name], 3) for name, value in figure["with hooks"].items()
+            }
+            figures["ways"][f"{what}, broker {broker}"] = figure
+            print(
+                f"{what + ', broker ' + broker:36} {figure['with hooks']['p50_ms']:10.2f} "
+                f"{figure['with hooks']['p99_ms']:8.2f} {figure['added']['p50_ms']:8.2f} "
+                f"{figure['added']['p99_ms']:8.2f}",
+                flush=True,
+            )
+    assert OutboxEntry.objects.filter(product_id=product.pk).count() >= saves
+    connect_hooks()
+    product.delete()
+    category.delete()
+    OutboxEntry.objects.filter(product_id=product.pk).delete()
+    return figures
+
+
+def _in_turns(made: Callable[[], Callable[[], None]], saves: int) -> tuple[list[float], list[float]]:
+    """Seconds of saves without the hooks and with them."""
+    from shop_similarity.hooks import connect_hooks, disconnect_hooks
+
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(saves + 1):
+        for hooked in (turn % 2, 1 - turn % 2):
+            (connect_hooks if hooked else disconnect_hooks)()
+            times[hooked].append(timed(made()))
+    return tuple(np.array(column[1:]).tolist() for column in times)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Times what is done to a search's results before a shopper sees them, on made-up clustered vectors.
 
-    python bench/search_ranking.py --photos 20000
+    python -m bench.search_ranking --photos 20000
 
 Everything happens in a Postgres of its own in a temporary folder; products have two photos each. Prints the median time
 of finding eight look-alikes and loading them: by similarity alone, then with diversity and near-copies collapsed, then
@@ -14,7 +14,8 @@ import statistics
 import time
 
 import numpy as np
-from temporary_shop import temporary_shop
+
+from bench.temporary_shop import temporary_shop
 
 
 def main() -> None:

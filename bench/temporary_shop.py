@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+_servers: list[Any] = []
 
 
 @contextmanager
@@ -32,6 +34,7 @@ def temporary_shop(kept: Path | None = None, **settings: str) -> Iterator[Path]:
 
     server = Postgres(folder / "postgres", settings=settings)
     server.start()
+    _servers.append(server)
     try:
         os.environ["DATABASE_URL"] = server.url
         import django
@@ -41,6 +44,23 @@ def temporary_shop(kept: Path | None = None, **settings: str) -> Iterator[Path]:
         call_command("migrate", verbosity=0)
         yield folder
     finally:
+        _servers.remove(server)
         server.stop()
         if kept is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_cold() -> None:
+    """Restart the shop's Postgres and have the operating system forget what it holds of its files."""
+    from django.db import connection
+
+    (server,) = _servers
+    connection.close()
+    server.stop()
+    for path in server.data.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    server.start()
+    os.environ["DATABASE_URL"] = server.url
+    connection.settings_dict["PORT"] = server.port

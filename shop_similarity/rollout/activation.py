@@ -321,12 +321,14 @@ def advance() -> ModelVersion | None:
 
 
 def _lacks_what_waits(version: ModelVersion, active: ModelVersion) -> bool:
-    """Whether a photo waits, for a later try say, that the active version shows and this one has not: then counting all
-    that is lacking is idle.
+    """Whether a photo waits, for a later try say, that the active version shows and this one has not, or for another
+    product: then counting all that is lacking is idle.
     """
-    waiting = OutboxEntry.objects.filter(version=version, failed_at__isnull=True)
-    of_photo = Embedding.objects.filter(image_id=OuterRef("image_id"))
-    return waiting.filter(~Exists(of_photo.filter(version=version)), Exists(of_photo.filter(version=active))).exists()
+    same = Embedding.objects.filter(
+        version=version.pk, image_id=OuterRef("image_id"), product_id=OuterRef("product_id")
+    )
+    lacking = Embedding.objects.filter(~Exists(same), version=active.pk, image_id=OuterRef("image_id"))
+    return OutboxEntry.objects.filter(Exists(lacking), version=version, failed_at__isnull=True).exists()
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from ..catalogue import get_catalogue
 from ..catalogue.category_tree import category_tree, closeness, split_trail
 from ..catalogue.field_paths import setting_value
 from ..catalogue.variant_groups import variant_group
-from ..conf import get_settings
 from ..embedding.index import index_state
 from ..engine_errors import EngineDown
 from ..models import EMBEDDING_DIM, Embedding, ModelVersion
@@ -174,7 +173,8 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
     among = embeddings_among(scope.version, scope.among) or condition
     reach = choose_path(scope.version, among)
     path = path or reach.path
-    candidates = max(get_settings().candidates, least)
+    # Of a basket each photo names a quarter of them as it is.
+    candidates = reach.candidates(Path.CODES if scope.query.several else path, least)
     is_first = True
     named = None
     is_wider = False
@@ -193,6 +193,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
         if path in (Path.INDEX, Path.ENGINE) and not level.has_all and (is_first or _may_scan(reach)):
             # The index gave up behind a narrow filter: what it did find need not be the nearest.
             path = Path.CODES
+            candidates = max(candidates, reach.candidates(path, least))
             continue
         is_wider = False
         yield level.pool

@@ -89,8 +89,11 @@ _reaches: dict[tuple, tuple[float, Reach]] = {}
 # Conditions that once admitted more than are counted, without their parameters.
 _wide: set[str] = set()
 _indexed: dict[int, tuple[float, int]] = {}
-# What it costs that the index passes a photo by, in scans of a code; measured, see docs/searching.md.
-_PASSED_BY = 7.5
+# What it costs that the index passes a photo by, in scans of a code: 2 where Postgres' own memory holds index and rows,
+# 9 where it holds little of them; see docs/searching.md.
+_PASSED_BY = 4
+# So many photos for each candidate the index may pass by before fewer candidates are asked for.
+_CHEAPLY_PASSED = 10
 # From so many photos on both costs are what they were measured as, and nobody waits for more to be scanned or counted.
 _MANY = 100_000
 _MOST_COUNTED = 50_000
@@ -117,6 +120,23 @@ class Reach:
             return Path.CODES
         return Path.ENGINE if is_beside() else Path.INDEX
 
+    def candidates(self, path: Path, least: int) -> int:
+        """How many photos each vector names at first: ``CANDIDATES``, and ``least`` where that is more.
+
+        Behind a filter the index passes n / r photos by for each of r among n that it finds. Where that becomes dear,
+        fewer are asked for, down to half of both: they name the first ten nearly as often (docs/searching.md).
+        """
+        candidates = get_settings().candidates
+        if path is Path.INDEX and self.indexed > _MANY:
+            cheap = _CHEAPLY_PASSED * candidates * self.rows // self.indexed
+            if cheap < candidates:
+                return max(cheap, _fewest(candidates), least // 2)
+        return max(candidates, least)
+
+
+def _fewest(candidates: int) -> int:
+    return max(candidates // 2, 10)
+
 
 def _most_scanned(indexed: int) -> int:
     """Up to so many photos a scan of their codes costs less than the index, which passes by all others meanwhile.
@@ -124,7 +144,7 @@ def _most_scanned(indexed: int) -> int:
     Of r photos among n the index passes c n / r by until it has found c of them.
     """
     settings = get_settings()
-    cheaper = math.isqrt(int(_PASSED_BY * settings.candidates * indexed)) if indexed > _MANY else 0
+    cheaper = math.isqrt(_PASSED_BY * _fewest(settings.candidates) * indexed) if indexed > _MANY else 0
     return max(settings.index_rows, min(cheaper, _MOST_COUNTED))
 
 

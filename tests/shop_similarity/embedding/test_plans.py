@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -20,6 +23,7 @@ from tests.support.plans import scans
 
 pytestmark = pytest.mark.django_db
 
+ROOT = Path(__file__).resolve().parents[3]
 PHOTOS = 3_000
 FEW = 60
 
@@ -125,3 +129,21 @@ def test_exact_where_they_are_few(photos):
         2,
         PHOTOS,
     )
+
+
+def test_what_an_autoscaler_asks_goes_by_indexes_and_stops_at_a_bound(photos):
+    (query,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "scaling.md").read_text(), re.DOTALL)
+    OutboxEntry.objects.filter(pk__in=list(OutboxEntry.objects.values_list("pk", flat=True)[:40])).update(due_at=None)
+    taken = outbox.claim(ModelVersion.objects.get(name="new").pk, 16, "w")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        cursor.execute(query)
+        assert cursor.fetchone() == (40,) and len(taken) == 16
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+        plan = json.dumps(cursor.fetchone()[0])
+    assert "Seq Scan" not in plan
+    assert "shop_similarity_outbox_ready" in plan and "shop_similarity_outbox_leased" in plan
+    assert plan.count('"Node Type": "Limit"') == 2
+    manifest = ROOT / "deploy" / "kubernetes" / "keda.yaml"
+    if manifest.exists():
+        assert " ".join(query.split()) in " ".join(manifest.read_text().split())

@@ -332,6 +332,27 @@ def test_a_photo_that_comes_in_after_the_count_keeps_a_version_from_taking_over(
     assert _states() == {"old": "active", "new": "candidate"}
 
 
+def test_a_photo_that_gets_another_product_after_the_count_keeps_a_version_from_taking_over(
+    active, candidate, photos, monkeypatch
+):
+    _complete(candidate, photos)
+    count = rollout.gap
+
+    def counting(*versions):
+        gap = count(*versions)
+        monkeypatch.setattr(activation, "gap", count)
+        photo = photos[0]
+        photo.product = make_product()
+        photo.save()
+        active.embeddings.filter(image_id=photo.pk).update(product_id=photo.product_id)
+        outbox.enqueue(candidate.pk, [ImageRow(photo.pk, photo.product_id, photo.file.name)])
+        return gap
+
+    monkeypatch.setattr(activation, "gap", counting)
+    with pytest.raises(rollout.NotReady):
+        rollout.activate(candidate)
+
+
 def test_another_switch_after_the_count_has_all_compared_again(active, candidate, photos, monkeypatch):
     _complete(candidate, photos)
     rollout.activate(candidate)

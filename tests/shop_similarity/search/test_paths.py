@@ -165,15 +165,40 @@ def _pages_read(statement: str) -> int:
         (200, 0, Path.EXACT),
         (20_000, 0, Path.CODES),
         (20_001, 100_000, Path.INDEX),
-        # Of a million the index would pass seven thousand by to find two hundred of these.
-        (30_000, 1_000_000, Path.CODES),
-        (40_000, 1_000_000, Path.INDEX),
+        (21_000, 1_000_000, Path.INDEX),
+        # Of three million the index would pass ten thousand by to find a hundred of these.
+        (30_000, 3_000_000, Path.CODES),
+        (40_000, 3_000_000, Path.INDEX),
         (60_000, 100_000_000, Path.INDEX),
         (1_000_000, 1_000_000, Path.INDEX),
     ],
 )
 def test_the_cheaper_path_is_taken(rows, indexed, path):
     assert paths.Reach(rows, indexed).path is path
+
+
+@pytest.mark.parametrize(
+    ("rows", "indexed", "path", "least", "candidates"),
+    [
+        (1_000_000, 1_000_000, Path.INDEX, 40, 200),
+        (1_000_000, 1_000_000, Path.INDEX, 400, 400),
+        (500_000, 1_000_000, Path.INDEX, 40, 200),
+        # So that the index passes two thousand by, whatever the filter admits, until a half are left.
+        (80_000, 1_000_000, Path.INDEX, 40, 160),
+        (50_000, 1_000_000, Path.INDEX, 128, 100),
+        (25_000, 1_000_000, Path.INDEX, 400, 200),
+        (50_000, 1_000_000, Path.CODES, 40, 200),
+        (25_000, 100_000, Path.INDEX, 40, 200),
+        (400, 0, Path.EXACT, 40, 200),
+    ],
+)
+def test_behind_a_filter_the_index_is_asked_for_fewer(rows, indexed, path, least, candidates):
+    assert paths.Reach(rows, indexed).candidates(path, least) == candidates
+
+
+def test_few_candidates_are_never_none(settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "CANDIDATES": 10}
+    assert paths.Reach(50_000, 1_000_000).candidates(Path.INDEX, 4) == 10
 
 
 def test_the_index_looks_wider_in_a_larger_graph():
