@@ -19,6 +19,7 @@ from PIL import Image
 
 from shop_similarity import database
 from shop_similarity.models import Experiment, ModelVersion
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.visual_search import queue, votes
 from shop_similarity.visual_search.common_part import without_common_part
 from shop_similarity.workers.embedder import Embedder, complain, get_embedder
@@ -48,7 +49,7 @@ def answer_waiting(stop: threading.Event = stopping) -> int:
         claim = queue.claim(query_version)
         if claim is not None:
             vector = _vector(claim.photo, embedder)
-            searched = without_common_part(version, vector) if vector is not None else None
+            searched = _asked(version, without_common_part(version, vector)) if vector is not None else None
             queue.answer(claim, version, searched, vector if claim.is_vote else None)
             answered += 1
             if claim.is_vote:
@@ -67,6 +68,12 @@ def _vector(photo: bytes, embedder: Embedder) -> np.ndarray | None:
             raise
         logger.exception("A photo that a shopper searched with could not be embedded.")
         return None
+
+
+def _asked(version: ModelVersion, vector: np.ndarray) -> np.ndarray:
+    """The vector that asks for the product on the photo, where the version's embeddings tell that from its look."""
+    questions = Questions.of(version.config)
+    return questions.asked_by_photo(vector) if questions else vector
 
 
 _failed_loads: dict[int, float] = {}
