@@ -54,7 +54,8 @@ class StepResult:
     """The figures of a step.
 
     Attributes:
-        loss: mean over the terms of all batches of the step, without that of the categories.
+        loss: mean over the terms of all batches of the step; without that of the categories, unless the embedding
+            answers two questions.
         correct: triplets with the negative farther than the positive.
         triplets: all of them.
         photos: that went through the network.
@@ -319,18 +320,23 @@ class TrainingStep:
         instances: tf.Tensor,
         categories: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The loss by what triplets name, how many terms it is the mean of, and the sum of all losses."""
+        """The loss that is told, how many terms it is the mean of, and the sum of all losses.
+
+        What is told is the loss by what triplets name; of two questions it is the sum, by triplet, for there may be no
+        second photo of any product.
+        """
         alike = None
         if self._by_look or self._questions:
             colours = self._distribution.gather(features[:, -self._colours :])
             alike = tf.matmul(colours, colours, transpose_b=True) >= ONE_COLOUR
-        looks, nearer = embeddings, positive
         if self._questions:
             looks, products = self._questions(embeddings)
-            loss, count = self.loss.with_count(products, rows, instances, negative)
             # What shows a product in another colour is no look-alike of it; what looks like it need not be it.
-            whole, nearer = loss + self.loss(looks, rows, instances & alike, negative), instances
+            whole = self.loss(products, rows, instances, negative)
+            whole += self.loss(looks, rows, instances & alike, negative)
+            nearer = instances
         else:
+            looks, nearer = embeddings, positive
             loss, count = self.loss.with_count(embeddings, rows, positive, negative)
             whole = loss
         if self._by_category or self._by_look:
@@ -339,6 +345,8 @@ class TrainingStep:
         if self._by_look:
             others |= category & ~alike & negative
             whole += self._by_look * self.loss(looks, rows, category & alike, others)
+        if self._questions:
+            return whole, tf.cast(tf.shape(rows)[0], tf.float32), whole
         return loss, count, whole
 
     def _update(self, gradients: list[tf.Tensor]) -> None:
