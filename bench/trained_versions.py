@@ -11,9 +11,10 @@ Each model is trained by ``train_mildnet`` as it comes, on triplets of one part 
     people   people's own photos alone, so that the shop is another source
 
 A photo of the shop asks the model that never saw its style, so all of its photos ask; ``look_alike_unseen`` are
-people's validation photos, which no part holds. Nothing that is measured here chose an epoch: the last one counts. The
-peers are baselines without a model, and each model's own start. Intervals (95 %) are over groups; of several seeds each
-value is the mean over the seeds, query by query. The last line is JSON.
+people's validation photos, which no part holds. Nothing that is measured here chose an epoch: the last one counts.
+Sets of instances are asked as a search by photo asks. The peers are baselines without a model, and each model's own
+start. Intervals (95 %) are over groups; of several seeds each value is the mean over the seeds, query by query. The
+last line is JSON.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from bench.first_versions import INSTANCE_FIGURES, LOOK_ALIKE_FIGURES, Photos, f
 from bench.temporary_shop import ROOT, temporary_shop
 
 if TYPE_CHECKING:
-    from shop_similarity.training.evaluation.results import RetrievalResult
+    from shop_similarity.training.evaluation.results import Asked, RetrievalResult
     from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 
 PARTS = {"shop": (0, 1), "half": (0, 1), "all": (None,), "people": (None,)}
@@ -101,7 +102,7 @@ def trained(
             folder = train(architecture, part, half, seed, given)
             by_half.append(embed(folder, moment, features))
         for name in found:
-            results = [measured(vectors, sets[name], places) for vectors in by_half]
+            results = [measured(vectors, sets[name], places, asked) for vectors, asked in by_half]
             if name in HALVES and len(results) > 1:
                 found[name].append(in_turn(results, sets[name], given.data))
             else:
@@ -172,10 +173,11 @@ def half_of(style: str) -> int:
     return hashlib.sha256(name.encode()).digest()[0] % 2
 
 
-def embed(folder: Path, moment: str, features: np.ndarray) -> np.ndarray:
-    """Vectors of a run's first or last epoch, from the features of its frozen network."""
+def embed(folder: Path, moment: str, features: np.ndarray) -> tuple[np.ndarray, Asked | None]:
+    """Vectors of a run's first or last epoch, from the features of its frozen network; what a search by photo asks."""
     import keras
 
+    from shop_similarity.training.evaluation.validation import asked_by_photo
     from shop_similarity.training.learning import epoch_weights
     from shop_similarity.training.learning.folder import read_run
     from shop_similarity.training.learning.setup import Setup
@@ -187,7 +189,7 @@ def embed(folder: Path, moment: str, features: np.ndarray) -> np.ndarray:
     epoch = 0 if moment == "start" else epoch_weights.kept_epochs(folder)[-1]
     epoch_weights.load(model, folder, epoch)
     head = keras.Model(model.get_layer(FEATURES).output, model.output)
-    return head.predict(features, batch_size=256, verbose=0)
+    return head.predict(features, batch_size=256, verbose=0), asked_by_photo(setup.config)
 
 
 def vectors_of(baseline: str, paths: Sequence[Path], cache: Path) -> np.ndarray:
@@ -199,11 +201,15 @@ def vectors_of(baseline: str, paths: Sequence[Path], cache: Path) -> np.ndarray:
     return np.load(kept)
 
 
-def measured(vectors: np.ndarray, photos: RetrievalSet, places: Mapping[Path, int]) -> RetrievalResult:
+def measured(
+    vectors: np.ndarray, photos: RetrievalSet, places: Mapping[Path, int], asked: Asked | None = None
+) -> RetrievalResult:
     from shop_similarity.training.evaluation.results import evaluate_look_alikes, evaluate_retrieval
 
     rows = vectors[[places[path] for path in photos.paths]]
-    return evaluate_look_alikes(rows, photos) if "category" in photos.labels else evaluate_retrieval(rows, photos)
+    if "category" in photos.labels:
+        return evaluate_look_alikes(rows, photos)
+    return evaluate_retrieval(rows, photos, asked=asked)
 
 
 def in_turn(results: Sequence[RetrievalResult], photos: RetrievalSet, data: Path) -> RetrievalResult:

@@ -144,7 +144,13 @@ def timed_steps(step: TrainingStep, source, batches, relations: Relations) -> li
     times = []
     features = source.training(batches, 1, 0)
     inputs = ahead(
-        Inputs(values, batch.rows, *relations.masks(batch.photos), relations.categories_of(batch.photos))
+        Inputs(
+            values,
+            batch.rows,
+            *relations.masks(batch.photos),
+            relations.instances(batch.photos),
+            relations.categories_of(batch.photos),
+        )
         for batch, values in zip(batches, features, strict=False)
     )
     for _ in batches:

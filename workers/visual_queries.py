@@ -20,6 +20,7 @@ from PIL import Image
 from shop_similarity import database
 from shop_similarity.conf import get_settings
 from shop_similarity.models import Experiment, ModelVersion
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.training.networks.saliency.objects import Box
 from shop_similarity.visual_search import queue, votes
 from shop_similarity.visual_search.common_part import without_common_part
@@ -55,7 +56,7 @@ def answer_waiting(stop: threading.Event = stopping) -> int:
             searched = vector
             # A product's own photo is no snapshot.
             if vector is not None and claim.is_snapshot:
-                searched = drawn_to_the_shop(version, without_common_part(version, vector))
+                searched = _asked(version, drawn_to_the_shop(version, without_common_part(version, vector)))
             queue.answer(claim, version, searched, vector if claim.is_vote else None, regions)
             answered += 1
             if claim.is_vote:
@@ -86,6 +87,12 @@ def _part(image: Image.Image, box: Box) -> Image.Image:
     width, height = image.size
     left, top, right, bottom = box
     return image.crop((left * width // 100, top * height // 100, -(-right * width // 100), -(-bottom * height // 100)))
+
+
+def _asked(version: ModelVersion, vector: np.ndarray) -> np.ndarray:
+    """The vector that asks for the product on the photo, where the version's embeddings tell that from its look."""
+    questions = Questions.of(version.config)
+    return questions.asked_by_photo(vector) if questions else vector
 
 
 _failed_loads: dict[int, float] = {}

@@ -26,6 +26,7 @@ from shop_similarity.training.learning.sampling import TripletSampler
 from shop_similarity.training.learning.validation import Validation
 from shop_similarity.training.networks.architectures import build
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.networks.questions import HUES, Questions
 from shop_similarity.training.networks.splitting import split
 from shop_similarity.training.photos.feature_cache import FeatureCache, fingerprint
 
@@ -110,6 +111,8 @@ def make_trainer(
         distribution,
         watcher,
         [layer.name for layer in model.layers if "conv" in layer.name],
+        HUES if config and config.get("colour") else 0,
+        Questions.of(config or {}),
     )
 
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from shop_similarity.embedding import outbox
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, VisualQuery
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.visual_search import Busy, Expired, queue, results, submit, wait
 from shop_similarity.workers import embedder, visual_queries
 from shop_similarity.workers.drain import drain
@@ -79,6 +80,19 @@ class TestInThisProcess:
         found = results(query)
         assert found[0].pk == shop[4].pk
         assert found[0].similarity > 0.99
+
+    def test_a_version_of_two_questions_is_asked_for_the_product(self, tiny_version):
+        version = tiny_version()
+        query = submit(io.BytesIO(product_photo("mug", "red")))
+        visual_queries.answer_waiting()
+        own = np.array(_row(query).vector)
+        version.config = {**version.config, "colour": 0.2, "instance": 0.3}
+        version.save()
+        again = submit(io.BytesIO(product_photo("mug", "red")))
+        visual_queries.answer_waiting()
+        asked = Questions.of(version.config).asked_by_photo(own)
+        assert np.allclose(np.array(_row(again).vector), asked, atol=1e-3)
+        assert own @ asked < 0.99
 
     def test_photo_that_the_network_fails_on_is_not_kept(self, tiny_version, monkeypatch):
         tiny_version()

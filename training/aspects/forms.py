@@ -23,7 +23,7 @@ Which of these forms is better, and on what it was measured: ``docs/explanations
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,10 @@ class AspectsError(TrainingError):
     """No forms can be found; the sentence says why."""
 
 
+def _divided(rows: np.ndarray, lengths_of: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(lengths_of, axis=1, keepdims=True), 1e-12)
+
+
 @dataclass(frozen=True, eq=False)
 class LinearHead:
     """A head that is one linear map of joined taps, with features of the shop's photos.
@@ -66,6 +70,8 @@ class LinearHead:
         bias: ``(embedding_dim,)``.
         lengths: of the joined taps.
         aspects: of each the place in :data:`ASPECTS` that it stands for, see :func:`depths`.
+        divided: what is made of rows ``(n, embedding_dim)`` of the map on the way to embeddings, given all of the map
+            of the same photos: they are divided by its length, or by those of its parts.
     """
 
     features: np.ndarray
@@ -73,6 +79,7 @@ class LinearHead:
     bias: np.ndarray
     lengths: Sequence[int]
     aspects: Sequence[int]
+    divided: Callable[[np.ndarray, np.ndarray], np.ndarray] = _divided
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,13 +197,12 @@ def _tap_forms(head: LinearHead, embeddings: np.ndarray, directions: np.ndarray)
     """``(3, r, r)``: what the depths of the network say."""
     features = np.asarray(head.features, np.float64)
     kernel = np.asarray(head.kernel, np.float64)
-    lengths = np.linalg.norm(features @ kernel + head.bias, axis=1, keepdims=True)
-    centred = (features - features.mean(axis=0)) / np.maximum(lengths, 1e-12)
+    whole = features @ kernel + head.bias
+    centred = features - features.mean(axis=0)
     inside = embeddings @ directions
     gram = inside.T @ inside
     rank = len(gram)
     ridge = gram + _RIDGE * np.trace(gram) / rank * np.eye(rank)
-    projected = kernel @ directions
     ends = np.cumsum(head.lengths)
     aspect_of = np.repeat(head.aspects, head.lengths)
     if ends[-1] != features.shape[1]:
@@ -204,7 +210,7 @@ def _tap_forms(head: LinearHead, embeddings: np.ndarray, directions: np.ndarray)
     forms = _even(rank)
     for aspect in range(len(ASPECTS)):
         columns = aspect_of == aspect
-        part = centred[:, columns] @ projected[columns]
+        part = head.divided(centred[:, columns] @ kernel[columns], whole) @ directions
         # Drawn towards a third of the embedding, not towards nothing.
         form = np.linalg.solve(ridge, inside.T @ (part - inside / len(ASPECTS)))
         forms[aspect] += (form + form.T) / 2

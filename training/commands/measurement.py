@@ -19,7 +19,7 @@ from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.evaluation.baselines import Baseline, baselines
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.tables import tables
-from shop_similarity.training.evaluation.validation import Evaluation, Validation
+from shop_similarity.training.evaluation.validation import Evaluation, Validation, asked_by_photo
 from shop_similarity.training.files import replacement
 from shop_similarity.training.learning.folder import EMBEDDINGS, EVALUATION, TEST, write_json
 from shop_similarity.training.versions.embedding_files import embed_files, embed_with_version, image_limits
@@ -158,7 +158,11 @@ def _compare(
         load()
         began = time.monotonic()
         vectors[name] = embed(_("Measuring: %(name)s") % {"name": name})
-        comparison.add_model(name, validation.evaluate(vectors[name], candidate_numbers()), time.monotonic() - began)
+        comparison.add_model(
+            name,
+            validation.evaluate(vectors[name], candidate_numbers(), asked=asked_by_photo(run.setup.config)),
+            time.monotonic() - began,
+        )
     run.load_best()
     add_baselines(comparison, validation, options["baselines"], options["weights_cache"], console)
     return comparison, vectors[_("trained")]
@@ -181,4 +185,5 @@ def measure_active(active: ModelVersion, validation: Validation, leak: Leak, con
     with console.bars:
         progress = console.counted_to(_("Measuring the active version"), len(validation.paths))
         vectors = embed_with_version(active, validation.paths, progress)
-    store_evaluation(active, validation.evaluate(vectors, candidate_numbers()), leak)
+    asked = asked_by_photo(active.config)
+    store_evaluation(active, validation.evaluate(vectors, candidate_numbers(), asked=asked), leak)

@@ -150,7 +150,10 @@ def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], consol
 
     architecture = options["architecture"] or recipe.DEFAULT
     first = recipe.RECIPES.get(architecture)
-    config = {**({**first.config, "colour": recipe.TRAINED_COLOUR} if first else {}), **values}
+    config = {**({**first.config, **recipe.TRAINED} if first else {}), **values}
+    if "instance" in config and "instance" not in values:
+        one_question = {**config, "instance": 0.0}
+        config = config if full_config(architecture, one_question).takes_questions else one_question
     # A wrong option is told before weights are fetched.
     full_config(architecture, config)
     weights = fetch_weights(backbone_of(architecture, config), options, console)

@@ -33,6 +33,9 @@ from shop_similarity.training.evaluation.retrieval_set import EXACT, PARTIAL, Re
 from shop_similarity.training.files import file_sha256
 from shop_similarity.training.triplets.table import Triplets
 
+# From embeddings (n, d) as they are stored to those that a search asks with.
+Asked = Callable[[np.ndarray], np.ndarray]
+
 RETRIEVAL_METRICS = ("recall_at_1", "recall_at_5", "recall_at_10", "map_at_r", "mean_average_precision", "ndcg_at_10")
 LOOK_ALIKE_METRICS = ("ndcg_at_10", "mean_average_precision", "recall_at_1")
 QUERIES_AT_ONCE = 256
@@ -134,13 +137,16 @@ class RetrievalResult:
         }
 
 
-def evaluate_retrieval(vectors: np.ndarray, photos: RetrievalSet, min_relevance: int = PARTIAL) -> RetrievalResult:
+def evaluate_retrieval(
+    vectors: np.ndarray, photos: RetrievalSet, min_relevance: int = PARTIAL, asked: Asked | None = None
+) -> RetrievalResult:
     """Search the gallery with every query by exact cosine.
 
     Args:
         vectors: ``(len(photos.paths), d)`` embeddings of the set's photos.
         photos: the set. What is the query itself is left out of its results.
         min_relevance: 1 counts partial hits, 2 exact ones only.
+        asked: from embeddings to what the gallery is searched with; the same by default.
 
     Raises:
         EvaluationError: if no query has anything of that relevance to find.
@@ -165,7 +171,7 @@ def evaluate_retrieval(vectors: np.ndarray, photos: RetrievalSet, min_relevance:
             "ndcg_at_10": ranking.ndcgs_at(10),
         }
 
-    return _evaluate(vectors, photos, min_relevance, min_relevance, figures)
+    return _evaluate(vectors, photos, min_relevance, min_relevance, figures, asked)
 
 
 def evaluate_look_alikes(vectors: np.ndarray, photos: RetrievalSet) -> RetrievalResult:
@@ -198,6 +204,7 @@ def _evaluate(
     asked_from: int,
     hit_from: int,
     figures: Callable[[Retrieval], Mapping[str, np.ndarray]],
+    asked: Asked | None = None,
 ) -> RetrievalResult:
     """Rank the gallery for all queries that have something of relevance ``asked_from`` to find, some at a time."""
     vectors = as_stored(vectors)
@@ -206,7 +213,8 @@ def _evaluate(
     parts: list[Mapping[str, np.ndarray]] = []
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         part = queries[start : start + QUERIES_AT_ONCE]
-        similarities = cosines(vectors[photos.queries[part]], gallery)
+        searched = vectors[photos.queries[part]]
+        similarities = cosines(as_stored(asked(searched)) if asked else searched, gallery)
         parts.append(figures(rank(similarities, photos.relevance[part], photos.left_out[part], asked_from)))
     values = {name: np.concatenate([part[name].astype(np.float64) for part in parts]) for name in parts[0]}
     groups = photos.groups(hit_from)[queries]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from shop_similarity.training.evaluation.codes import CANDIDATES, CodeResult, co
 from shop_similarity.training.evaluation.fingerprints import fingerprint
 from shop_similarity.training.evaluation.metrics import Estimate
 from shop_similarity.training.evaluation.results import (
+    Asked,
     EvaluationError,
     RetrievalResult,
     TripletResult,
@@ -25,6 +26,7 @@ from shop_similarity.training.evaluation.results import (
     triplets_sha256,
 )
 from shop_similarity.training.evaluation.retrieval_set import EXACT, PARTIAL, RetrievalSet
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.training.triplets.table import Triplets
 
 _CODE_QUERIES = 2_000
@@ -63,6 +65,16 @@ class Evaluation:
         """``set`` and, by their names, all parts that were measured."""
         parts = {name: getattr(self, name) for name in ("look_alike", "retrieval", "triplets", "codes")}
         return {"set": self.set} | {name: part.to_dict() for name, part in parts.items() if part is not None}
+
+
+def asked_by_photo(config: Mapping[str, Any]) -> Asked | None:
+    """What a search by photo makes of an embedding; None where it asks with the embedding itself.
+
+    Args:
+        config: of the version or the run.
+    """
+    questions = Questions.of(config)
+    return questions.asked_by_photo if questions else None
 
 
 class Validation:
@@ -119,13 +131,20 @@ class Validation:
         parts += [("triplets", self._triplets_sha256)] if triplets else []
         self.sha256 = fingerprint(parts)
 
-    def evaluate(self, vectors: np.ndarray, candidates: Sequence[int] | None = CANDIDATES, seed: int = 0) -> Evaluation:
+    def evaluate(
+        self,
+        vectors: np.ndarray,
+        candidates: Sequence[int] | None = CANDIDATES,
+        seed: int = 0,
+        asked: Asked | None = None,
+    ) -> Evaluation:
         """Measure a model.
 
         Args:
             vectors: ``(len(paths), d)`` embeddings of the photos.
             candidates: for :func:`code_recall`; ``None`` leaves it out, for what is never searched by codes.
             seed: of the draw of queries for the codes, where there are very many.
+            asked: what a search by photo asks the retrieval set with, see :func:`asked_by_photo`.
 
         Raises:
             EvaluationError: if an embedding is unusable or there is nothing to find.
@@ -134,7 +153,7 @@ class Validation:
         if self.look_alike:
             look_alike = evaluate_look_alikes(vectors[self._in_look_alike], self.look_alike)
         if self.retrieval:
-            retrieval = evaluate_retrieval(vectors[self._in_retrieval], self.retrieval, self.min_relevance)
+            retrieval = evaluate_retrieval(vectors[self._in_retrieval], self.retrieval, self.min_relevance, asked)
         if self.triplets:
             triplets = evaluate_triplets(vectors[self._in_triplets], self.triplets, self._triplets_sha256)
         if candidates is not None:

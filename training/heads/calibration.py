@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shop_similarity.training.errors import TrainingError
+from shop_similarity.training.networks.questions import Questions
 
 if TYPE_CHECKING:
     import keras
@@ -151,8 +152,16 @@ def calibrate_head(
     views = None
     if products is not None and hues:
         views = views_in_one_colour(products, np.asarray(features)[:, -hues:])
-    colour = (hues, config.colour)
-    head = fit_head(features, config.embedding_dim, strength, seed=seed, taps=taps, views=views, colour=colour)
+    head = fit_head(
+        features,
+        config.embedding_dim,
+        strength,
+        seed=seed,
+        taps=taps,
+        views=views,
+        colour=(hues, config.colour),
+        questions=Questions.of(config.to_dict()),
+    )
     model.get_layer(HEAD).set_weights([head.kernel, head.bias])
     return head
 
@@ -190,6 +199,7 @@ def fit_head(
     views: np.ndarray | None = None,
     within: float | None = None,
     colour: tuple[int, float] = (0, 0.0),
+    questions: Questions | None = None,
 ) -> Calibration:
     """Fit centring, partial whitening, the colours' share and the lift.
 
@@ -205,6 +215,7 @@ def fit_head(
         views: ``(n,)`` numbers, the same for views of one product in one colour.
         within: share of the covariance within products, 0 to 1; ``None`` for what :func:`within_share` says.
         colour: length of the histogram of colours at the end of the features, 0 for none, and its share of the energy.
+        questions: of an embedding in three parts; the first two begin alike.
 
     Raises:
         CalibrationError: if there are no features, they are not finite, or the taps don't add up to them.
@@ -223,19 +234,22 @@ def fit_head(
     deep, histograms = np.split(features, [d - hues], axis=1)
     weights = tap_weights(deep, taps, shrinkage) if taps is not None else np.ones(d - hues)
     levelled = _levelled(deep * weights, strength, shrinkage, views, within)
-    blocks = [levelled.block.with_energy(1 - share if hues else 1.0)]
-    if hues:
-        blocks.append(_centred(histograms).with_energy(share))
-    mean = np.concatenate([block.mean for block in blocks])
-    energies = np.concatenate([block.energies for block in blocks])
-    # Full whitening makes all equal but for the last bits; then the first of each block are the strongest.
-    strongest = np.argsort(-np.round(energies / max(energies.max(), 1e-300), 9), kind="stable")[:embedding_dim]
-    kernel = _block_diagonal([block.directions * block.scales for block in blocks])[:, strongest]
-    if len(strongest) == d:
-        # LAPACK leaves open the signs of the directions, and which ones stand for those of equal variance. Turned back
-        # to the features' own axes the map is the same everywhere; a turn changes no cosine.
-        kernel = kernel @ _block_diagonal([block.directions for block in blocks])[:, strongest].T
-    kernel = kernel @ orthonormal_lift(len(strongest), embedding_dim, seed)
+    colours = _centred(histograms).with_energy(share) if hues else None
+    if questions:
+        shares = questions.stored
+        first = [_map(levelled.block.with_energy(energy), questions.part_length) for energy in shares[:2]]
+        rows = np.zeros((d, questions.parts[-1].stop))
+        for part, kernel in zip(questions.parts, first, strict=False):
+            rows[: d - hues, part] = np.pad(kernel, ((0, 0), (0, questions.part_length - kernel.shape[1])))
+        rows[d - hues :, questions.parts[-1]] = np.diag(colours.scales)
+        mean = np.concatenate([levelled.block.mean, colours.mean])
+        kernel = questions.lift(rows)
+    else:
+        block = levelled.block.with_energy(1 - share if hues else 1.0)
+        if colours:
+            block = _beside(block, colours)
+        mean, kernel = block.mean, _map(block, embedding_dim)
+        kernel = kernel @ orthonormal_lift(kernel.shape[1], embedding_dim, seed)
     variances = levelled.variances
     return Calibration(
         kernel=(np.concatenate([weights, np.ones(hues)])[:, None] * kernel).astype(np.float32),
@@ -311,6 +325,29 @@ def _levelled(
     moments = (covariance @ directions * directions).sum(axis=0).clip(0)
     block = _Block(mean, directions, variances ** (-strength / 2), moments)
     return _Levelled(block, variances, rho, pairs, share)
+
+
+def _map(block: _Block, length: int) -> np.ndarray:
+    """``(d, length or less)``: the block's strongest directions, scaled."""
+    energies = block.energies
+    # Full whitening makes all equal but for the last bits; then the first of each block are the strongest.
+    strongest = np.argsort(-np.round(energies / max(energies.max(), 1e-300), 9), kind="stable")[:length]
+    kernel = (block.directions * block.scales)[:, strongest]
+    if len(strongest) == len(energies):
+        # LAPACK leaves open the signs of the directions, and which ones stand for those of equal variance. Turned back
+        # to the features' own axes the map is the same everywhere; a turn changes no cosine.
+        kernel = kernel @ block.directions[:, strongest].T
+    return kernel
+
+
+def _beside(one: _Block, other: _Block) -> _Block:
+    """Two blocks of features, one behind the other, as one."""
+    directions = np.zeros((len(one.mean) + len(other.mean),) * 2)
+    directions[: len(one.mean), : len(one.mean)] = one.directions
+    directions[len(one.mean) :, len(one.mean) :] = other.directions
+    joined = (np.concatenate(pair) for pair in zip(*((b.mean, b.scales, b.moments) for b in (one, other)), strict=True))
+    mean, scales, moments = joined
+    return _Block(mean, directions, scales, moments)
 
 
 def _centred(features: np.ndarray) -> _Block:
@@ -448,16 +485,6 @@ def orthonormal_lift(components: int, embedding_dim: int, seed: int = 0) -> np.n
     q, r = np.linalg.qr(gaussian)
     # LAPACK leaves the signs open; fixing them makes the lift uniformly random and the same everywhere.
     return (q * np.sign(np.diag(r))).T
-
-
-def _block_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
-    side = sum(len(block) for block in blocks)
-    whole = np.zeros((side, side))
-    start = 0
-    for block in blocks:
-        whole[start : start + len(block), start : start + len(block)] = block
-        start += len(block)
-    return whole
 
 
 def effective_rank(variances: np.ndarray) -> float:

@@ -173,6 +173,7 @@ class TrainingData:
 
     def _relations(self, sets: Sequence[tuple[Triplets, np.ndarray]], negatives: str, twins: bool = False) -> Relations:
         rows = np.concatenate([rows for _triplets, rows in sets])
+        types = np.concatenate([triplets.positive_type for triplets, _rows in sets])
         return Relations(
             len(self.paths),
             rows[:, :2],
@@ -182,6 +183,8 @@ class TrainingData:
             negatives,
             twins,
             self._categories(sets),
+            # Positives of unknown origin may be instances.
+            rows[np.char.startswith(types, "instance") | (types == "")][:, :2],
         )
 
     def _categories(self, sets: Sequence[tuple[Triplets, np.ndarray]]) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.files import write_atomically
@@ -35,6 +36,7 @@ from shop_similarity.training.learning.sampling import Batch, Sampler
 from shop_similarity.training.learning.step import Inputs, StepResult, TrainingStep, boundary
 from shop_similarity.training.learning.validation import Validation
 from shop_similarity.training.networks.architectures.parts import FEATURES
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split
 
@@ -164,6 +166,7 @@ class Trainer:
         watcher: Watcher | None = None,
         backbone: Sequence[str] = (),
         colours: int = 0,
+        questions: Questions | None = None,
     ) -> None:
         self.model = model
         self.options = options
@@ -185,7 +188,7 @@ class Trainer:
             raise TrainingError(
                 f"{options.monitor} can only be watched with a look-alike set: name one with --look-alike."
             )
-        self._space = HeadSpace.of(model, split, colours, self._distribution.scope())
+        self._space = HeadSpace.of(model, split, colours, self._distribution.scope(), questions)
         split = self.split = self._space.split if self._space else split
         self._step = TrainingStep(
             split,
@@ -196,7 +199,9 @@ class Trainer:
             self._distribution,
             backbone,
             colours if split.boundary == (FEATURES,) else 0,
+            _questions(questions, self._space) if questions else None,
         )
+        self._questions = questions
         self._embed = FixedShape(
             lambda *features: split.trainable(boundary(split, features, source.from_photos), training=False),
             EMBED_BATCH,
@@ -250,7 +255,8 @@ class Trainer:
             done += len(chunk)
             if progress:
                 progress(done, len(photos))
-        return np.concatenate(parts)
+        rows = np.concatenate(parts)
+        return self._space.lift(rows) if self._space else rows
 
     def _epoch(self, state: _State, stop: threading.Event) -> None:
         """Make the steps of an epoch, or those that are left of it."""
@@ -308,7 +314,8 @@ class Trainer:
 
     def _inputs(self, batch: Batch, features: list[np.ndarray]) -> Inputs:
         categories = self._relations.categories_of(batch.photos)
-        return Inputs(features, batch.rows, *self._relations.masks(batch.photos), categories)
+        masks = *self._relations.masks(batch.photos), self._relations.instances(batch.photos)
+        return Inputs(features, batch.rows, *masks, categories)
 
     def _end_epoch(self, state: _State, figures: dict[str, Any]) -> None:
         """Write an epoch into the history, keep its weights if it is the best, and save the state."""
@@ -354,7 +361,9 @@ class Trainer:
         if not np.isfinite(embeddings).all() or not embeddings.any():
             # Half precision may overflow where the weights are finite; what is divided by an infinite length is 0.
             return {"val_loss": math.nan}
-        return self._validation.measure(embeddings, self._step.evaluate)
+        return self._validation.measure(
+            embeddings, self._step.evaluate, self._questions.asked_by_photo if self._questions else None
+        )
 
     def _save(self, state: _State) -> None:
         self._watcher.saving()
@@ -386,6 +395,29 @@ class Trainer:
         # An older checkpoint is gone on from where the newest is damaged.
         known = {each["progress"]["best_epoch"] for each in checkpoints.states(self.folder / CHECKPOINTS)}
         epoch_weights.prune(self.folder, state.epoch - 1, known | {state.best_epoch}, self.options.keep_epochs)
+
+
+def _questions(questions: Questions, space: HeadSpace | None) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """From embeddings, of the space or of the model, to what either question compares."""
+    if space:
+        first, second = space.parts
+        parts = (first, second, slice(second.stop, None))
+        lowered = None
+    else:
+        parts = questions.parts
+        lowered = tf.constant(questions.in_parts(np.eye(questions.length, dtype=np.float32)))
+    own, search = questions.stored, questions.search
+
+    def asked(embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rows = embeddings if lowered is None else embeddings @ lowered
+        look, instance, colours = (rows[:, part] for part in parts)
+        # Either part and the colours beside it, each with the energy that its share in the answer is.
+        by_photo = [
+            rows * float(np.sqrt(search[number] / own[number])) for number, rows in ((1, instance), (2, colours))
+        ]
+        return tuple(tf.math.l2_normalize(tf.concat(pair, axis=1), axis=1) for pair in ((look, colours), by_photo))
+
+    return asked
 
 
 @contextmanager

@@ -40,6 +40,8 @@ class Relations:
         negative_pairs: ``(k, 2)`` places of photos that are named as unlike.
         components: ``(count,)`` number of the group of photos that are linked by positives.
         belonging: products and groups of the photos; every photo shows another one by default.
+        instance_pairs: those of ``positive_pairs`` that show one product or style, not only what looks like it; all of
+            them by default.
         categories: ``(count,)`` number of each photo's category, :data:`UNKNOWN` where nobody knows; it is of all
             photos by default.
         negatives: which pairs may be pushed apart, of those that are neither a positive pair nor of one product or
@@ -63,6 +65,7 @@ class Relations:
         negatives: str = "neighbours",
         twins: bool = False,
         categories: np.ndarray | None = None,
+        instance_pairs: np.ndarray | None = None,
     ) -> None:
         if negatives not in NEGATIVES:
             raise ValueError(f"negatives must be one of {', '.join(NEGATIVES)}, not {negatives!r}.")
@@ -79,6 +82,8 @@ class Relations:
         self._product = np.asarray(belonging.product)
         self._groups = _Lists(count, belonging.groups)
         self._positives = _Lists(count, _both_ways(positive_pairs))
+        instances = positive_pairs if instance_pairs is None else instance_pairs
+        self._instances = _Lists(count, _both_ways(instances))
         self._negatives = _Lists(count, _both_ways(np.zeros((0, 2)) if negative_pairs is None else negative_pairs))
 
     def categories_of(self, photos: np.ndarray) -> np.ndarray:
@@ -119,6 +124,15 @@ class Relations:
         if self._twins:
             positive = positive | (same & ~np.eye(len(photos), dtype=bool))
         return positive, negative
+
+    def instances(self, photos: np.ndarray) -> np.ndarray:
+        """``(N, N)`` bool, symmetric: which photos of a batch show one product or style, besides each itself."""
+        unique, where = np.unique(photos, return_inverse=True)
+        product = self._product[unique]
+        same = np.eye(len(unique), dtype=bool)
+        found = self._instances.among(unique) | (product[:, None] == product)
+        found[same] = self._twins
+        return found[np.ix_(where, where)] & ~np.eye(len(photos), dtype=bool)
 
 
 def _both_ways(pairs: np.ndarray) -> np.ndarray:

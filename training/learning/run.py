@@ -36,6 +36,7 @@ from shop_similarity.training.networks.architectures import FEATURES, build, ful
 from shop_similarity.training.networks.architectures.colour import COLOUR
 from shop_similarity.training.networks.backbones import TrunkWeights
 from shop_similarity.training.networks.precision import dtype_policy
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split, split
 from shop_similarity.training.networks.weights_files import WeightsFileError, require_finite
@@ -181,6 +182,7 @@ class TrainingRun:
                 watcher,
                 trunk.layer_names(),
                 getattr(self._config, "tap_lengths", {}).get(COLOUR, 0),
+                Questions.of(setup.config),
             )
         except ValueError as error:
             raise TrainingError(str(error)) from error

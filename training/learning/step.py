@@ -6,7 +6,7 @@ trainable layer run without a gradient, in inference mode.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +37,7 @@ class Inputs:
         rows: ``(B, 3)`` places of the triplets' photos.
         positive: ``(N, N)`` bool.
         negative: ``(N, N)`` bool.
+        instances: ``(N, N)`` bool, photos of one product or style: those of the positives that do not only look alike.
         categories: ``(N,)`` int32 numbers of categories, below 0 where nobody knows.
     """
 
@@ -44,6 +45,7 @@ class Inputs:
     rows: np.ndarray
     positive: np.ndarray
     negative: np.ndarray
+    instances: np.ndarray
     categories: np.ndarray
 
 
@@ -52,7 +54,8 @@ class StepResult:
     """The figures of a step.
 
     Attributes:
-        loss: mean over the terms of all batches of the step, without that of the categories.
+        loss: mean over the terms of all batches of the step; without that of the categories, unless the embedding
+            answers two questions.
         correct: triplets with the negative farther than the positive.
         triplets: all of them.
         photos: that went through the network.
@@ -76,6 +79,8 @@ class TrainingStep:
         distribution: devices.
         backbone: names of the layers that ``backbone_rate`` holds for.
         colours: numbers at the end of the inputs that are a histogram of colours; 0 for none.
+        questions: from embeddings to what look-alikes and what photos of one product are compared by, each of length 1;
+            None where that is the whole.
 
     Raises:
         ValueError: for options that the loss or the miner does not have.
@@ -91,6 +96,7 @@ class TrainingStep:
         distribution: Distribution | None = None,
         backbone: Collection[str] = (),
         colours: int = 0,
+        questions: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]] | None = None,
     ) -> None:
         self.split = split
         self.options = options
@@ -99,6 +105,7 @@ class TrainingStep:
         over_pairs = self.loss.kind == "batch"
         self._by_category = options.category_weight if over_pairs else 0.0
         self._by_look = options.look_alike_weight if over_pairs and colours else 0.0
+        self._questions = questions if over_pairs and colours else None
         self._miner = MINERS[options.miner] if options.miner else None
         self._from_photos = from_photos
         self._distribution = distribution or Distribution()
@@ -230,13 +237,14 @@ class TrainingStep:
 
     def _arguments(self, batch: Inputs) -> tuple[Any, ...]:
         features = self._distribution.cut(batch.features)
-        return features, *map(tf.constant, (batch.rows, batch.positive, batch.negative, batch.categories))
+        return features, *map(
+            tf.constant, (batch.rows, batch.positive, batch.negative, batch.instances, batch.categories)
+        )
 
     def _compile(self) -> None:
         rest = (
             tf.TensorSpec((None, 3), tf.int32),
-            tf.TensorSpec((None, None), tf.bool),
-            tf.TensorSpec((None, None), tf.bool),
+            *[tf.TensorSpec((None, None), tf.bool)] * 3,
             tf.TensorSpec((None,), tf.int32),
         )
         # Batches differ in the number of their photos, which must not be compiled anew each time.
@@ -262,13 +270,11 @@ class TrainingStep:
             lambda gradients: tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
         )
         self._loss_of = tf.function(
-            self.loss.__call__, input_signature=[tf.TensorSpec((None, None), tf.float32), *rest[:-1]], autograph=False
+            self.loss.__call__, input_signature=[tf.TensorSpec((None, None), tf.float32), *rest[:3]], autograph=False
         )
 
-    def _whole_step(
-        self, features: Any, rows: tf.Tensor, positive: tf.Tensor, negative: tf.Tensor, categories: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, _, right, gradients = self._gradients_of(features, rows, positive, negative, categories, tf.constant(1.0))
+    def _whole_step(self, features: Any, *rest: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        loss, _, right, gradients = self._gradients_of(features, *rest, tf.constant(1.0))
         self._update(gradients)
         return loss, right
 
@@ -281,6 +287,7 @@ class TrainingStep:
         rows: tf.Tensor,
         positive: tf.Tensor,
         negative: tf.Tensor,
+        instances: tf.Tensor,
         categories: tf.Tensor,
         scale: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
@@ -289,16 +296,9 @@ class TrainingStep:
         with tf.GradientTape() as tape:
             embeddings = self._distribution.gather(self._model(features, training=True))
             triplets = self._miner(embeddings, positive, negative) if self._miner else rows
-            loss, count = self.loss.with_count(embeddings, triplets, positive, negative)
-            whole = loss
-            if self._by_category or self._by_look:
-                category, others = of_one_category(categories, positive, negative)
-                whole += self._by_category * self.loss(embeddings, rows, category, others)
-            if self._by_look:
-                colours = self._distribution.gather(features[0][:, -self._colours :])
-                alike = category & (tf.matmul(colours, colours, transpose_b=True) >= ONE_COLOUR)
-                others |= category & ~alike & negative
-                whole += self._by_look * self.loss(embeddings, rows, alike, others)
+            loss, count, whole = self._losses(
+                embeddings, features[0], triplets, positive, negative, instances, categories
+            )
             # Every replica takes the whole loss; summed over them the gradient would be that many times too large.
             scaled = whole * scale / replicas
         gradients = tape.gradient(scaled, [v.value for v in self._variables])
@@ -309,6 +309,45 @@ class TrainingStep:
         gradients = [gradient / scale for gradient in self._distribution.sum(gradients)]
         right = tf.reduce_sum(tf.cast(correct(embeddings, rows), tf.int32))
         return loss, count, right, gradients
+
+    def _losses(
+        self,
+        embeddings: tf.Tensor,
+        features: tf.Tensor,
+        rows: tf.Tensor,
+        positive: tf.Tensor,
+        negative: tf.Tensor,
+        instances: tf.Tensor,
+        categories: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The loss that is told, how many terms it is the mean of, and the sum of all losses.
+
+        What is told is the loss by what triplets name; of two questions it is the sum, by triplet, for there may be no
+        second photo of any product.
+        """
+        alike = None
+        if self._by_look or self._questions:
+            colours = self._distribution.gather(features[:, -self._colours :])
+            alike = tf.matmul(colours, colours, transpose_b=True) >= ONE_COLOUR
+        if self._questions:
+            looks, products = self._questions(embeddings)
+            # What shows a product in another colour is no look-alike of it; what looks like it need not be it.
+            whole = self.loss(products, rows, instances, negative)
+            whole += self.loss(looks, rows, instances & alike, negative)
+            nearer = instances
+        else:
+            looks, nearer = embeddings, positive
+            loss, count = self.loss.with_count(embeddings, rows, positive, negative)
+            whole = loss
+        if self._by_category or self._by_look:
+            category, others = of_one_category(categories, nearer, negative)
+            whole += self._by_category * self.loss(looks, rows, category, others)
+        if self._by_look:
+            others |= category & ~alike & negative
+            whole += self._by_look * self.loss(looks, rows, category & alike, others)
+        if self._questions:
+            return whole, tf.cast(tf.shape(rows)[0], tf.float32), whole
+        return loss, count, whole
 
     def _update(self, gradients: list[tf.Tensor]) -> None:
         if self.options.clip:

@@ -63,12 +63,15 @@ class Validation:
             retrieval += [self.look_alike.queries, self.look_alike.gallery]
         return np.unique(np.concatenate([self.rows.reshape(-1), *retrieval])).astype(np.int64)
 
-    def measure(self, embeddings: np.ndarray, loss: BatchLoss) -> dict[str, float]:
+    def measure(
+        self, embeddings: np.ndarray, loss: BatchLoss, asked: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> dict[str, float]:
         """Figures of one epoch.
 
         Args:
             embeddings: ``(n, d)`` of :meth:`photos`, in their order.
             loss: of a batch.
+            asked: from embeddings to what a search by photo asks the retrieval set with; the same by default.
         """
         photos = self.photos()
         rows = np.searchsorted(photos, self.rows).astype(np.int32)
@@ -85,7 +88,7 @@ class Validation:
         if self.queries is not None:
             queries = embeddings[np.searchsorted(photos, self.queries)]
             gallery = embeddings[np.searchsorted(photos, self.gallery)]
-            ranking = rank(queries @ gallery.T, self.relevance, self.itself)
+            ranking = rank((asked(queries) if asked else queries) @ gallery.T, self.relevance, self.itself)
             figures["recall_at_1"] = ranking.recall_at(1)
             figures["mean_average_precision"] = ranking.mean_average_precision
         if (search := self.look_alike) is not None:

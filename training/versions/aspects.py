@@ -21,6 +21,7 @@ from shop_similarity.training.aspects.forms import (
     depths,
     fit_aspects,
 )
+from shop_similarity.training.networks.questions import Questions
 
 if TYPE_CHECKING:
     import keras
@@ -102,7 +103,10 @@ def _linear_head(version: ModelVersion, model: keras.Model, features: np.ndarray
         # For photos like those that it was trained on, which the shop's are.
         change, moved = model.get_layer(CHANGE).get_weights()
         kernel, bias = kernel + change, bias + moved
-    return LinearHead(features, kernel, bias, list(lengths.values()), [aspects[tap] for tap in lengths])
+    taps = list(lengths.values()), [aspects[tap] for tap in lengths]
+    if questions := Questions.of(version.config):
+        return LinearHead(features, kernel, bias, *taps, questions.divided)
+    return LinearHead(features, kernel, bias, *taps)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

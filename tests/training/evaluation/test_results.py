@@ -111,6 +111,15 @@ def test_retrieval_of_a_perfect_model_and_of_one_that_finds_partial_hits_first(r
         exact.difference(partial)
 
 
+def test_a_search_may_ask_with_another_vector_than_is_stored(retrieval):
+    vectors = by_product(retrieval.paths)
+    same, other = (
+        evaluate_retrieval(vectors, retrieval, asked=asked) for asked in (lambda rows: 3 * rows, np.negative)
+    )
+    assert same.values["recall_at_1"].tolist() == evaluate_retrieval(vectors, retrieval).values["recall_at_1"].tolist()
+    assert other.values["mean_average_precision"].mean() < same.values["mean_average_precision"].mean()
+
+
 def test_queries_are_taken_in_parts(retrieval, monkeypatch):
     vectors = by_product(retrieval.paths, noise=12)
     at_once = evaluate_retrieval(vectors, retrieval).to_dict()

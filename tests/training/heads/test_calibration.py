@@ -17,6 +17,7 @@ from shop_similarity.training.heads.calibration import (
     within_share,
 )
 from shop_similarity.training.networks.architectures import full_config
+from shop_similarity.training.networks.questions import HUES, Questions
 
 
 def unit(rows):
@@ -412,6 +413,25 @@ def test_colours_have_their_share_of_the_energy(share, photos):
     assert head.colour == share
     # Deep features and colours lie across each other, so that a cosine is the sum of what both say.
     assert np.abs(head.kernel[:50] @ head.kernel[50:].T).max() < 1e-5 * np.abs(head.kernel).max()
+
+
+@pytest.mark.parametrize("d", [50, 700])
+def test_an_embedding_of_two_questions_has_three_parts_with_their_shares(d):
+    generator = np.random.default_rng(0)
+    histograms = np.sqrt(generator.dirichlet(np.full(HUES, 0.2), 300))
+    features = np.concatenate([product_features(300, d=d)[0], histograms], axis=1)
+    questions = Questions.of({"colour": 0.2, "instance": 0.3, "embedding_dim": 1024})
+    head = fit_head(features, 1024, colour=(HUES, 0.2), questions=questions)
+    rows = questions.in_parts(features @ head.kernel.astype(np.float64) + head.bias)
+    energies = [np.square(rows[:, part]).sum() / np.square(rows).sum() for part in questions.parts]
+    assert energies == pytest.approx([0.5, 0.3, 0.2], rel=1e-2)
+    assert np.abs(rows.mean(axis=0)).max() < 1e-3
+    # Both begin alike, and as the one of an embedding that answers one question, as far as there is room.
+    look, instance = (unit(rows[:, part]) for part in questions.parts[:2])
+    assert np.allclose(look, instance, atol=1e-4)
+    whole = fit_head(features[:, :d], 1024)
+    one = unit(features[:, :d] @ whole.kernel + whole.bias)
+    assert np.corrcoef((look @ look.T).ravel(), (one @ one.T).ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("photos", [np.tile(with_histograms(1), (9, 1)), with_histograms(1)])

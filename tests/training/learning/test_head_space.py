@@ -11,6 +11,7 @@ from shop_similarity.training.networks.architectures.colour import COLOUR
 from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
 from shop_similarity.training.networks.architectures.parts import CHANGE
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.training.networks.splitting import split
 
 SIZE = Preprocessing(size=32)
@@ -25,20 +26,24 @@ def photos():
     return (colours * generator.uniform(0.6, 1, (60, 32, 32, 1))).astype(np.uint8)
 
 
-@pytest.fixture
-def model(photos):
+def calibrated(photos, config):
     import keras
 
     keras.utils.set_random_seed(11)
-    model = build("mildnet", CONFIG, SIZE)
+    model = build("mildnet", config, SIZE)
     features = feature_model(model)(photos, training=False).numpy()
-    calibrate_head(model, features, CONFIG)
+    calibrate_head(model, features, config)
     guard_head(model, features)
     return model
 
 
-def space_of(model, hues=HUES):
-    return HeadSpace.of(model, split(model), hues, Distribution().scope())
+@pytest.fixture
+def model(photos):
+    return calibrated(photos, CONFIG)
+
+
+def space_of(model, hues=HUES, config=CONFIG):
+    return HeadSpace.of(model, split(model), hues, Distribution().scope(), Questions.of(config))
 
 
 def cosines(rows):
@@ -47,14 +52,16 @@ def cosines(rows):
 
 
 def changed(space):
-    change = space.split.trainable.get_layer(CHANGE)
     generator = np.random.default_rng(0)
-    change.set_weights([generator.normal(0, 0.1, weight.shape) for weight in change.get_weights()])
-    return change.get_weights()[0]
+    for variable in space.split.trainable.trainable_variables:
+        variable.assign(generator.normal(0, 0.1, variable.shape))
+    return [variable.numpy() for variable in space.split.trainable.trainable_variables]
 
 
-def test_it_begins_as_the_model_and_is_folded_back_as_it_was_trained(model, photos):
-    space = space_of(model)
+@pytest.mark.parametrize("config", [CONFIG, CONFIG | {"instance": 0.2}])
+def test_it_begins_as_the_model_and_is_folded_back_as_it_was_trained(config, photos):
+    model = calibrated(photos, config)
+    space = space_of(model, config=config)
     inside = space.split.features(photos)
     start = cosines(model(photos, training=False))
     assert np.allclose(cosines(space.split.trainable(inside)), start, atol=1e-4)
@@ -65,8 +72,11 @@ def test_it_begins_as_the_model_and_is_folded_back_as_it_was_trained(model, phot
     space.fold()
     assert np.allclose(cosines(model(photos, training=False)), trained, atol=1e-4)
     # A later run goes on with it.
-    again = space_of(model)
-    assert np.allclose(again.split.trainable.get_layer(CHANGE).get_weights()[0], change, atol=1e-3)
+    again = space_of(model, config=config).split.trainable.trainable_variables
+    assert len(again) == 1 + ("instance" in config)
+    assert all(np.allclose(one.numpy(), other, atol=1e-3) for one, other in zip(again, change, strict=True))
+    # What it gives has only to be lifted to be the model's own.
+    assert np.allclose(space.lift(space.split.trainable(inside).numpy()), model(photos, training=False), atol=1e-4)
 
 
 def test_its_change_is_all_that_is_trained_and_leaves_colours_alone(model):
@@ -77,6 +87,25 @@ def test_its_change_is_all_that_is_trained_and_leaves_colours_alone(model):
     kernel = model.get_layer(CHANGE).get_weights()[0]
     assert np.abs(kernel[:-HUES]).max() > 1e-3
     assert np.abs(kernel[-HUES:]).max() < 1e-5 * np.abs(kernel).max()
+
+
+def test_either_part_of_two_questions_is_changed_by_its_own_matrix(photos):
+    config = CONFIG | {"instance": 0.2}
+    model, questions = calibrated(photos, config), Questions.of(config)
+    space = space_of(model, config=config)
+    before = questions.in_parts(model(photos, training=False).numpy())
+    _first, second = space.split.trainable.trainable_variables
+    second.assign(np.random.default_rng(0).normal(0, 0.3, second.shape))
+    space.fold()
+    after = questions.in_parts(model(photos, training=False).numpy())
+    look, instance, colours = (
+        np.corrcoef(before[:, part].ravel(), after[:, part].ravel())[0, 1] for part in questions.parts
+    )
+    assert min(look, colours) > 0.999 and instance < 0.99
+
+
+def test_a_start_of_one_question_has_no_parts(model):
+    assert space_of(model, config=CONFIG | {"instance": 0.2}) is None
 
 
 def test_a_change_that_was_trained_in_front_of_the_start_is_trained_there(model):

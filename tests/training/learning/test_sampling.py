@@ -178,3 +178,15 @@ def test_views_of_a_photo_are_never_negatives_and_share_its_pairs():
     positive, negative = relations(twins=True).masks(photos)
     assert pairs(positive) == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
     assert not negative.any() and not positive.diagonal().any()
+
+
+def test_look_alikes_are_no_instances_and_photos_of_a_product_are_though_no_triplet_pairs_them():
+    pairs_ = np.array([[0, 1], [0, 3]])
+    belonging = Belonging(np.array([0, 1, 0, 2, 3]), np.zeros((0, 2), int))
+    found = Relations(5, pairs_, belonging=belonging, instance_pairs=pairs_[:1])
+    photos = np.array([3, 0, 1, 2, 0])
+    assert pairs(found.instances(photos)) == {(1, 2), (1, 3), (2, 4), (3, 4)}
+    positive, negative = found.masks(photos)
+    assert positive[0, 1] and not (found.instances(photos) & negative).any()
+    # Views of one photo are where they are twins.
+    assert Relations(5, pairs_, twins=True).instances(photos)[1, 4]

@@ -9,7 +9,8 @@ import tensorflow as tf
 from shop_similarity.training.learning.losses import correct
 from shop_similarity.training.learning.sampling import Views, large_categories
 from shop_similarity.training.learning.step import StepResult, of_one_category
-from tests.training.small_run import make_trainer, rows
+from shop_similarity.training.networks.questions import Questions
+from tests.training.small_run import PER_COLOUR, make_trainer, rows
 
 SGD = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant"}
 
@@ -98,3 +99,27 @@ def test_photos_of_one_category_are_drawn_together(folder, categories, learns):
         return (one @ one.T).mean()
 
     assert (cosine(2.0) > cosine(0.0) + 1e-4) == learns
+
+
+def test_another_colour_of_a_product_is_pulled_near_for_who_asks_for_the_product_alone(folder):
+    config = {"embedding_dim": 1024, "colour": 0.2, "instance": 0.3}
+    trainer = make_trainer(folder, config=config, **SGD, learning_rate=1.0)
+    batch = Views().batch(rows(64, range(6), 1), np.random.default_rng(0))
+    inputs = trainer._inputs(batch, next(trainer._source.training([batch], 1, 0)))
+    # Two colours are one product, and nobody knows of a category.
+    product = batch.photos // (2 * PER_COLOUR)
+    same = product[:, None] == product
+    instances = same & ~np.eye(len(product), dtype=bool)
+    inputs = replace(inputs, instances=instances, negative=~same, categories=np.full(len(product), -1, np.int32))
+
+    def cosines():
+        parts = Questions.of(config).parts
+        embeddings = Questions.of(config).in_parts(trainer.embed(np.arange(2 * PER_COLOUR)))
+        found = [embeddings[:, part] / np.linalg.norm(embeddings[:, part], axis=1, keepdims=True) for part in parts]
+        return [float((rows[:PER_COLOUR] @ rows[PER_COLOUR:].T).mean()) for rows in found]
+
+    before = cosines()
+    for _ in range(5):
+        trainer._step([inputs])
+    look, instance, _colours = np.subtract(cosines(), before)
+    assert instance > 0.01 and look < instance / 2

@@ -187,6 +187,7 @@ class Command(ComputingCommand):
         console: Console,
     ) -> Comparison:
         from shop_similarity.training.evaluation.comparison import Comparison
+        from shop_similarity.training.evaluation.validation import asked_by_photo
         from shop_similarity.training.versions.embedding_files import embed_with_version
 
         comparison = Comparison(validation)
@@ -198,7 +199,7 @@ class Command(ComputingCommand):
             progress = console.counted_to(version.name, len(validation.paths))
             vectors = embed_with_version(version, validation.paths, progress)
             seconds = time.monotonic() - began
-            evaluation = validation.evaluate(vectors, candidate_numbers())
+            evaluation = validation.evaluate(vectors, candidate_numbers(), asked=asked_by_photo(version.config))
             comparison.add_model(version.name, evaluation, seconds, active=version.state == ModelVersion.State.ACTIVE)
             if leak := leak_on(validation, version):
                 console.warn(leak.about(version.name))

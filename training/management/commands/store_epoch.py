@@ -21,6 +21,7 @@ from shop_similarity.training.commands.measurement import candidate_numbers, mea
 from shop_similarity.training.commands.new_version import activate, queue, store
 from shop_similarity.training.evaluation.comparison import Comparison
 from shop_similarity.training.evaluation.tables import tables
+from shop_similarity.training.evaluation.validation import asked_by_photo
 from shop_similarity.training.learning.checkpoints import newest_state
 from shop_similarity.training.learning.folder import CHECKPOINTS, read_run
 from shop_similarity.training.report.run_report import stored_embeddings, validation_of
@@ -77,18 +78,19 @@ class Command(ComputingCommand):
         model = _model(setup, folder, epoch)
         validation = validation_of(folder, record)
         comparison = Comparison(validation)
+        asked = asked_by_photo(setup.config)
         best, places = stored_embeddings(folder)
         if best is not None and progress["best_epoch"] != epoch and set(validation.paths) <= set(places):
             rows = best[[places[path] for path in validation.paths]]
             title = _("epoch %(epoch)d, the best") % {"epoch": progress["best_epoch"]}
-            comparison.add_model(title, validation.evaluate(rows, candidate_numbers()), 0.0)
+            comparison.add_model(title, validation.evaluate(rows, candidate_numbers(), asked=asked), 0.0)
         title = _("epoch %(epoch)d") % {"epoch": epoch}
         began = time.monotonic()
         with console.bars:
             shown = console.counted_to(title, len(validation.paths))
             size = get_settings().batch_size
             vectors = embed_files(model, validation.paths, setup.preprocessing, size, shown, image_limits())
-        evaluation = validation.evaluate(vectors, candidate_numbers())
+        evaluation = validation.evaluate(vectors, candidate_numbers(), asked=asked)
         comparison.add_model(title, evaluation, time.monotonic() - began)
         console.say(tables(comparison))
         version = store(folder, setup, model, epoch, {"evaluation": evaluation}, name, console)

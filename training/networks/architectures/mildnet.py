@@ -44,6 +44,7 @@ from shop_similarity.training.networks.architectures.parts import (
 from shop_similarity.training.networks.architectures.shallow import ranknet_branches
 from shop_similarity.training.networks.backbones.trunk import DEFAULT, Trunk, get_trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.networks.questions import SEARCH, Questions
 
 __all__ = [
     "FEATURES",
@@ -100,6 +101,12 @@ class MildnetConfig(Config):
         colour: 0 for none, else the share of the embedding's energy that calibration gives to one more tap, the
             histogram of the photo's colours
             (:class:`~shop_similarity.training.networks.architectures.colour.LabHistogram`), joined after the blocks.
+        instance: 0 for one question, else the share of the energy that calibration gives to a second linear map of the
+            same features, by which photos of one product find each other
+            (:mod:`shop_similarity.training.networks.questions`). Only beside ``colour``, where the embedding is one
+            linear map and its length a power of two.
+        search: with ``instance``, shares of look-alikes, the product itself and colours in the similarity that a search
+            by photo asks for; they add up to 1.
 
     Raises:
         ValueError: for a value that cannot be built.
@@ -124,6 +131,8 @@ class MildnetConfig(Config):
     guard: int = 0
     colour: float = 0.0
     encoder: Mapping[str, Any] | None = None
+    instance: float = 0.0
+    search: tuple[float, float, float] = SEARCH
 
     def __post_init__(self) -> None:
         known = self.spec.taps
@@ -147,6 +156,23 @@ class MildnetConfig(Config):
             )
         if not 0 <= self.colour < 1:
             raise ValueError(f"colour must be at least 0 and below 1, not {self.colour!r}.")
+        self._check_questions()
+
+    def _check_questions(self) -> None:
+        object.__setattr__(self, "search", tuple(self.search))
+        if len(self.search) != 3 or min(self.search) < 0 or abs(sum(self.search) - 1) > 1e-6:
+            raise ValueError(f"search must be three shares that add up to 1, not {list(self.search)!r}.")
+        if self.instance and not (self.takes_questions and 0 < self.instance < 1 - self.colour):
+            raise ValueError(
+                "instance must be above 0 and, with colour, below 1. It takes an embedding that is one linear map, "
+                "with colour above 0, and whose length is a power of two, 1024 or more."
+            )
+
+    @property
+    def takes_questions(self) -> bool:
+        """Whether the embedding can hold what ``instance`` asks for."""
+        length = self.embedding_dim
+        return bool(self.is_linear and self.colour and not length & (length - 1) and length >= 2 * LENGTH)
 
     @property
     def spec(self) -> Trunk:
@@ -224,10 +250,11 @@ def build(config: MildnetConfig, preprocessing: Preprocessing) -> keras.Model:
     if config.shallow:
         branches = joined(ranknet_branches(pixels, config.width), "shallow")
         x = joined([unit(branches, "shallow_unit"), unit(x, "deep_unit")])
+    questions = Questions.of(config.to_dict())
     if config.guard:
-        x = guarded_embedding(x, config.embedding_dim, config.guard, LENGTH if config.colour else 0)
+        x = guarded_embedding(x, config.embedding_dim, config.guard, LENGTH if config.colour else 0, questions)
     else:
-        x = embedding(x, config.embedding_dim, config.activation)
+        x = embedding(x, config.embedding_dim, config.activation, questions)
     model = keras.Model(photos, x, name="mildnet_lite" if config.backbone == LITE.backbone else "mildnet")
     freeze(model, config.spec, config.frozen_through, config.frozen_batch_norm)
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 
 from shop_similarity.training.networks.backbones.trunk import NORMALISATION, Trunk
 from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.networks.questions import Questions
 from shop_similarity.training.plain_values import PlainValues
 
 # The layer whose output is what the last Dense layer, or the head that ends in it, is fed with.
@@ -191,6 +193,43 @@ class ReversedChannels(keras.layers.Layer):
         return input_shape
 
 
+@keras.saving.register_keras_serializable(package="shop_similarity")
+class UnitParts(keras.layers.Layer):
+    """``(B, length)`` to embeddings that answer two questions: each part gets the length that it has in all of them.
+
+    There are no weights; see :class:`shop_similarity.training.networks.questions.Questions`.
+    """
+
+    def __init__(self, length: int, stored: Sequence[float], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length = length
+        self.stored = tuple(stored)
+        self.trainable = False
+        self._questions = Questions(length, self.stored, self.stored)
+
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
+        first, second = self._questions.signs
+        rows = self._transformed(self._transformed(inputs) * second) * first
+        parts = [
+            keras.ops.normalize(rows[:, part]) * float(np.sqrt(share))
+            for part, share in zip(self._questions.parts, self.stored, strict=True)
+        ]
+        if (end := self._questions.parts[-1].stop) < self.length:
+            parts.append(keras.ops.zeros_like(rows[:, end:]))
+        return self._transformed(self._transformed(keras.ops.concatenate(parts, axis=1) * first) * second)
+
+    def _transformed(self, rows: keras.KerasTensor) -> keras.KerasTensor:
+        one, other = (matrix.astype(np.float32) for matrix in self._questions.matrices)
+        square = keras.ops.reshape(rows, (-1, len(one), len(other)))
+        return keras.ops.reshape(keras.ops.matmul(keras.ops.matmul(one, square), other), (-1, self.length))
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "length": self.length, "stored": self.stored}
+
+
 def photos_and_pixels(preprocessing: Preprocessing) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The input ``(B, size, size, 3)``, RGB, 0..255, and the same with the backbone's normalisation."""
     photos = keras.Input((preprocessing.size, preprocessing.size, 3), dtype="float32", name="photos")
@@ -220,13 +259,17 @@ def joined(parts: list[keras.KerasTensor], name: str = FEATURES) -> keras.KerasT
     return keras.layers.Concatenate(dtype="float32", name=name)(parts)
 
 
-def embedding(x: keras.KerasTensor, length: int, activation: str = "linear") -> keras.KerasTensor:
-    """The last Dense layer and the division by its length."""
+def embedding(
+    x: keras.KerasTensor, length: int, activation: str = "linear", questions: Questions | None = None
+) -> keras.KerasTensor:
+    """The last Dense layer and the division by its length, or by those of its parts where it answers two questions."""
     x = keras.layers.Dense(length, activation=activation, dtype="float32", name=HEAD)(x)
-    return unit(x, "unit_length")
+    return _end(x, questions)
 
 
-def guarded_embedding(x: keras.KerasTensor, length: int, rank: int, left_alone: int = 0) -> keras.KerasTensor:
+def guarded_embedding(
+    x: keras.KerasTensor, length: int, rank: int, left_alone: int = 0, questions: Questions | None = None
+) -> keras.KerasTensor:
     """A last Dense layer that stays as it is, what training adds to it where photos are familiar, and the division.
 
     Args:
@@ -234,6 +277,7 @@ def guarded_embedding(x: keras.KerasTensor, length: int, rank: int, left_alone: 
         length: of the embedding.
         rank: of the :class:`FamiliarityGate`.
         left_alone: training adds nothing to what the last so many features give.
+        questions: that the embedding answers, if it is more than one.
     """
     start = keras.layers.Dense(length, dtype="float32", name=HEAD, trainable=False)(x)
     change = keras.layers.Dense(
@@ -245,7 +289,13 @@ def guarded_embedding(x: keras.KerasTensor, length: int, rank: int, left_alone: 
     )(x)
     familiar = FamiliarityGate(rank, dtype="float32", name=FAMILIARITY)(x)
     change = keras.layers.Multiply(dtype="float32", name="familiar_change")([change, familiar])
-    return unit(keras.layers.Add(dtype="float32", name="changed")([start, change]), "unit_length")
+    return _end(keras.layers.Add(dtype="float32", name="changed")([start, change]), questions)
+
+
+def _end(x: keras.KerasTensor, questions: Questions | None) -> keras.KerasTensor:
+    if questions is None:
+        return unit(x, "unit_length")
+    return UnitParts(questions.length, questions.stored, dtype="float32", name="unit_parts")(x)
 
 
 def unit(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
