@@ -35,7 +35,7 @@ from shop_similarity.training.learning.relations import Relations
 from shop_similarity.training.learning.sampling import Batch, Sampler
 from shop_similarity.training.learning.step import Inputs, StepResult, TrainingStep, boundary
 from shop_similarity.training.learning.validation import Validation
-from shop_similarity.training.networks.architectures.parts import FEATURES
+from shop_similarity.training.networks.architectures.parts import FEATURES, in_parts
 from shop_similarity.training.networks.questions import Questions
 from shop_similarity.training.networks.runner import FixedShape
 from shop_similarity.training.networks.splitting import Split
@@ -402,18 +402,16 @@ def _questions(questions: Questions, space: HeadSpace | None) -> Callable[[tf.Te
     if space:
         first, second = space.parts
         parts = (first, second, slice(second.stop, None))
-        lowered = None
     else:
         parts = questions.parts
-        lowered = tf.constant(questions.in_parts(np.eye(questions.length, dtype=np.float32)))
     own, search = questions.stored, questions.search
 
     def asked(embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        rows = embeddings if lowered is None else embeddings @ lowered
+        rows = embeddings if space else in_parts(questions, embeddings)
         look, instance, colours = (rows[:, part] for part in parts)
         # Either part and the colours beside it, each with the energy that its share in the answer is.
         by_photo = [
-            rows * float(np.sqrt(search[number] / own[number])) for number, rows in ((1, instance), (2, colours))
+            part * float(np.sqrt(search[number] / own[number])) for number, part in ((1, instance), (2, colours))
         ]
         return tuple(tf.math.l2_normalize(tf.concat(pair, axis=1), axis=1) for pair in ((look, colours), by_photo))
 

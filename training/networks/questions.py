@@ -27,7 +27,7 @@ import numpy as np
 from shop_similarity.training.networks.lab import BINS
 
 # Shares of look-alikes, the product itself and the colours in the similarity that a search by photo asks for.
-SEARCH = (0.1, 0.65, 0.25)
+SEARCH = (0.1, 0.7, 0.2)
 HUES = prod(BINS)
 _DIM = 4096
 

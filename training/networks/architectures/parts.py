@@ -209,25 +209,33 @@ class UnitParts(keras.layers.Layer):
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         first, second = self._questions.signs
-        rows = self._transformed(self._transformed(inputs) * second) * first
+        rows = in_parts(self._questions, inputs)
         parts = [
             keras.ops.normalize(rows[:, part]) * float(np.sqrt(share))
             for part, share in zip(self._questions.parts, self.stored, strict=True)
         ]
         if (end := self._questions.parts[-1].stop) < self.length:
             parts.append(keras.ops.zeros_like(rows[:, end:]))
-        return self._transformed(self._transformed(keras.ops.concatenate(parts, axis=1) * first) * second)
-
-    def _transformed(self, rows: keras.KerasTensor) -> keras.KerasTensor:
-        one, other = (matrix.astype(np.float32) for matrix in self._questions.matrices)
-        square = keras.ops.reshape(rows, (-1, len(one), len(other)))
-        return keras.ops.reshape(keras.ops.matmul(keras.ops.matmul(one, square), other), (-1, self.length))
+        lifted = _transformed(self._questions, keras.ops.concatenate(parts, axis=1) * first)
+        return _transformed(self._questions, lifted * second)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "length": self.length, "stored": self.stored}
+
+
+def in_parts(questions: Questions, rows: keras.KerasTensor) -> keras.KerasTensor:
+    """:meth:`~shop_similarity.training.networks.questions.Questions.in_parts` of a tensor."""
+    first, second = questions.signs
+    return _transformed(questions, _transformed(questions, rows) * second) * first
+
+
+def _transformed(questions: Questions, rows: keras.KerasTensor) -> keras.KerasTensor:
+    one, other = (matrix.astype(np.float32) for matrix in questions.matrices)
+    square = keras.ops.reshape(rows, (-1, len(one), len(other)))
+    return keras.ops.reshape(keras.ops.matmul(keras.ops.matmul(one, square), other), (-1, questions.length))
 
 
 def photos_and_pixels(preprocessing: Preprocessing) -> tuple[keras.KerasTensor, keras.KerasTensor]:
