@@ -12,10 +12,22 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+# It would take another port where connections of one that was killed linger.
 _SERVE = """
-import sys, time
+import socket, sys
 from milvus import MilvusServer, MilvusServerConfig
-server = MilvusServer(MilvusServerConfig(), data_dir=sys.argv[1])
+
+class Config(MilvusServerConfig):
+    def try_bind_port(self, port):
+        taken = socket.socket()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", port))
+        except OSError:
+            return None
+        return taken
+
+server = MilvusServer(Config(), data_dir=sys.argv[1])
 server.config.set("proxy_port", int(sys.argv[2]))
 server.start()
 print("ready", server.server_proc.pid, flush=True)

@@ -162,6 +162,8 @@ class Milvus:
             self.check()
             raise EngineDown(f"pymilvus can't be imported: {error}.") from error
         except Exception as error:
+            # The next one connects anew: a server that was started again knows nothing of this connection.
+            self._client = None
             # The address may hold a password.
             place = urlsplit(self._uri)
             where = (place.hostname and f"{place.hostname}:{place.port or 19530}") or "its address"
