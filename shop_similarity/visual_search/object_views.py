@@ -27,6 +27,7 @@ from ..photos.limits import catalogue_limits
 from ..rate_limits import seconds_to_wait
 from ..search import searched_version
 from ..storefront.experiment_arms import version_for
+from .forms import form_context
 from .privacy import private
 from .queue import Busy, Expired, find_query, has_photo, kept_for, kept_photo, regions_of, submit, submit_part
 from .uploads import WHOLE, Crop, picture_of
@@ -122,6 +123,7 @@ def _counted(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
 def refusal(request: HttpRequest, sentence: str, status: int, retry_after: int | None = None) -> HttpResponse:
     """A page with a sentence."""
     context = {"state": "none", "message": sentence, "results_url": request.path}
+    context |= form_context(heading=_("Search with another photo"), is_page=True)
     response = render(request, "shop_similarity/visual_search_results.html", context, status=status)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)

@@ -185,6 +185,8 @@ class TestChoice:
         assert client.get(f"{gone}part/1.jpg").status_code == 404
         answer = client.post(f"{gone}part/", {"part": "1"})
         assert answer.status_code == 410 and b"has expired" in answer.content
+        # Under the sentence there is a form to search anew with.
+        assert f'action="{FORM}"' in answer.content.decode()
         assert Client(enforce_csrf_checks=True).post(f"{kept}part/", {"part": "1"}).status_code == 403
 
     def test_no_more_photos_are_kept_than_there_is_room_for(self, tiny_version, finds_objects, monkeypatch):  # noqa: F811

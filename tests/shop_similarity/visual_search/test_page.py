@@ -340,17 +340,15 @@ def test_largest_object_is_suggested_and_another_is_chosen_by_keyboard(visit, sh
     expect(page.locator("[data-visual-search-status]")).to_contain_text("The largest object was searched with")
     left, right = (page.get_by_role("slider", name=f"{name} edge", include_hidden=True) for name in ("Left", "Right"))
     assert int(left.input_value()) < 20 and 40 < int(right.input_value()) < 70
-    with page.expect_request(lambda request: request.method == "POST") as sent:
-        objects.nth(2).press("Enter")
-    body = sent.value.post_data_buffer
-    assert b'name="left"' in body and b'name="whole"' not in body
-    assert int(left.input_value()) > 60
-    expect(pressed).to_have_text("Object 2 (bottom, right)")
-    expect(page.locator("[data-visual-search-results]")).to_have_attribute("aria-busy", "false", timeout=20_000)
-    with page.expect_request(lambda request: request.method == "POST") as sent:
-        objects.nth(0).press("Enter")
-    assert b'name="whole"' in sent.value.post_data_buffer
-    _found(page)
+    for number, name in ((2, "Object 2 (middle, right)"), (0, "Whole photo")):
+        with page.expect_response(lambda response: response.request.method == "POST", timeout=20_000):
+            objects.nth(number).press("Enter")
+        expect(pressed).to_have_text(name)
+        expect(page.locator("[data-visual-search-results]")).to_have_attribute("aria-busy", "false", timeout=20_000)
+        assert (int(left.input_value()) > 50) == (number == 2)
+    # Each was embedded when it was chosen, and then no objects were looked for.
+    asked = VisualQuery.objects.order_by("created_at").values_list("regions", flat=True)
+    assert [regions and len(regions) for regions in asked] == [2, None, None]
     assert page.evaluate("window.shift") == 0
     assert not VisualQuery.objects.filter(photo__isnull=False, answered_at__isnull=False).exists()
     _serious(Axe(), page)
@@ -366,7 +364,7 @@ def test_list_of_objects_needs_no_script(visit, shop, finds_objects, tmp_path):
     page.get_by_label("Let me choose among the things").check()
     page.get_by_role("button", name="Find similar products").click()
     page.get_by_role("button", name="Object 2").click()
-    expect(page.locator("[aria-current=true]")).to_have_text("Object 2 (bottom, right)")
+    expect(page.locator("[aria-current=true]")).to_have_text("Object 2 (middle, right)")
     assert _found(page)
     # With a script, for axe is one; the list is the same.
     scripted = visit(page.url[page.url.index("/similarity") :])
