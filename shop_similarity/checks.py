@@ -291,7 +291,7 @@ def _check_metrics(settings: Settings) -> list[checks.CheckMessage]:
     return [
         checks.Warning(
             f"{SETTING}['METRICS'] is on, but prometheus-client is not installed: nothing is counted.",
-            hint='Install the extra: pip install "shop-similarity[metrics]".',
+            hint="Install it: pip install prometheus-client, or the extra `metrics`.",
             id="shop_similarity.W007",
         )
     ]

@@ -25,6 +25,8 @@ from shop_similarity.workers.runtimes.choice import get_runtime
 
 # Kept in the app's settings, which a pool hands to its processes however it starts them.
 _SERVES = "shop_similarity_serves"
+# Of this process's worker. What Celery takes for the current one depends on the thread.
+_app: Celery | None = None
 
 
 def _serves(app: Celery) -> bool:
@@ -41,7 +43,9 @@ def _exit_of(app: Celery) -> Callable[[int], object] | None:
 @worker_init.connect
 def _look_at_queues(sender: Any, **kwargs: Any) -> None:
     """Find out whether this worker is one of ours, and refuse to start it where it could embed nothing."""
+    global _app
     app, queue = sender.app, get_settings().queue
+    _app = app
     app.conf[_SERVES] = app.main == NAME or queue in app.amqp.queues.consume_from
     if not _serves(app):
         return
@@ -95,9 +99,8 @@ def _start_in_first_child(**kwargs: Any) -> None:
 
 @worker_shutting_down.connect
 def _stop(**kwargs: Any) -> None:
-    # The handler is told the worker's name alone; this process has one worker.
-    if _serves(current_app):
-        ending.begin(_exit_of(current_app))
+    if _app is not None and _serves(_app):
+        ending.begin(_exit_of(_app))
     stopping.set()
 
 

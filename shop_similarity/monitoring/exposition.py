@@ -28,7 +28,7 @@ class NotInstalled(Exception):
     """The extra ``metrics`` is missing; the text says what to do."""
 
     def __init__(self) -> None:
-        super().__init__('Metrics need prometheus-client: pip install "shop-similarity[metrics]".')
+        super().__init__("Metrics need prometheus-client: pip install prometheus-client, or the extra `metrics`.")
 
 
 def _modules() -> Any:

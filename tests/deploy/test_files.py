@@ -90,7 +90,7 @@ def test_keda_scales_deployments_that_exist_by_a_secret_that_exists():
         {"parameter": "connection", "name": "shop", "key": "DATABASE_URL"}
     ]
     (secret,) = [param.values[1] for param in MANIFESTS if param.values[1]["kind"] == "Secret"]
-    assert "DATABASE_URL" in secret["stringData"]
+    assert "DATABASE_URL" in secret["stringData"] and not any(secret["stringData"].values()), "nobody's password"
     assert {one["spec"]["scaleTargetRef"]["name"] for one in scaled} == deployments - {"web"}
     for one in scaled:
         (trigger,) = one["spec"]["triggers"]
