@@ -1,6 +1,7 @@
 """The tables of the plugin, one file for each subject."""
 
 from .aspects import AspectBasis
+from .dashboards import Dashboard
 from .embeddings import EMBEDDING_DIM, Embedding
 from .experiments import Experiment
 from .feedback import VOTERS, DailyStatistic, Event, EventDay, ExperimentGroup, Preference, Surface
@@ -18,6 +19,7 @@ __all__ = [
     "VOTERS",
     "AspectBasis",
     "DailyStatistic",
+    "Dashboard",
     "Embedding",
     "Event",
     "EventDay",
