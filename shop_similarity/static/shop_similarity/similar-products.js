@@ -223,6 +223,7 @@
     #sizes = null;
     #render = null;
     #state = "waits";
+    #hasShown = false;
 
     static observedAttributes = [...OTHERS, ...LOOKS, ...Object.keys(PARAMETERS)];
 
@@ -474,7 +475,9 @@
           this.#fail({ status: response.status, problem: answer, url });
           return;
         }
-        const isAnother = this.#answer !== null;
+        // Who looks at the page for the first time reads the list itself; a change has to be said.
+        const isAnother = this.#hasShown;
+        this.#hasShown = true;
         this.#answer = answer;
         this.#shownFor = product;
         this.#show(answer);
