@@ -49,6 +49,7 @@ from django.utils.module_loading import import_string
 
 from . import database, meters
 from .catalogue import get_catalogue
+from .catalogue.attributes import attribute_names, attribute_value
 from .catalogue.field_paths import VALUE_SETTINGS, ProductValue, setting_value
 from .client_addresses import trusted_proxies
 from .conf import SETTING, Settings, SettingsError, get_settings, problems
@@ -220,6 +221,11 @@ def _check_paths() -> list[checks.CheckMessage]:
     for name in VALUE_SETTINGS:
         try:
             setting_value(name)
+        except SettingsError as error:
+            messages.append(checks.Error(error.message, hint=error.hint, id="shop_similarity.E004"))
+    for name in attribute_names():
+        try:
+            attribute_value(name)
         except SettingsError as error:
             messages.append(checks.Error(error.message, hint=error.hint, id="shop_similarity.E004"))
     return messages

@@ -27,6 +27,8 @@ SETTING = "SHOP_SIMILARITY"
 RATE = re.compile(r"([1-9]\d*)/([smhd])[a-z]*")
 # Nobody guesses as many at random within the life of a shop.
 _SHORTEST_TOKEN = 16
+# Names of attributes stand in addresses and in rows of rules.
+ATTRIBUTE = re.compile(r"[a-z][a-z0-9_]{0,29}")
 RUNTIMES = ("tensorflow", "openvino")
 ENGINES = ("pgvector", "milvus")
 _KINDS = {
@@ -105,6 +107,13 @@ class Settings:
         None,
         'Field path on the product of its colour ("colour"), where each colour is a product of its own. '
         "`evaluate_mildnet --from-catalog` asks by it for products that look alike. None: the photos are looked at.",
+    )
+    attributes: dict | None = _setting(  # noqa: RUF009  (its default is no dict)
+        None,
+        "What products have beside their pictures that merchandisers can weigh and choose by, by names of one's own: "
+        '{"brand": "brand__name", "material": "material"}. Each is a field path, several of them or a callable, as for '
+        "PRICE. None: nothing.",
+        hashed=False,
     )
     in_stock: str | tuple[str, ...] | None = _setting(
         None,
@@ -310,6 +319,7 @@ class Settings:
         "password is hashed. None: no limit.",
     )
     search_rate: str | None = _setting("240/min", "Searches per time and client of the API. None: no limit.")
+    feed_rate: str | None = _setting("30/min", "Pages of the feed per time and client of the API. None: no limit.")
     upload_rate: str | None = _setting(
         "20/min", "Uploads per time and client, by API and pages together. None: no limit."
     )
@@ -392,12 +402,24 @@ def _must_be(setting: Field, value: Any) -> str:
         return "Write a number, a slash and s, min, hour or day: '600/min'."
     if setting.name == "monitoring_token" and value is not None and len(value) < _SHORTEST_TOKEN:
         return f"Take at least {_SHORTEST_TOKEN} random characters, as `openssl rand -hex 32` prints them."
+    if setting.name == "attributes" and value is not None and (wrong := _wrong_attribute(value)):
+        return wrong
     if setting.name == "runtime" and value not in RUNTIMES and "." not in value:
         return f"Write one of {', '.join(map(repr, RUNTIMES))}, or the dotted path of a class."
     if setting.name == "engine" and value not in ENGINES and "." not in value:
         return f"Write one of {', '.join(map(repr, ENGINES))}, or the dotted path of a class."
     if value is not None and (ends := setting.metadata["range"]) and not ends[0] <= value <= ends[1]:
         return f"It must lie in {ends[0]} to {ends[1]}."
+    return ""
+
+
+def _wrong_attribute(attributes: dict) -> str:
+    for name, value in attributes.items():
+        if not isinstance(name, str) or not ATTRIBUTE.fullmatch(name):
+            return f"{name!r} is no name: write small letters, digits and underscores, 30 at most."
+        paths = [value] if isinstance(value, str) else value
+        if not isinstance(paths, tuple | list) or not paths or not all(isinstance(p, str) and p for p in paths):
+            return f"Write a field path, several of them or the dotted path of a callable as {name!r}."
     return ""
 
 

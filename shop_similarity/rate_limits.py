@@ -1,4 +1,4 @@
-"""How often one client may do something: ``SEARCH_RATE``, ``UPLOAD_RATE``, ``EVENT_RATE`` and ``LOGIN_RATE``.
+"""How often one client may do something: ``SEARCH_RATE``, ``FEED_RATE``, ``UPLOAD_RATE`` and so on.
 
 The pages and the API ask here, so a request counts once, whichever way it came. A client is the user who is logged in,
 else the address (:mod:`.client_addresses`). Neither is ever stored: they are hashed with the shop's secret key and the
@@ -50,7 +50,8 @@ def seconds_to_wait(request: Any, setting: str, *, by_address: bool = False) -> 
 
     Args:
         request: Django's or REST framework's.
-        setting: ``"search_rate"``, ``"upload_rate"``, ``"event_rate"`` or ``"login_rate"``; each counts apart.
+        setting: ``"search_rate"``, ``"feed_rate"``, ``"upload_rate"``, ``"event_rate"`` or ``"login_rate"``; each
+            counts apart.
         by_address: count the address also where a user is logged in.
     """
     rate = getattr(get_settings(), setting)

@@ -68,7 +68,7 @@ FORMS = {
     "admin/": (
         "note force target rule entry version next action _selected_action select_across index kind product_id "
         "category target_product_id target_category position boost starts_at_0 starts_at_1 ends_at_0 ends_at_1 is_on "
-        "name control treatment share post"
+        "name control treatment share post attribute _preview"
     ),
     "api/similarity/v1/search/image/": "image crop limit offset category price_min lean diversity explain",
 }
@@ -82,7 +82,7 @@ def keys(db, settings) -> dict[str, str]:
     settings.SHOP_SIMILARITY = {
         **settings.SHOP_SIMILARITY,
         "VISUAL_SEARCH_WAIT_SECONDS": 0,
-        **dict.fromkeys(("SEARCH_RATE", "UPLOAD_RATE", "EVENT_RATE", "LOGIN_RATE")),
+        **dict.fromkeys(("SEARCH_RATE", "FEED_RATE", "UPLOAD_RATE", "EVENT_RATE", "LOGIN_RATE")),
     }
     cache.clear()
     return fill()

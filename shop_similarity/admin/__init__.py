@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from django.contrib import admin
 
-from ..models import Experiment, MerchandisingRule, ModelVersion, OutboxEntry
+from ..models import Dashboard, Experiment, MerchandisingRule, ModelVersion, OutboxEntry
 from .experiments import ExperimentAdmin
 from .outbox import OutboxEntryAdmin
 from .product_admin import SimilarProductsAdminMixin
 from .rules import MerchandisingRuleAdmin
-from .versions import ModelVersionAdmin
+from .versions import DashboardAdmin, ModelVersionAdmin
 
 __all__ = [
     "ExperimentAdmin",
@@ -31,6 +31,7 @@ def register(site: admin.AdminSite) -> None:
     Raises:
         AlreadyRegistered: the site has one of them already.
     """
+    site.register(Dashboard, DashboardAdmin)
     site.register(ModelVersion, ModelVersionAdmin)
     site.register(OutboxEntry, OutboxEntryAdmin)
     site.register(MerchandisingRule, MerchandisingRuleAdmin)

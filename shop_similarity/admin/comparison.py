@@ -81,12 +81,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One product with what both versions show for it."""
+    """One product with the two lists that are shown for it, each with what it is called."""
 
     comparison: Comparison
     picture: Sources | None
     url: str | None
-    lists: tuple[tuple[ModelVersion, list[Cell]], ...]
+    lists: tuple[tuple[Any, list[Cell]], ...]
 
 
 def urls(site: admin.AdminSite) -> list[URLPattern]:
@@ -128,7 +128,7 @@ def compare(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             "next_seed": seed + 1,
             "products": request.GET.get("products", ""),
             "unknown": unknown,
-            "rows": [_row(request, site, comparison, old, new) for comparison in comparisons],
+            "rows": [comparison_row(request, site, comparison, old, new) for comparison in comparisons],
             "overlap": sum(row.overlap for row in comparisons) / len(comparisons) if comparisons else None,
             "same_first": sum(row.is_same_first for row in comparisons),
             "same": sum(row.is_same for row in comparisons),
@@ -166,12 +166,11 @@ def _keys(text: str) -> tuple[list, list[str]]:
     return keys, unknown
 
 
-def _row(
-    request: HttpRequest, site: admin.AdminSite, comparison: Comparison, old: ModelVersion, new: ModelVersion
-) -> Row:
+def comparison_row(request: HttpRequest, site: admin.AdminSite, comparison: Comparison, old: Any, new: Any) -> Row:
+    """A comparison with pictures; ``old`` and ``new`` are what its lists are called."""
     lists = tuple(
-        (version, [Cell(place, picture_of(place.product), _is_pinned(place.product)) for place in places])
-        for version, places in ((old, comparison.old), (new, comparison.new))
+        (title, [Cell(place, picture_of(place.product), _is_pinned(place.product)) for place in places])
+        for title, places in ((old, comparison.old), (new, comparison.new))
     )
     product = comparison.product
     return Row(comparison, picture_of(product), similar_products_url(request, site, product.pk), lists)

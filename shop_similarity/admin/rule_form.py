@@ -11,11 +11,13 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from ..catalogue.attributes import attribute_names
 from ..catalogue.categories import category_choices
 from ..models import MerchandisingRule
 from .product_choice import ProductChoice
 
 _Kind = MerchandisingRule.Kind
+OF_ATTRIBUTES = (_Kind.SHARE, _Kind.SAME, _Kind.OTHER)
 
 
 class MerchandisingRuleForm(forms.ModelForm):
@@ -29,6 +31,7 @@ class MerchandisingRuleForm(forms.ModelForm):
             "category",
             "target_product_id",
             "target_category",
+            "attribute",
             "position",
             "boost",
             "starts_at",
@@ -51,11 +54,11 @@ class MerchandisingRuleForm(forms.ModelForm):
         kind = values.get("kind")
         self._check_place(values)
         self._check_target(values, kind)
-        if kind == _Kind.BOOST and values.get("boost") in (None, 0) and "boost" not in self.errors:
+        if kind in (_Kind.BOOST, _Kind.SHARE) and values.get("boost") in (None, 0) and "boost" not in self.errors:
             self.add_error("boost", _("Say how much it is boosted: 0.1 lifts it a little, 0.5 much, -0.2 demotes it."))
         if kind != _Kind.PIN:
             values["position"] = None
-        if kind != _Kind.BOOST:
+        if kind not in (_Kind.BOOST, _Kind.SHARE):
             values["boost"] = None
         starts, ends = values.get("starts_at"), values.get("ends_at")
         if starts and ends and ends <= starts:
@@ -74,6 +77,13 @@ class MerchandisingRuleForm(forms.ModelForm):
     def _check_target(self, values: dict[str, Any], kind: str | None) -> None:
         if {"target_product_id", "target_category"} & set(self.errors):
             return
+        if kind in OF_ATTRIBUTES:
+            # What the form's script hides is not meant.
+            values["target_product_id"], values["target_category"] = None, ""
+            if not values.get("attribute") and "attribute" not in self.errors:
+                self.add_error("attribute", _("Choose what products have to share, or to differ in."))
+            return
+        values["attribute"] = ""
         product, category = values.get("target_product_id"), values.get("target_category")
         if kind == _Kind.PIN and product is None:
             self.add_error("target_product_id", _("Choose the product to pin."))
@@ -99,12 +109,23 @@ class MerchandisingRuleForm(forms.ModelForm):
             MerchandisingRule.objects.filter(
                 **given,
                 **missing,
+                attribute=values.get("attribute") or "",
                 category=values.get("category") or "",
                 target_category=values.get("target_category") or "",
             )
             .exclude(pk=self.instance.pk)
             .exists()
         )
+
+
+class _WithoutAttributes:
+    """A shop that names no attributes is not asked about them."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields.pop("attribute", None)
+        kinds = self.fields["kind"]
+        kinds.choices = [choice for choice in kinds.choices if choice[0] not in OF_ATTRIBUTES]
 
 
 def rule_form(request: HttpRequest, site: admin.AdminSite, base: type[forms.ModelForm]) -> type[forms.ModelForm]:
@@ -125,6 +146,15 @@ def rule_form(request: HttpRequest, site: admin.AdminSite, base: type[forms.Mode
             help_text=gettext_lazy("The look-alike that is pinned, hidden or boosted."),
         ),
     }
+    attributes = attribute_names()
+    if attributes:
+        fields["attribute"] = forms.TypedChoiceField(
+            label=gettext_lazy("What they share"),
+            choices=[("", "---------"), *((name, name) for name in attributes)],
+            required=False,
+            empty_value="",
+            help_text=gettext_lazy("As on the page's own product: products of its brand, say."),
+        )
     choices = _categories()
     if choices:
         fields["category"] = forms.TypedChoiceField(
@@ -140,7 +170,7 @@ def rule_form(request: HttpRequest, site: admin.AdminSite, base: type[forms.Mode
             required=False,
             empty_value="",
         )
-    form = type(base.__name__, (base,), fields)
+    form = type(base.__name__, (base,) if attributes else (_WithoutAttributes, base), fields)
     return type(form.__name__, (_KeepsOldCategories, form), {})
 
 
@@ -149,7 +179,7 @@ class _KeepsOldCategories:
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for name in ("category", "target_category"):
+        for name in ("category", "target_category", "attribute"):
             value, field = getattr(self.instance, name), self.fields.get(name)
             if value and isinstance(field, forms.ChoiceField) and value not in dict(field.choices):
                 field.choices = [
@@ -175,7 +205,9 @@ def names(rule: MerchandisingRule, products: dict[Any, models.Model], categories
         place = _("category %(category)s") % {"category": categories.get(rule.category, rule.category)}
     else:
         place = _("all products")
-    if rule.target_product_id is not None:
+    if rule.attribute:
+        target = rule.attribute
+    elif rule.target_product_id is not None:
         target = str(
             products.get(rule.target_product_id)
             or _("product %(key)s, which is gone") % {"key": rule.target_product_id}

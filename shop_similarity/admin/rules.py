@@ -7,9 +7,11 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern
 from django.utils import timezone
 from django.utils.formats import date_format, number_format
@@ -18,9 +20,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from .. import database
 from ..conf import get_settings
 from ..models import MerchandisingRule
-from . import product_choice
+from . import access, product_choice, rule_preview
 from .pages import CheckedAdmin
 from .pictures import picture_tag, products_by_key, similar_products_url
 from .rule_form import MerchandisingRuleForm, category_labels, names, rule_form
@@ -123,6 +126,25 @@ class MerchandisingRuleAdmin(CheckedAdmin):
         css = {"all": ["shop_similarity/admin.css"]}
         js = ["shop_similarity/rule_form.js"]
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        if request.method == "POST" and rule_preview.BUTTON in request.POST:
+            rule = self.get_object(request, unquote(object_id)) if object_id is not None else None
+            may = self.has_add_permission(request) if rule is None else self.has_change_permission(request, rule)
+            if not may or not access.may_view_products(request):
+                raise PermissionDenied
+            form = self.get_form(request, rule, change=rule is not None)(request.POST, instance=rule)
+            if form.is_valid():
+                with database.on_primary():
+                    return rule_preview.page(request, self.admin_site, form.save(commit=False))
+        # What is wrong is said beside the fields, and is not saved.
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
     def get_urls(self) -> list[URLPattern]:
         return [*product_choice.urls(self.admin_site), *super().get_urls()]
 
@@ -144,6 +166,7 @@ class MerchandisingRuleAdmin(CheckedAdmin):
                         "kind",
                         "target_product_id",
                         *(["target_category"] if by_category else []),
+                        *(["attribute"] if get_settings().attributes else []),
                         "position",
                         "boost",
                     ]

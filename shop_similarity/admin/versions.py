@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 
 from . import access, activation, comparison, dashboard, product_pages
+from .pages import admin_url
+
+
+class DashboardAdmin(access.ReadOnlyAdmin):
+    """The entry of the admin's index that leads to the dashboard, which hangs below :class:`ModelVersionAdmin`."""
+
+    def get_urls(self) -> list[URLPattern]:
+        # No pages of single versions, which are another admin's affair.
+        return [pattern for pattern in super().get_urls() if (pattern.name or "").endswith("_changelist")]
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        is_there = admin_url(self.admin_site, "shop_similarity_dashboard") is not None
+        return is_there and request.user.has_perm(access.VIEW_DASHBOARD)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return HttpResponseRedirect(admin_url(self.admin_site, "shop_similarity_dashboard"))
 
 
 class ModelVersionAdmin(access.ReadOnlyAdmin):

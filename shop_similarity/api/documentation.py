@@ -148,6 +148,23 @@ EVENTS = [
         "application/json",
     )
 ]
+FEED = [
+    OpenApiExample(
+        "Two products",
+        value='{"product":"7","version":"mildnet-2","similar":[{"id":"42","similarity":0.8312,"pinned":false}]}\n'
+        '{"product":"9","version":"mildnet-2","similar":[]}\n',
+        media_type="application/x-ndjson",
+        response_only=True,
+        status_codes=["200"],
+    ),
+    OpenApiExample(
+        "Two products",
+        value="product,position,similar,similarity,pinned\n7,1,42,0.8312,false\n9,,,,\n",
+        media_type="text/csv",
+        response_only=True,
+        status_codes=["200"],
+    ),
+]
 STATUS = [
     _answer(
         "All but one photo embedded",

@@ -26,6 +26,7 @@ from .problems import Unprocessable
 MAX_LIMIT = 100
 MAX_OFFSET = MOST_OFFSET
 MAX_BASKET = 20
+MOST_ATTRIBUTES = 10
 _MAX_PRICE = 10**12
 
 
@@ -116,7 +117,34 @@ class SearchParameters(PageParameters):
     sold_out = BooleanField(default=False, help_text=_("Whether products that can't be had now are given too."))
 
 
-class BasketParameters(SearchParameters):
+class ProductParameters(SearchParameters):
+    """What a search by products takes beside that."""
+
+    same = serializers.ListField(
+        child=TextField(max_length=30),
+        required=False,
+        max_length=MOST_ATTRIBUTES,
+        help_text=_("Only products that share this with what is asked with, by a name of the `ATTRIBUTES` setting."),
+    )
+    other = serializers.ListField(
+        child=TextField(max_length=30),
+        required=False,
+        max_length=MOST_ATTRIBUTES,
+        help_text=_(
+            "Only products that differ in this from what is asked with, by a name of the `ATTRIBUTES` setting."
+        ),
+    )
+
+
+class SimilarParameters(ProductParameters):
+    """What a search by one product takes."""
+
+    alternatives = BooleanField(
+        default=False, help_text=_("Give products only where the one that is asked with is sold out.")
+    )
+
+
+class BasketParameters(ProductParameters):
     product = serializers.ListField(
         child=KeyField(),
         min_length=1,
@@ -157,6 +185,8 @@ def search_options(values: dict[str, Any]) -> SearchOptions:
             collapse=values["collapse"],
             explain=values["explain"],
             sold_out=values["sold_out"],
+            same=values.get("same", ()),
+            other=values.get("other", ()),
         )
     except ValueError as error:
         raise Unprocessable(str(error)) from error

@@ -21,6 +21,7 @@ from rest_framework.response import Response
 
 from .. import visual_search
 from ..catalogue import NotAKeyError, get_catalogue, product_key, segment_key
+from ..catalogue.stock import is_sold_out
 from ..conf import get_settings
 from ..feedback import tokens
 from ..models import ModelVersion, Surface, VisualQuery
@@ -37,7 +38,7 @@ from .base import SimilarityAPIView
 from .documentation import SEARCH_TAG, operation, problems
 from .fields import crop_edges
 from .pages import page_links
-from .parameters import MAX_OFFSET, BasketParameters, ImageForm, SearchParameters, search_options
+from .parameters import MAX_OFFSET, BasketParameters, ImageForm, SearchParameters, SimilarParameters, search_options
 from .parsers import PhotoParser
 from .problems import Busy, ImageUnusable, LeanUnavailable, NoActiveModel, TooLarge, Unprocessable
 from .serializers import BasketSerializer, ImageSearchSerializer, ResultSerializer, SimilarProductsSerializer
@@ -59,18 +60,20 @@ class SimilarProductsView(SimilarityAPIView):
             "The list is empty while the product has no embedding yet. Pages can be followed by `next`."
         ),
         tags=[SEARCH_TAG],
-        parameters=[PRODUCT_KEY, SearchParameters],
+        parameters=[PRODUCT_KEY, SimilarParameters],
         responses={200: SimilarProductsSerializer, **problems(400, 404, 422, 503)},
         examples=documentation.SIMILAR_PRODUCTS,
     )
     def get(self, request: Request, id: str) -> Response:
-        values = SearchParameters.read(request.query_params)
+        values = SimilarParameters.read(request.query_params)
         options = search_options(values)
         products = _shown_products([id])
         if not products:
             raise Http404(_("There is no such product."))
         version = _searched_version(request)
-        matches = _find(version, options, partial(similar_products, products[0], version=version))
+        matches = []
+        if not values["alternatives"] or is_sold_out(products[0]):
+            matches = _find(version, options, partial(similar_products, products[0], version=version))
         key = str(products[0].pk)
         answer = _answer(request, version, Surface.API, options, matches, product_id=key)
         return _list_response(request, {**answer, "product": key}, matches)

@@ -27,6 +27,12 @@ class SearchThrottle(_Throttle):
     rate = "search_rate"
 
 
+class FeedThrottle(_Throttle):
+    """Pages of the feed, each of which is as many searches as it has products."""
+
+    rate = "feed_rate"
+
+
 class UploadThrottle(_Throttle):
     """Searches with a photo, which cost a worker's time."""
 

@@ -14,6 +14,7 @@ except ImportError as error:
     ) from error
 
 from .events import EventsView
+from .feed import FeedView
 from .operation import ActivationView, StatusView, VersionsView, VersionView
 from .schema import SchemaView, docs
 from .search import BasketView, ImageSearchResultsView, ImageSearchView, SimilarProductsView
@@ -26,6 +27,7 @@ version_1 = [
     path("search/image/", ImageSearchView.as_view(), name="image-search"),
     path("search/image/<str:id>/", ImageSearchResultsView.as_view(), name="image-search-results"),
     path("events/", EventsView.as_view(), name="events"),
+    path("feed/", FeedView.as_view(), name="feed"),
     path("status/", StatusView.as_view(), name="status"),
     path("versions/", VersionsView.as_view(), name="versions"),
     path("versions/<str:name>/", VersionView.as_view(), name="version"),

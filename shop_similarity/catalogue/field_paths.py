@@ -136,11 +136,18 @@ def setting_value(name: str) -> ProductValue | None:
         SettingsError: the product has no such path, or the callable is none or gives no expression.
     """
     setting = getattr(get_settings(), name)
-    if setting is None:
-        return None
+    return None if setting is None else described_value(name, setting)
+
+
+def described_value(name: str, setting: Any) -> ProductValue:
+    """The value that paths or a callable describe; ``name`` is that of the setting that says so, for messages.
+
+    Raises:
+        SettingsError: as :func:`setting_value`.
+    """
     if isinstance(setting, str) and "." in setting:
         return _called(name, setting)
-    return _of_paths(name, (setting,) if isinstance(setting, str) else setting, get_catalogue().product_model)
+    return _of_paths(name, (setting,) if isinstance(setting, str) else tuple(setting), get_catalogue().product_model)
 
 
 @functools.lru_cache(maxsize=32)

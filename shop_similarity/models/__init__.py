@@ -1,6 +1,7 @@
 """The tables of the plugin, one file for each subject."""
 
 from .aspects import AspectBasis
+from .dashboards import Dashboard
 from .embeddings import EMBEDDING_DIM, Embedding
 from .engine_copies import EngineChange, EngineCopy
 from .experiments import Experiment
@@ -19,6 +20,7 @@ __all__ = [
     "VOTERS",
     "AspectBasis",
     "DailyStatistic",
+    "Dashboard",
     "Embedding",
     "EngineChange",
     "EngineCopy",

@@ -50,6 +50,8 @@ class Embedding(models.Model):
         indexes = [
             models.Index(fields=["version", "product_id"], name="shop_similarity_emb_product"),
             models.Index(fields=["version", "content_sha256"], name="shop_similarity_emb_content"),
+            # What has changed since then, for the feed.
+            models.Index(fields=["version", "embedded_at"], include=["product_id"], name="shop_similarity_emb_changed"),
         ]
 
     def __str__(self) -> str:

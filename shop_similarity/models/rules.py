@@ -25,20 +25,32 @@ class MerchandisingRule(models.Model):
     """One decision: on the look-alikes of *these* products, pin, hide or boost *those*.
 
     Where it applies: ``product_id`` names one product, ``category`` all products of a category, neither all products.
-    What it is about: ``target_product_id`` names one product, ``target_category`` all products of a category; exactly
-    one of the two is given. A category is the value of the ``CATEGORY`` setting's field path, as text.
+    What it is about: ``target_product_id`` names one product, ``target_category`` all products of a category,
+    ``attribute`` one of the ``ATTRIBUTES`` setting; exactly one of the three is given. A category is the value of the
+    ``CATEGORY`` setting's field path, as text.
     """
 
     class Kind(models.TextChoices):
         PIN = "pin", _("pin")
         HIDE = "hide", _("hide")
         BOOST = "boost", _("boost")
+        SHARE = "share", _("weigh an attribute")
+        SAME = "same", _("the same only")
+        OTHER = "other", _("others only")
 
     kind = models.CharField(_("kind"), max_length=5, choices=Kind)
     product_id = ProductKeyField(_("product"), null=True, blank=True)
     category = models.CharField(_("category"), max_length=200, blank=True)
     target_product_id = ProductKeyField(_("target product"), null=True, blank=True)
     target_category = models.CharField(_("target category"), max_length=200, blank=True)
+    attribute = models.CharField(
+        _("attribute"),
+        max_length=30,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("What products share, such as the brand; one of those that the shop's settings name."),
+    )
     position = models.PositiveSmallIntegerField(
         _("position"),
         null=True,
@@ -69,8 +81,9 @@ class MerchandisingRule(models.Model):
         indexes = [models.Index(fields=["product_id"], name="shop_similarity_rule_product")]
         constraints = [
             models.CheckConstraint(
-                condition=Q(target_product_id__isnull=False, target_category="")
-                | (Q(target_product_id__isnull=True) & ~Q(target_category="")),
+                condition=Q(target_product_id__isnull=False, target_category="", attribute="")
+                | (Q(target_product_id__isnull=True, attribute="") & ~Q(target_category=""))
+                | (Q(target_product_id__isnull=True, target_category="") & ~Q(attribute="")),
                 name="shop_similarity_rule_one_target",
             ),
             models.CheckConstraint(
@@ -83,4 +96,4 @@ class MerchandisingRule(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.target_product_id or self.target_category}"
+        return f"{self.get_kind_display()} {self.target_product_id or self.target_category or self.attribute}"

@@ -85,6 +85,7 @@ class ModelVersion(models.Model):
             ("view_dashboard", _("Can view the dashboard of similar products")),
             ("activate_modelversion", _("Can activate and roll back model versions")),
             ("compare_modelversion", _("Can compare model versions")),
+            ("view_feed", _("Can read the feed of similar products")),
         ]
         constraints = [
             models.UniqueConstraint(

@@ -55,7 +55,7 @@ def cached_similar_products(
     settings = get_settings()
     options = SearchOptions.of(limit, options, min_similarity=settings.min_similarity)
     version = version or searched_version()
-    allowed = allowed_products(among, options)
+    allowed = allowed_products(among, options, [product])
     if version is None or product.pk is None:
         return []
     seconds = settings.widget_cache_seconds if among is None and options.limit else 0

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
+from ..catalogue.attributes import attribute_names
 from ..catalogue.category_tree import CategoryTree
 from ..catalogue.field_paths import setting_value
 from ..catalogue.querysets import filterable
@@ -168,6 +169,24 @@ def price(value: Any) -> Decimal | None:
     return number
 
 
+def names_of_attributes(given: Any) -> tuple[str, ...]:
+    """Names of the ``ATTRIBUTES`` setting, of one text with commas or several texts.
+
+    Raises:
+        ValueError: the shop has no attribute of such a name.
+    """
+    texts = given.split(",") if isinstance(given, str) else given or ()
+    names = tuple(dict.fromkeys(str(text).strip() for text in texts if str(text).strip()))
+    known = attribute_names()
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                gettext("This shop has no attribute %(name)r; %(setting)s names: %(known)s.")
+                % {"name": name[:40], "setting": f"{SETTING}['ATTRIBUTES']", "known": ", ".join(known) or "-"}
+            )
+    return names
+
+
 @dataclass(frozen=True)
 class SearchOptions:
     """How a search is done. All defaults together are what the widget shows.
@@ -184,6 +203,9 @@ class SearchOptions:
             ``MIN_SIMILARITY`` setting for what looks like products, no bound for what looks like a vector.
         collapse: whether of variants and near-identical products one is shown.
         rules: whether the merchandiser's rules apply.
+        same: names of the ``ATTRIBUTES`` setting: only products that share their value with what was asked with, such
+            as products of its brand.
+        other: names of the ``ATTRIBUTES`` setting: only products that do not.
         sold_out: whether products are found too that the ``IN_STOCK`` setting says can't be had.
         explain: whether each product gets its ``explanation``; one more SQL query.
 
@@ -201,6 +223,8 @@ class SearchOptions:
     rules: bool = True
     explain: bool = False
     sold_out: bool = False
+    same: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, limit: int | None, options: SearchOptions | None, **defaults: Any) -> SearchOptions:
@@ -224,6 +248,8 @@ class SearchOptions:
         return replace(options, **{name: value for name, value in defaults.items() if getattr(options, name) is None})
 
     def __post_init__(self) -> None:
+        for name in ("same", "other"):
+            object.__setattr__(self, name, names_of_attributes(getattr(self, name)))
         if self.limit < 0:
             raise ValueError(gettext("limit is %(limit)d; it can't be negative.") % {"limit": self.limit})
         if not 0 <= self.offset <= MOST_OFFSET:

@@ -5,8 +5,9 @@ The list is made pool after pool, and what one pool has added is never moved by 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,12 @@ class Ranking:
         """Whether the list reaches to the end of the page, wherever pinned products stand, or no more can come."""
         return self._reached_least or len(self._ranked) >= self._wanted
 
-    def extend(self, pool: Pool) -> None:
-        """Append what of a pool belongs into the list, best first."""
-        scores = {candidate.product_id: self._score(candidate) for candidate in pool.candidates}
+    def extend(self, pool: Pool, boosts: Mapping[Any, float] = MappingProxyType({})) -> None:
+        """Append what of a pool belongs into the list, best first; ``boosts`` are added to similarities, by key."""
+        scores = {
+            candidate.product_id: self._score(candidate) + boosts.get(candidate.product_id, 0.0)
+            for candidate in pool.candidates
+        }
         candidates = sorted(pool.candidates, key=lambda candidate: -scores[candidate.product_id])
         if not self._started:
             self._start(candidates, pool.own_variant_groups)

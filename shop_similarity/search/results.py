@@ -16,6 +16,7 @@ from ..catalogue.stock import in_stock
 from ..conf import get_settings
 from ..models import Embedding, ModelVersion
 from . import aspects
+from .attributes import AttributeWeights, any_of, restricted
 from .candidates import Scope, pools
 from .options import SearchOptions
 from .queries import Query, vectors_from
@@ -80,7 +81,7 @@ def similar_products(
     """
     options = SearchOptions.of(limit, options, min_similarity=get_settings().min_similarity)
     version = version or searched_version()
-    allowed = allowed_products(among, options)
+    allowed = allowed_products(among, options, [product])
     if version is None or product.pk is None:
         return []
     return load(similar_places(product, version, allowed, options), allowed)
@@ -112,7 +113,7 @@ def similar_to_several(
     """
     options = SearchOptions.of(limit, options, min_similarity=get_settings().min_similarity)
     version = version or searched_version()
-    allowed = allowed_products(among, options)
+    allowed = allowed_products(among, options, products)
     by_key = {product.pk: product for product in products if product.pk is not None}
     if version is None or not by_key:
         return []
@@ -151,8 +152,13 @@ def search_by_vector(
     return load(_places(version, Query.of_vector(vector), allowed, options, exclude=exclude), allowed)
 
 
-def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet:
+def allowed_products(among: QuerySet | None, options: SearchOptions, products: Sequence[models.Model] = ()) -> QuerySet:
     """The products that a search may return: ``among``, or the shop's visible ones, in stock, behind the filters.
+
+    Args:
+        among: queryset of the products that may be returned.
+        options: the filters, and which attributes have to be the same as those of ``products``, or others.
+        products: what is asked with; without them no attribute counts.
 
     Raises:
         ValueError: ``among`` is a queryset of another model or yields no instances, or the filters name what can't be.
@@ -163,6 +169,8 @@ def allowed_products(among: QuerySet | None, options: SearchOptions) -> QuerySet
     elif not issubclass(among.model, catalogue.product_model):
         raise ValueError(f"among is a queryset of {among.model._meta.label}, not of products.")
     allowed = options.filters.apply(among)
+    if products and (options.same or options.other):
+        allowed = restricted(allowed, products, options.same, options.other)
     return allowed if options.sold_out else in_stock(allowed)
 
 
@@ -220,6 +228,9 @@ def _places(
         if len(vectors):
             leaned = aspects.lean_vectors(version, vectors, options.lean, get_settings().lean_strength)
             searched = Query.of_vectors(leaned, parts, weights)
+    if products and (rules.same or rules.other):
+        allowed = restricted(allowed, products, rules.same, rules.other)
+    weights = AttributeWeights.of(rules.attribute_boosts if products else {}, products)
     hidden = rules.hidden()
     scope = Scope(
         version,
@@ -229,11 +240,11 @@ def _places(
         hidden=hidden,
         query_keys=list(dict.fromkeys([*keys, *shown])),
         candidate_keys=[key for key in rules.candidate_keys if key not in exclude],
-        boosted=rules.boosted(),
+        boosted=any_of(rules.boosted(), weights.lifted()),
     )
     ranking = Ranking(options, rules, _pinnable(rules, allowed, exclude, hidden))
     for pool in pools(scope, options.limit):
-        ranking.extend(pool)
+        ranking.extend(pool, weights.boosts([candidate.product_id for candidate in pool.candidates]))
         if ranking.is_complete:
             break
     places = ranking.page()

@@ -14,6 +14,7 @@ from django.db.models import Case, F, Q, QuerySet, When
 from django.db.models.functions import Cast
 
 from ..catalogue import get_catalogue
+from ..catalogue.attributes import attribute_names
 from ..catalogue.category_tree import CategoryTree
 from ..catalogue.field_paths import setting_value
 from ..models import MerchandisingRule
@@ -42,6 +43,8 @@ class Rules:
         hidden_products, hidden_categories: what is never shown, pinned or not.
         hidden_by: where more products are hidden than can be told one by one, the rules that hide them.
         product_boosts, category_boosts: what is added to the similarity in the ranking; several add up.
+        attribute_boosts: what is added to the similarity of products that share an attribute, by its name.
+        same, other: names of the attributes that products have to share with what was asked with, or must not.
     """
 
     pins: tuple[Pin, ...] = ()
@@ -50,6 +53,9 @@ class Rules:
     hidden_by: QuerySet | None = None
     product_boosts: dict[Any, float] = field(default_factory=dict)
     category_boosts: dict[str, float] = field(default_factory=dict)
+    attribute_boosts: dict[str, float] = field(default_factory=dict)
+    same: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
 
     def boost(self, candidate: Candidate) -> float:
         """What is added to a candidate's similarity."""
@@ -113,6 +119,7 @@ def rules_for(products: Sequence[models.Model]) -> Rules:
     """
     kinds = MerchandisingRule.Kind
     columns = ("kind", "product_id", "category", "target_product_id", "target_category", "position", "boost")
+    columns += ("attribute",)
     relevant = relevant_rules(products)
     # Of a product, then of a category, then for all; of each the newest first.
     breadth = Case(When(product_id__isnull=False, then=0), When(category="", then=2), default=1)
@@ -135,9 +142,19 @@ def rules_for(products: Sequence[models.Model]) -> Rules:
     hidden_products = set()
     product_boosts: dict[Any, float] = {}
     category_boosts: dict[str, float] = {}
+    attribute_boosts: dict[str, float] = {}
+    chosen: dict[str, str] = {}
+    known = attribute_names()
     for row in rows:
         target, category = row.target_product_id, row.target_category
-        if row.kind == kinds.HIDE:
+        if row.attribute:
+            # Of an attribute that the shop has no longer nothing is left to say.
+            if row.attribute in known and row.kind == kinds.SHARE:
+                attribute_boosts[row.attribute] = attribute_boosts.get(row.attribute, 0.0) + (row.boost or 0.0)
+            elif row.attribute in known:
+                # The most specific one decides, of these the newest.
+                chosen.setdefault(row.attribute, row.kind)
+        elif row.kind == kinds.HIDE:
             hidden_products.add(target) if target is not None else hidden_categories.add(category)
         elif row.kind == kinds.PIN:
             pins.setdefault((target, category), Pin(target, category, row.position))
@@ -151,7 +168,15 @@ def rules_for(products: Sequence[models.Model]) -> Rules:
         if pin.product_id not in hidden_products and (not pin.category or pin.category not in hidden_categories)
     )
     return Rules(
-        shown, frozenset(hidden_products), frozenset(hidden_categories), hidden_by, product_boosts, category_boosts
+        shown,
+        frozenset(hidden_products),
+        frozenset(hidden_categories),
+        hidden_by,
+        product_boosts,
+        category_boosts,
+        {name: weight for name, weight in attribute_boosts.items() if weight},
+        tuple(name for name, kind in chosen.items() if kind == kinds.SAME),
+        tuple(name for name, kind in chosen.items() if kind == kinds.OTHER),
     )
 
 

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from ..catalogue import get_catalogue, key_segment, setting_value
+from ..catalogue.stock import is_sold_out
 from ..feedback import tokens
 from ..models import ModelVersion, Surface
 from ..search import options as search
@@ -114,6 +115,8 @@ def search_options(product: models.Model, options: WidgetOptions, choices: Choic
         explain=options.explain,
         min_similarity=options.min_similarity,
         sold_out=options.sold_out,
+        same=options.same,
+        other=options.other,
     )
 
 
@@ -136,9 +139,13 @@ def widget_context(
         address: the page that links without JavaScript lead to; None offers no choices.
         among: queryset of the products that may be shown.
     """
+    if options.alternatives and not is_sold_out(product):
+        return None
     arm = assignment_for(request)
     wishes = search_options(product, options, choices)
-    cards = widget_cards(product, wishes, among, version=arm.version, fallback=not choices.is_filter)
+    # What the shop would show instead need not be of the brand that was asked for.
+    fallback = not (choices.is_filter or options.same or options.other)
+    cards = widget_cards(product, wishes, among, version=arm.version, fallback=fallback)
     if not cards and not choices.is_filter:
         return None
     is_fallback = bool(cards) and cards[0].similarity is None

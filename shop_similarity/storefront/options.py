@@ -53,6 +53,9 @@ class WidgetOptions:
         price_min, price_max: bounds of the price.
         min_similarity: products below this cosine, -1 to 1, are not shown, except pinned ones; None: the setting.
         sold_out: whether products are shown too that the ``IN_STOCK`` setting says can't be had.
+        same, other: names of the ``ATTRIBUTES`` setting, with commas or as a list: only products that share their value
+            with the product, such as its brand, or that do not.
+        alternatives: whether the widget is shown only where the product itself is sold out.
 
     Raises:
         ValueError: a value out of its range, with a sentence that says which.
@@ -73,6 +76,9 @@ class WidgetOptions:
     price_max: Decimal | None = None
     min_similarity: float | None = None
     sold_out: bool = False
+    same: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
+    alternatives: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("limit", 1, MOST_PRODUCTS), ("heading_level", 1, 6)):
@@ -93,6 +99,8 @@ class WidgetOptions:
                 )
                 % {"value": self.element_id[:40]}
             )
+        for name in ("same", "other"):
+            object.__setattr__(self, name, search.names_of_attributes(getattr(self, name)))
         if self.heading is not None:
             object.__setattr__(self, "heading", str(self.heading))
         for name in (search.PRICE_MIN.name, search.PRICE_MAX.name):

@@ -127,7 +127,7 @@ def similar_products(
             ``among``, which can't travel to the address that they load from.
         options: the other attributes of :class:`shop_similarity.storefront.options.WidgetOptions`: ``layout``,
             ``heading_level``, ``element_id``, ``lean``, ``lean_to``, ``explain``, ``filters``, ``same_category``,
-            ``price_min``, ``price_max``, ``min_similarity``, ``sold_out``.
+            ``price_min``, ``price_max``, ``min_similarity``, ``sold_out``, ``same``, ``other``, ``alternatives``.
 
     Raises:
         ValueError: an option out of its range, or ``lazy`` together with ``among``.

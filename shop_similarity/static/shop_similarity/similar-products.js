@@ -24,17 +24,21 @@
   // Attributes that are parameters of the API, and how they are written there.
   const asText = (name) => (value, query) => value !== "" && query.append(name, value);
   const asFlag = (name) => (value, query) => query.append(name, value === "false" ? "false" : "true");
+  const asTexts = (name) => (value, query) => {
+    for (const text of value.split(",")) if (text.trim()) query.append(name, text.trim());
+  };
   const PARAMETERS = {
-    category: (value, query) => {
-      for (const key of value.split(",")) if (key.trim()) query.append("category", key.trim());
-    },
+    alternatives: asFlag("alternatives"),
+    category: asTexts("category"),
     collapse: asFlag("collapse"),
     diversity: asText("diversity"),
     explain: asFlag("explain"),
     lean: asText("lean"),
     "min-similarity": asText("min_similarity"),
+    other: asTexts("other"),
     "price-max": asText("price_max"),
     "price-min": asText("price_min"),
+    same: asTexts("same"),
     "sold-out": asFlag("sold_out"),
   };
   const LOOKS = ["heading", "heading-level", "layout"];
@@ -219,6 +223,7 @@
     #sizes = null;
     #render = null;
     #state = "waits";
+    #hasShown = false;
 
     static observedAttributes = [...OTHERS, ...LOOKS, ...Object.keys(PARAMETERS)];
 
@@ -470,7 +475,9 @@
           this.#fail({ status: response.status, problem: answer, url });
           return;
         }
-        const isAnother = this.#answer !== null;
+        // Who looks at the page for the first time reads the list itself; a change has to be said.
+        const isAnother = this.#hasShown;
+        this.#hasShown = true;
         this.#answer = answer;
         this.#shownFor = product;
         this.#show(answer);
@@ -695,7 +702,7 @@
   };
 
   // Properties by the names that frameworks set: `element.priceMax = 20` is the attribute `price-max`.
-  const FLAGS = ["collapse", "explain", "sold-out"];
+  const FLAGS = ["alternatives", "collapse", "explain", "sold-out"];
   const PROPERTIES = Object.fromEntries(
     SimilarProducts.observedAttributes.map((name) => [
       name.replace(/-(\w)/g, (_, letter) => letter.toUpperCase()),

@@ -99,6 +99,36 @@ def test_what_is_pinned_in_the_admin_stands_first_in_the_shop(open_page, drawn_s
     expect(first).to_contain_text(last.name)
 
 
+def test_a_rule_is_looked_at_before_it_is_saved(open_page, drawn_shop, settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "ATTRIBUTES": {"brand": "description"}}
+    Product.objects.filter(pk__in=[drawn_shop[0].pk, drawn_shop[3].pk]).update(description="ours")
+    # axe writes inline styles.
+    page = open_page(reverse("admin:index"), watched=False, bypass_csp=True)
+    page.get_by_role("link", name="Dashboard", exact=True).first.click()
+    page.wait_for_url(f"**{reverse('admin:shop_similarity_dashboard')}")
+    page.goto(f"{reverse('admin:shop_similarity_merchandisingrule_add')}?kind=share&product_id={drawn_shop[0].pk}")
+    expect(page.locator(".form-row.field-target_product_id")).to_be_hidden()
+    page.get_by_label("What they share").select_option("brand")
+    page.get_by_label("How much").fill("0.9")
+    with page.expect_popup() as opened:
+        page.get_by_role("button", name="Preview before and after").click()
+    preview = opened.value
+    lists = preview.locator(".shop-similarity-strip")
+    expect(lists).to_have_count(2)
+    expect(lists.nth(0).locator("li").first).to_contain_text(drawn_shop[1].name)
+    expect(lists.nth(1).locator("li").first).to_contain_text(drawn_shop[3].name)
+    assert not MerchandisingRule.objects.exists()
+    for shown, name in ((page, "form"), (preview, "preview")):
+        violations = Axe().run(shown).response["violations"]
+        serious = [fault for fault in violations if fault["impact"] in ("serious", "critical")]
+        assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []
+        if PICTURES:
+            shown.screenshot(path=Path(PICTURES) / f"admin-rule-{name}.png", full_page=True)
+    preview.get_by_role("button", name="Save the rule").click()
+    expect(preview.get_by_text("was added successfully")).to_be_visible()
+    assert MerchandisingRule.objects.get().attribute == "brand"
+
+
 def test_enter_in_a_field_saves_the_product_and_pins_nothing(open_page, drawn_shop):
     page = open_page(change_page(drawn_shop[0]))
     page.locator("#id_name").fill("Another name")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,7 @@ def shop(db, settings):
         "PRICE": "price",
         "VISUAL_SEARCH_WAIT_SECONDS": 0,
         "SEARCH_RATE": None,
+        "FEED_RATE": None,
         "UPLOAD_RATE": None,
         "EVENT_RATE": None,
     }
@@ -111,8 +113,8 @@ def test_spectacular_finds_nothing_to_complain_about(tmp_path):
 def test_every_operation_is_described(client, db):
     schema = client.get(SCHEMA).json()
     operations = [operation for path in schema["paths"].values() for operation in path.values()]
-    assert len(operations) == 9
-    assert len({operation["operationId"] for operation in operations}) == 9
+    assert len(operations) == 10
+    assert len({operation["operationId"] for operation in operations}) == 10
     names = {tag["name"] for tag in schema["tags"]}
     for operation in operations:
         assert operation["summary"]
@@ -127,6 +129,14 @@ def test_every_operation_is_described(client, db):
                 assert content["examples"], operation["operationId"]
         if "requestBody" in operation:
             assert all(content["examples"] for content in operation["requestBody"]["content"].values())
+
+
+def test_the_committed_schema_is_the_apis(tmp_path):
+    file = tmp_path / "openapi.json"
+    call_command("similarity_schema", "--output", str(file))
+    committed = Path(__file__).parents[3] / "clients" / "typescript" / "openapi.json"
+    hint = f"run `manage.py similarity_schema --output {committed.name}` and `npm run generate` in {committed.parent}"
+    assert file.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8"), hint
 
 
 def test_schema_as_yaml(client, db):

@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('shop_similarity', '0010_recall_samples'),
+        ('shop_similarity', '0013_embedding_changed'),
     ]
 
     operations = [

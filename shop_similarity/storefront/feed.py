@@ -1,0 +1,206 @@
+"""Look-alikes of all products, one after the other, for e-mail and advertising systems: docs/feeds.md.
+
+Products are read in pages by their keys, so that memory stays flat, a run can go on where another ended, and nothing is
+held open between two pages, neither a cursor nor a lock.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.db import models
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from ..catalogue import get_catalogue, product_url
+from ..catalogue.category_tree import CategoryTree
+from ..catalogue.field_paths import setting_value
+from ..catalogue.stock import in_stock
+from ..conf import get_settings
+from ..models import Embedding, MerchandisingRule, ModelVersion
+from ..photos.thumbnails import sources
+from ..search.options import SearchOptions
+from ..search.results import allowed_products, load, similar_places
+from .cards import card_of, cards_of
+
+PAGE = 100
+FORMATS = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+# A worker's transaction may end some time after the moment that its rows are marked with.
+_SLACK = timedelta(minutes=5)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class FeedOptions:
+    """What a feed tells.
+
+    Attributes:
+        search: how look-alikes are searched for; its limit is how many each product has.
+        since: only products whose look-alikes may be others since then; None: all.
+        alternatives: only products that are sold out.
+        details: whether name, address and picture of look-alikes are told, which costs two statements a product.
+        absolute: makes an absolute address of one of the shop's.
+    """
+
+    search: SearchOptions
+    since: datetime | None = None
+    alternatives: bool = False
+    details: bool = False
+    absolute: Callable[[str], str] = str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One product of the feed and its look-alikes, most similar first, as plain values."""
+
+    product: Any
+    version: str
+    similar: list[dict[str, Any]]
+
+    def as_json(self) -> str:
+        values = {"product": str(self.product), "version": self.version, "similar": self.similar}
+        return json.dumps(values, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+    def as_rows(self, columns: Iterable[str]) -> Iterator[list[Any]]:
+        """A row for each look-alike; where there is none, one with nothing but the product."""
+        places = list(enumerate(self.similar, 1)) or [("", {})]
+        for position, values in places:
+            told = (values.get(name, "") for name in columns)
+            yield [
+                self.product,
+                position,
+                *(str(value).lower() if value is True or value is False else value for value in told),
+            ]
+
+
+_COLUMNS = ("id", "similarity", "pinned")
+_DETAILS = ("name", "url", "image")
+
+
+def feed_keys(options: FeedOptions, version: ModelVersion, after: Any = None, size: int = PAGE) -> list[Any]:
+    """Keys of the next products of the feed, in the order of keys; empty at its end.
+
+    Args:
+        options: which products.
+        version: whose embeddings count as changes.
+        after: key of the last product that was told; None: from the beginning.
+        size: how many at most.
+    """
+    keys = _changed_keys(version, options.since, after, size) if options.since is not None else None
+    if keys is None:
+        products = _told(options)
+        products = products if after is None else products.filter(pk__gt=after)
+        return list(products.order_by("pk").values_list("pk", flat=True)[:size])
+    return keys
+
+
+def feed_lines(options: FeedOptions, version: ModelVersion, keys: list[Any]) -> Iterator[Line]:
+    """The lines of these products, those that the shop does not show any more left out."""
+    by_key = {product.pk: product for product in _told(options).filter(pk__in=keys)}
+    wishes = replace(options.search, explain=False)
+    if wishes.min_similarity is None:
+        wishes = replace(wishes, min_similarity=get_settings().min_similarity)
+    for key in keys:
+        if (product := by_key.get(key)) is not None:
+            yield Line(key, version.name, _similar(product, version, wishes, options))
+
+
+def written(lines: Iterable[Line], kind: str, *, details: bool, with_header: bool) -> Iterator[str]:
+    """The lines as text, ``"jsonl"`` or ``"csv"``, a piece for each product."""
+    if kind == "jsonl":
+        for line in lines:
+            yield line.as_json()
+        return
+    columns = (*_COLUMNS, *_DETAILS) if details else _COLUMNS
+    if with_header:
+        yield _csv([["product", "position", "similar", *columns[1:]]])
+    for line in lines:
+        yield _csv(line.as_rows(columns))
+
+
+def _csv(rows: Iterable[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _told(options: FeedOptions) -> QuerySet:
+    """The products that the feed is about."""
+    products = get_catalogue().visible_products()
+    if not options.alternatives:
+        return products
+    if get_settings().in_stock is None:
+        return products.none()
+    to_be_had = in_stock(get_catalogue().all_products().order_by())
+    return products.filter(~Exists(to_be_had.filter(pk=OuterRef("pk"))))
+
+
+def _similar(
+    product: models.Model, version: ModelVersion, wishes: SearchOptions, options: FeedOptions
+) -> list[dict[str, Any]]:
+    allowed = allowed_products(None, wishes, [product])
+    places = similar_places(product, version, allowed, wishes)
+    told = [
+        {
+            "id": str(place.product_id),
+            "similarity": None if place.similarity is None else round(place.similarity, 4),
+            "pinned": place.pinned,
+        }
+        for place in places
+    ]
+    if not options.details:
+        return told
+    found = load(places, allowed)
+    cards_of(found)
+    details = {str(other.pk): _details(other, options.absolute) for other in found}
+    return [{**each, **details[each["id"]]} for each in told if each["id"] in details]
+
+
+def _details(product: models.Model, absolute: Callable[[str], str]) -> dict[str, Any]:
+    url, picture = product_url(product), sources(card_of(product).image)
+    return {
+        "name": str(product),
+        "url": absolute(url) if url else None,
+        "image": absolute(picture.src) if picture is not None else None,
+    }
+
+
+def _changed_keys(version: ModelVersion, since: datetime, after: Any, size: int) -> list[Any] | None:
+    """Keys of products whose look-alikes may have changed; None where that may be all of them."""
+    since = max(since, _EPOCH) - _SLACK
+    if version.activated_at is not None and version.activated_at >= since:
+        return None
+    now = timezone.now()
+    rules = MerchandisingRule.objects.filter(
+        Q(updated_at__gte=since) | Q(starts_at__gt=since, starts_at__lte=now) | Q(ends_at__gt=since, ends_at__lte=now)
+    ).order_by()
+    if rules.filter(product_id__isnull=True, category="").exists():
+        return None
+    embedded = Embedding.objects.filter(version=version, embedded_at__gte=since)
+    of_products = rules.filter(product_id__isnull=False)
+    parts = [rows.annotate(key=F("product_id")) for rows in (embedded, of_products)]
+    if (
+        products := _of_categories(rules.exclude(category="").values_list("category", flat=True).distinct())
+    ) is not None:
+        parts.append(products.annotate(key=F("pk")))
+    # Each part is cut by itself: none of them is read any further than the page needs.
+    pages = [
+        (part if after is None else part.filter(key__gt=after)).order_by("key").values_list("key").distinct()[:size]
+        for part in parts
+    ]
+    return [key for (key,) in pages[0].union(*pages[1:]).order_by("key")[:size]]
+
+
+def _of_categories(texts: Iterable[str]) -> QuerySet | None:
+    category, texts = setting_value("category"), sorted(texts)
+    values = category.parsed(texts) if category is not None and texts else []
+    if not values:
+        return None
+    tree = CategoryTree.of(category)
+    return category.select(get_catalogue().all_products(), **{"in": tree.below(values) if tree else values})
