@@ -18,7 +18,7 @@ AUDITED := catalog shop_similarity training workers manage.py .ci
 BLAS_THREADS ?= 1
 PYTEST = $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup demo test test-long test-all chaos bench lint audit docs reference clean
+.PHONY: help setup demo test test-long test-all chaos bench lint audit docs reference dist clean
 
 help:
 	@echo 'make demo       start the reference shop (ARGS="--folder FOLDER --port 8000": see python manage.py demo --help)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make audit      look for dangerous code and for known vulnerabilities in what is installed'
 	@echo 'make docs       build the documentation as a site, in build/docs'
 	@echo 'make reference  write the pages below docs/reference anew from the code'
+	@echo 'make dist       build the wheel and the source archive, in dist, and look at them'
 	@echo 'make setup      make $(VENV) and install what the shop needs'
 	@echo 'make clean      stop the servers and delete $(VENV) and .data, the data of the shop included'
 
@@ -68,6 +69,12 @@ docs: $(VENV)/installed-dev
 
 reference: $(VENV)/installed-dev
 	$(BIN)/python -m docs.reference_pages
+
+dist: $(VENV)/installed-dev
+	rm -rf build/lib dist *.egg-info
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:
 	@if [ -x $(BIN)/python ] && [ -d .data ]; then $(BIN)/python manage.py services delete; fi

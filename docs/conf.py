@@ -21,8 +21,12 @@ html_theme = "furo"
 html_title = f"{project} {version}"
 html_show_sourcelink = False
 html_copy_source = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_theme_options = {"top_of_page_buttons": []}
 highlight_language = "sh"
+# Quotes in names of settings and files are typed as they are.
+smartquotes = False
 
 # The order of the pages. Those that are not named follow at the end.
 SECTIONS = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from django.core.management import get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
-from .markdown import cell, code, table
+from .markdown import cell, code
 
 
 def page() -> str:
@@ -33,10 +33,10 @@ def parsers() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 def _arguments(parser: argparse.ArgumentParser) -> str:
     common = {action.dest for action in BaseCommand().create_parser("manage.py", "")._actions}
     own = [action for action in parser._actions if action.dest not in common and action.help is not argparse.SUPPRESS]
-    return table(("argument", "default", "what it says"), (_row(parser, action) for action in own)) if own else ""
+    return "\n".join(_line(parser, action) for action in own)
 
 
-def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str, str, str]:
+def _line(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
     formatter = parser._get_formatter()
     value = formatter._format_args(action, formatter._get_default_metavar_for_optional(action))
     if action.option_strings:
@@ -47,5 +47,6 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str,
     is_nothing = any(action.default is nothing for nothing in (None, False, "", argparse.SUPPRESS))
     silent = is_nothing or action.default == [] or isinstance(action, argparse._StoreConstAction)
     text = formatter._expand_help(action) if action.help else ""
-    default = "required" if action.option_strings and action.required else "" if silent else code(action.default)
-    return written, default, cell(text).replace("<", "&lt;")
+    is_required = bool(action.option_strings) and action.required
+    default = "required. " if is_required else "" if silent else f"default {code(action.default)}. "
+    return f"- {written}: {default}{cell(text).replace('<', '&lt;')}".rstrip(": ")

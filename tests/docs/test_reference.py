@@ -34,7 +34,7 @@ def test_no_other_page_lies_among_them():
 
 def test_every_setting_is_there(written):
     for field in dataclasses.fields(Settings):
-        assert f"| `{field.name.upper()}` |" in written["settings"]
+        assert f"\n## {field.name.upper()}\n" in written["settings"]
 
 
 def test_every_command_is_there_with_every_option(written):
