@@ -42,7 +42,7 @@ SECTIONS = {
         "recipes/headless",
         "engines",
     ],
-    "In the shop": ["storefront", "element", "visual_search", "explanations", "photos", "api", "admin", "feedback"],
+    "In the shop": ["storefront", "fronts", "visual_search", "explanations", "photos", "api", "admin", "feedback"],
     "The model": ["training_guide", "training", "model", "searching", "rollout", "runtimes", "benchmarks"],
     "Operation": ["deployment", "monitoring", "runbook", "scaling", "migrations"],
     "Reference": [
