@@ -21,11 +21,11 @@ _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 _MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 # Programs that are others': that they are spelled so is all that is known of them here.
 OTHERS = {
-    "apt", "apt-get", "aws",
-     "brew", "cat", "cd", "cp", "createdb", "docker", "export", "git", "gunicorn", "helm", "kill",
-    "kubectl", "ls", "mkdir", "npm", "npx", "pg_dump", "pg_restore", "pg_upgrade", "podman", "pre-commit", "promtool",
-    "psql", "redis-cli", "rm", "source", "sudo", "systemctl", "tensorboard", "twine", "valkey-cli", "vacuumdb", "nox",
-    "django-admin", "wagtail", "journalctl", "nvidia-smi", ".ci/run", "sphinx-build", ".venv/bin/pre-commit",
+    ".ci/run", ".venv/bin/pre-commit", "apt", "apt-get", "aws", "brew", "cat", "cd", "cp", "createdb", "django-admin",
+    "dmesg", "docker", "export", "git", "gunicorn", "helm", "install", "journalctl", "kill", "kubectl", "ls", "mkdir",
+    "nox", "npm", "npx", "nvidia-smi", "pg_dump", "pg_restore", "pg_upgrade", "podman", "pre-commit", "promtool",
+    "psql", "redis-cli", "rm", "source", "sphinx-build", "sudo", "systemctl", "tensorboard", "twine", "useradd",
+    "vacuumdb", "valkey-cli", "wagtail",
 }  # fmt: skip
 
 
@@ -36,11 +36,14 @@ class Wrong(AssertionError):
 def look_at(text: str) -> int:
     """Hold each line of a block against its program; returns how many there were.
 
+    Where lines begin with a prompt, ``$``, the others are what the program answers.
+
     Raises:
         Wrong: the command, an option or an address is not there.
     """
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     commands = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    commands = [line for line in commands if line.startswith("$ ")] or commands
     for line in commands:
         for part in re.split(r"\s(?:&&|\|\||\|)\s", line.removeprefix("$ ")):
             _look_at_one(part)
@@ -59,7 +62,7 @@ def _look_at_one(line: str) -> None:
         words = words[1:]
     if not words:
         return
-    program = Path(words[0]).name if words[0].startswith((".venv/", "$")) else words[0]
+    program = Path(words[0]).name if words[0].startswith((".venv/", "$", "/")) else words[0]
     looks: dict[str, Callable[[list[str]], None]] = {
         "manage.py": _manage,
         "make": _make,
@@ -159,12 +162,14 @@ def _celery(words: list[str]) -> None:
 
 def _module(name: str, arguments: list[str]) -> None:
     spec = importlib.util.find_spec(name)
+    if spec is not None and spec.origin is None:
+        spec = importlib.util.find_spec(f"{name}.__main__")
     if spec is None or spec.origin is None:
         raise Wrong(f"There is no module {name}.")
     folder = Path(spec.origin)
     files = [folder] if folder.name != "__init__.py" else [*folder.parent.glob("*.py")]
     text = "".join(file.read_text(encoding="utf-8") for file in files)
-    for option in (argument.partition("=")[0] for argument in arguments if argument.startswith("--")):
+    for option in {argument.partition("=")[0] for argument in arguments if argument.startswith("--")} - {"--help"}:
         in_a_loop = 'f"--{' in text and f'"{option[2:]}"' in text
         if f'"{option}"' not in text and not in_a_loop:
             raise Wrong(f"{name} has no option {option}.")
