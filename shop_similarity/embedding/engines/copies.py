@@ -245,6 +245,9 @@ class _Feeder:
             self._save(cursor="", photos=0, filled_at=None)
             # As many as there will be: a candidate's come one by one.
             self._engine.build(self._copy, count(get_catalogue().images()))
+        else:
+            # An engine that was started again may have to load what it has.
+            self._engine.build(self._copy, 0)
         if self._row.filled_at is None:
             self._fill()
         if not self._stopped():

@@ -77,11 +77,11 @@ class Engine(Protocol):
         ...
 
     def build(self, copy: Copy, photos: int) -> None:
-        """Make what a copy lacks of being searched: itself, its index. Called before the first photos and after the
-        last of many, and where all is there already it does nothing.
+        """Make what a copy lacks of being searched: itself, its index, what a restart has left on disk. Called before
+        the first photos, after the last of many and now and then; where all is there already it does nothing.
 
         Args:
-            photos: how many it will hold, about.
+            photos: how many it will hold, about; 0 where no more than a few have come since the last time.
         """
         ...
 
