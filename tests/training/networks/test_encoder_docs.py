@@ -18,13 +18,16 @@ from tests.shop_similarity.factories import add_photo, make_product
 from tests.training.networks.tiny_presets import save_preset
 from tests.training.versions.test_first_version import storages_in_tmp  # noqa: F401
 
-pytestmark = [pytest.mark.slow, pytest.mark.django_db]
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "encoders.md"
 
 
 def blocks(kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    """What stands between fences of a kind; each fence that opens is followed by one that closes."""
+    parts = re.split(r"^```(\w*)$\n", PAGE.read_text(), flags=re.MULTILINE)
+    fenced = [(opening, text) for opening, text in zip(parts[1::2], parts[2::2], strict=True)][::2]
+    return [text for opening, text in fenced if opening == kind]
 
 
 def commands():
