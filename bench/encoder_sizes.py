@@ -1,6 +1,6 @@
 """Sizes and seconds of real image towers of keras-hub, built from their configurations with random weights.
 
-    python -m bench.encoder_sizes
+    python -m bench.encoder_sizes [NAME ...]
 
 A tower's time hangs on its shapes, not its weights. Each photo is computed alone, in ``float32``, by one thread, with
 the taps, the colours and the head of a version. Multiplications of transformers are counted by their shapes: of each
@@ -58,7 +58,10 @@ def main() -> None:
     lite = build("mildnet-lite", RECIPES["mildnet-lite"].config, Preprocessing())
     base = _seconds(lite, 224)
     print(f"| mildnet-lite | 224 | – | {_millions(lite)} | – | .39 | 2262 | {base:.3f} | 1 |", flush=True)
+    chosen = sys.argv[1:] or [*TRANSFORMERS, "resnet_50_imagenet"]
     for name, (kind, patch, (d, blocks, heads, m), sizes) in TRANSFORMERS.items():
+        if name not in chosen:
+            continue
         for size in sizes:
             options = {"patch_size": patch, "num_layers": blocks, "hidden_dim": d, "num_heads": heads}
             options |= {"intermediate_dim": m, "image_shape": (size, size, 3)}
@@ -68,7 +71,8 @@ def main() -> None:
             each = 4 * d * d * tokens + 2 * tokens**2 * d + 2 * d * m * tokens
             count = (blocks * each + 3 * patch**2 * d * tokens) / 1e9
             _row(name, getattr(models, kind)(**options), size, str(tokens), f"{count:.1f}", base)
-    _row("resnet_50_imagenet", models.ResNetBackbone(**RESNET_50, image_shape=(224, 224, 3)), 224, "–", "4.1", base)
+    if "resnet_50_imagenet" in chosen:
+        _row("resnet_50_imagenet", models.ResNetBackbone(**RESNET_50, image_shape=(224, 224, 3)), 224, "–", "4.1", base)
 
 
 def _row(name: str, tower, size: int, tokens: str, multiplications: str, base: float) -> None:

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 
 SIZE = (200, 160)
 # To such small networks these drawings look much the same.
-OWN = {"DIVERSITY": 0.0, "DUPLICATE_SIMILARITY": 2.0, "VISUAL_SEARCH_WAIT_SECONDS": 60.0}
+OWN = {"DIVERSITY": 0.0, "DUPLICATE_SIMILARITY": 2.0, "VISUAL_SEARCH_WAIT_SECONDS": 60.0, "FALLBACK": None}
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def calibrate(folder, kind, *arguments):
     return ModelVersion.objects.latest("pk")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.django_db
 def test_a_version_on_a_preset_is_embedded_with_what_it_keeps_of_it(goods, tmp_path, monkeypatch):
     version = calibrate(tmp_path, "clip", "--activate", "--name", "looks", "--aspects")

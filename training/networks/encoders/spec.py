@@ -75,7 +75,7 @@ class EncoderSpec(PlainValues):
         def apply(pixels: keras.KerasTensor, width: float = 1.0, prefix: str = "") -> dict[str, keras.KerasTensor]:
             from shop_similarity.training.networks.encoders.layer import EncoderLayer
 
-            outputs = EncoderLayer(self.build(), name=prefix + ENCODER)(pixels)
+            outputs = EncoderLayer(self.build(), self.to_dict(), name=prefix + ENCODER)(pixels)
             if [output.shape[-1] for output in outputs] != list(lengths.values()):
                 raise ValueError(
                     f"The encoder {self.name} gives other numbers than when the version was made"
