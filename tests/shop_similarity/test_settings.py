@@ -31,6 +31,8 @@ GOOD = {"PRODUCT_MODEL": "catalog.Product", "IMAGES": "photos.file"}
         ({**GOOD, "BATCH_SIZE": True}, "E001", "'BATCH_SIZE'] is True", "type int"),
         ({**GOOD, "BATCH_SIZE": 0}, "E001", "'BATCH_SIZE'] is 0", "1 to 1024"),
         ({**GOOD, "RUNTIME": "openvin"}, "E001", "'RUNTIME'] is 'openvin'", "'tensorflow', 'openvino', or the dotted"),
+        ({**GOOD, "MONITORING_TOKEN": "short"}, "E001", "'MONITORING_TOKEN'] is wrong", "16 random characters"),
+        ({**GOOD, "MONITORING_TOKEN": b"secret"}, "E001", "'MONITORING_TOKEN'] is wrong", "type str"),
         ({**GOOD, "CATEGORY_BOOST": -1}, "E001", "'CATEGORY_BOOST'] is -1", "0 to 2"),
         ({**GOOD, "PRODUCT_MODEL": "Product"}, "E002", "is 'Product'", "app_label.Model"),
         ({**GOOD, "PRODUCT_MODEL": "catalog.Prodct"}, "E002", "not an installed model", "INSTALLED_APPS"),
@@ -62,6 +64,10 @@ def test_each_mistake_is_reported_with_a_hint(settings, value, code, message, hi
     assert found.id == f"shop_similarity.{code}"
     assert message in found.msg
     assert hint in found.hint
+
+
+def test_a_secret_is_in_no_report_of_the_settings():
+    assert "a-token" not in repr(Settings("catalog.Product", "photos.file", monitoring_token="a-token-of-characters"))
 
 
 def test_a_shop_without_a_broker_is_warned(settings, monkeypatch):
