@@ -68,6 +68,8 @@
 .frame.waits:not(.has-fallback) .space .picture { visibility: visible; }
 .frame.falls-back .fallback { visibility: visible; }
 .frame.is-empty, [hidden] { display: none; }
+/* The shop's own widget within: its room is the element's. */
+::slotted(.similar-products) { margin-block: 0 !important; }
 .heading { font-size: var(--similar-products-heading-size, 1.25rem); font-weight: 600; line-height: 1.25; margin: 0 0 1rem; }
 .list {
   display: grid;

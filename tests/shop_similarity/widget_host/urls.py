@@ -43,7 +43,8 @@ WIDGETS = {
 ELEMENT_PAGE = """{% load shop_similarity %}<!doctype html>
 <html lang="{{ language }}"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Host</title>
-{% similar_products_element %}<link rel="stylesheet" href="/host.css"></head>
+{% similar_products_element %}{% if styles %}{% similar_products_styles %}{% endif %}
+<link rel="stylesheet" href="/host.css"></head>
 <body class="{{ theme }}"><main><h1>{{ product }}</h1><div id="before"></div>ELEMENT
 <p id="after">What follows.</p></main></body></html>"""
 
@@ -70,6 +71,7 @@ def element_page(request: HttpRequest, element: str, pk: int) -> HttpResponse:
         "product": Product.objects.get(pk=pk),
         "theme": request.GET.get("theme", ""),
         "language": request.GET.get("language", "en"),
+        "styles": element == "rendered",
     }
     return HttpResponse(template.render(context, request))
 
