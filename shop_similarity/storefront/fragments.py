@@ -63,7 +63,9 @@ def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
 
 def _options(request: HttpRequest) -> WidgetOptions:
     options = WidgetOptions.of_signed(request.GET.get("options", ""))
-    plain = {name: request.GET[name] for name in ("limit", "layout", "heading_level") if name in request.GET}
+    plain: dict[str, Any] = {
+        name: request.GET[name] for name in ("limit", "layout", "heading_level") if name in request.GET
+    }
     return replace(options, **plain) if plain else options
 
 
@@ -90,7 +92,8 @@ def _cached(request: HttpRequest, response: HttpResponse, is_personal: bool, sec
     # No part of security: a short name of the content.
     digest = hashlib.sha256(response.content).hexdigest()[:32]
     response.headers["ETag"] = quote_etag(digest)
-    return get_conditional_response(request, etag=response.headers["ETag"], response=response)
+    # It returns None where it is given none.
+    return get_conditional_response(request, etag=response.headers["ETag"], response=response) or response
 
 
 def _visible_product(pk: str) -> models.Model:
