@@ -27,7 +27,7 @@ help:
 	@echo 'make test-all   run both'
 	@echo 'make chaos      kill workers and servers in the middle of random histories (ARGS="--actions 200 --seed 7")'
 	@echo 'make bench      measure, and write docs/benchmarks.md (PARTS="search save", ARGS="--folder FOLDER"; hours, 15 GB of disk)'
-	@echo 'make lint       check the style and that the rooms of the house are kept apart'
+	@echo 'make lint       check the style, the types, and that the rooms of the house are kept apart'
 	@echo 'make audit      look for dangerous code and for known vulnerabilities in what is installed'
 	@echo 'make docs       build the documentation as a site, in build/docs'
 	@echo 'make reference  write the pages below docs/reference anew from the code'
@@ -58,6 +58,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy --cache-dir .mypy_cache
 
 audit: $(VENV)/installed-dev
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive $(AUDITED)
@@ -78,7 +79,7 @@ dist: $(VENV)/installed-dev
 
 clean:
 	@if [ -x $(BIN)/python ] && [ -d .data ]; then $(BIN)/python manage.py services delete; fi
-	rm -rf $(VENV) .data .pytest_cache .ruff_cache .import_linter_cache test-results
+	rm -rf $(VENV) .data .pytest_cache .ruff_cache .import_linter_cache .mypy_cache test-results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/installed: requirements.txt | $(BIN)/python

@@ -392,7 +392,7 @@ def problems(raw: Any) -> list[SettingsError]:
 
 def _must_be(setting: Field, value: Any) -> str:
     """What a value has to be that it is not."""
-    kinds = tuple(kind for name in setting.type.split(" | ") for kind in _KINDS[name])
+    kinds: tuple[Any, ...] = tuple(kind for name in setting.type.split(" | ") for kind in _KINDS[name])
     # bool is an int to Python, but True as a number of seconds is a mistake.
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         return f"It must be of type {' or '.join(kind.__name__ for kind in kinds)}."
@@ -430,11 +430,13 @@ def get_settings() -> Settings:
     Raises:
         SettingsError: the first thing that is wrong with ``SHOP_SIMILARITY``; ``manage.py check`` shows all of them.
     """
-    raw = getattr(django_settings, SETTING, None)
+    raw: Any = getattr(django_settings, SETTING, None)
     wrong = problems(raw)
     if wrong:
         raise wrong[0]
-    values = {key.lower(): tuple(value) if isinstance(value, list) else value for key, value in raw.items()}
+    values: dict[str, Any] = {
+        key.lower(): tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+    }
     return Settings(**values)
 
 

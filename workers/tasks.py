@@ -5,6 +5,8 @@ Celery finds this module in every app of ``INSTALLED_APPS``, and with it what el
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import shared_task
 
 from shop_similarity.embedding.bell import DRAIN_TASK
@@ -14,7 +16,7 @@ from shop_similarity.workers.drain import drain_unless_running
 from shop_similarity.workers.jobs import stopping
 
 # The shop's limits are meant for its own tasks; a drain takes as long as there are photos.
-_NO_LIMIT = {"time_limit": 1e9, "soft_time_limit": 1e9}
+_NO_LIMIT: dict[str, Any] = {"time_limit": 1e9, "soft_time_limit": 1e9}
 
 
 @shared_task(name=DRAIN_TASK, **_NO_LIMIT)

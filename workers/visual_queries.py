@@ -46,7 +46,7 @@ def answer_waiting(stop: threading.Event = stopping) -> int:
         version = query_version if query_version.state in ModelVersion.LIVE else ModelVersion.objects.active()
         # Before anything is claimed: other workers may hold the network already.
         embedder = _load(version) if version is not None else None
-        if embedder is None:
+        if version is None or embedder is None:
             if version is not query_version:
                 break
             continue

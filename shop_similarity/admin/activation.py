@@ -45,14 +45,15 @@ class ActivationForm(forms.Form):
             del self.fields["force"]
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean()
+        super().clean()
+        values = self.cleaned_data
         if values.get("force") and not values.get("note", "").strip():
             self.add_error("note", _("Write why it is activated although it was not found to be better."))
         return values
 
 
 def urls(site: admin.AdminSite) -> list[URLPattern]:
-    guard = {"permission": access.ACTIVATE_VERSION}
+    guard: dict[str, Any] = {"permission": access.ACTIVATE_VERSION}
     return [
         admin_path(site, "<int:pk>/activate/", activation_page, "shop_similarity_activate", **guard),
         admin_path(site, "<int:pk>/activate/now/", activate, "shop_similarity_activate_now", post=True, **guard),

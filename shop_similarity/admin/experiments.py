@@ -35,7 +35,8 @@ class ExperimentForm(forms.ModelForm):
                 self.fields[name].queryset = ModelVersion.objects.live().defer("metrics", "config", "preprocessing")
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean()
+        super().clean()
+        values = self.cleaned_data
         if values.get("control") is not None and values.get("control") == values.get("treatment"):
             self.add_error("treatment", _("Choose another version than the control: there is nothing to compare."))
         return values
@@ -75,7 +76,7 @@ class ExperimentAdmin(CheckedAdmin):
     search_fields = ["name"]
 
     def get_urls(self) -> list[URLPattern]:
-        guard = {"permission": access.RUN_EXPERIMENT, "post": True}
+        guard: dict[str, Any] = {"permission": access.RUN_EXPERIMENT, "post": True}
         return [
             admin_path(self.admin_site, "<int:pk>/start/", self.start, "shop_similarity_experiment_start", **guard),
             admin_path(self.admin_site, "<int:pk>/stop/", self.stop, "shop_similarity_experiment_stop", **guard),

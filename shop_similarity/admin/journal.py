@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 
 def note(
-    request: HttpRequest, objects: models.Model | Iterable[models.Model], sentence: str, flag: int = CHANGE
+    request: HttpRequest, objects: models.Model | Iterable[models.Model], sentence: object, flag: int = CHANGE
 ) -> None:
     """Enter what the user did to one object or to several."""
     several = [objects] if isinstance(objects, models.Model) else list(objects)

@@ -50,7 +50,8 @@ class MerchandisingRuleForm(forms.ModelForm):
         }
 
     def clean(self) -> dict[str, Any]:
-        values = super().clean()
+        super().clean()
+        values = self.cleaned_data
         kind = values.get("kind")
         self._check_place(values)
         self._check_target(values, kind)

@@ -39,13 +39,14 @@ class PhotoParser(MultiPartParser):
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping | None = None) -> Any:
         most = most_bytes_of_body(get_settings().visual_search_max_bytes)
+        assert parser_context is not None
         _check_length(parser_context, most)
         # The photo alone is measured by the view, which says how large it may be.
         limit_upload(parser_context["request"]._request, most)
         return super().parse(stream, media_type, parser_context)
 
 
-def _check_length(parser_context: Mapping | None, most: int) -> None:
+def _check_length(parser_context: Mapping, most: int) -> None:
     announced = parser_context["request"].META.get("CONTENT_LENGTH") or "0"
     if not announced.isdecimal():
         raise ParseError(_("Content-Length is not a number."))

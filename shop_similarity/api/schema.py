@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
@@ -45,7 +44,7 @@ Errors are problem details (RFC 9457, `application/problem+json`): 400 for a val
 class _OwnEndpoints(EndpointEnumerator):
     """The plugin's endpoints alone, whatever hooks the shop has for its own schema."""
 
-    def get_api_endpoints(self, patterns: Any = None, prefix: str = "") -> list[tuple[str, str, str, Callable]]:
+    def get_api_endpoints(self, patterns: Any = None, prefix: str = "") -> list[Any]:
         endpoints = self._get_api_endpoints(patterns, prefix)
         return [endpoint for endpoint in endpoints if issubclass(endpoint[3].cls, SimilarityAPIView)]
 

@@ -39,7 +39,8 @@ class CategoryTree:
             pages. The expression of a callable says it by an attribute of this name.
     """
 
-    model: type[models.Model]
+    # Of treebeard it has steplen, of which Django knows nothing.
+    model: Any
     field: models.Field
     parent: models.ForeignKey | None = None
     path: models.Field | None = None

@@ -50,7 +50,8 @@ class PhotoPath:
     @property
     def hop_models(self) -> list[tuple[str, type[models.Model]]]:
         """The lookup path of each hop from the photo row, and the model that it leads to."""
-        model, found = self.row_model, []
+        model: Any = self.row_model
+        found = []
         for place, name in enumerate(self.hops, start=1):
             model = model._meta.get_field(name).related_model
             found.append((LOOKUP_SEP.join(self.hops[:place]), model))
@@ -70,13 +71,13 @@ def family(model: type[models.Model]) -> list[type[models.Model]]:
 
     Signals name the exact class that was saved.
     """
-    concrete = model._meta.concrete_model
+    concrete: Any = model._meta.concrete_model
     return [other for other in apps.get_models(include_auto_created=True) if issubclass(other, concrete)]
 
 
 def ancestors(model: type[models.Model]) -> list[tuple[str, type[models.Model]]]:
     """The models with a part of this one's rows in a table of their own, with their proxies and the path to each."""
-    concrete = model._meta.concrete_model
+    concrete: Any = model._meta.concrete_model
     found = []
     for parent in concrete._meta.all_parents:
         path = LOOKUP_SEP.join(info.join_field.name for info in concrete._meta.get_path_to_parent(parent))
@@ -95,7 +96,7 @@ def photo_path(product_model: type[models.Model], path: str) -> PhotoPath:
         return PhotoPath(product_model, None, "", None, (), _file_field(product_model, first, path))
     *names, last = rest
     row_model, accessor, product, generic, hops = _first_step(product_model, first, path)
-    model = row_model
+    model: Any = row_model
     for name in hops:
         model = model._meta.get_field(name).related_model
     for name in names:
@@ -110,6 +111,8 @@ def _first_step(
 ) -> tuple[type[models.Model], str | None, str | None, Any, tuple[str, ...]]:
     """Photo row, accessor, way back to the product, generic relation and first hops, of the first name of a path."""
     meta = product_model._meta
+    relation: Any
+    field: Any
     for relation in meta.related_objects:
         if relation.get_accessor_name() != name or getattr(relation, "parent_link", False):
             continue
@@ -145,7 +148,7 @@ def _first_step(
     )
 
 
-def _way_back(product_model: type[models.Model], target: type[models.Model], field_name: str) -> str:
+def _way_back(product_model: Any, target: Any, field_name: str) -> str:
     """From the photo row by a foreign key to ``target``, and where the product inherits that, down to the product."""
     down = product_model._meta.concrete_model._meta.get_path_from_parent(target._meta.concrete_model)
     return LOOKUP_SEP.join([field_name, *(info.join_field.name for info in down)])
@@ -156,7 +159,7 @@ def _is_link(path: PhotoPath) -> bool:
     if not path.product or not path.hops:
         return False
     ends = {path.product.split(LOOKUP_SEP)[0], path.hops[0]}
-    sides = [path.row_model._meta.get_field(name).related_model for name in ends]
+    sides: list[Any] = [path.row_model._meta.get_field(name).related_model for name in ends]
     return any(
         field.remote_field.through is path.row_model
         and {field.m2m_field_name(), field.m2m_reverse_field_name()} == ends
@@ -173,7 +176,7 @@ def _leads_on(field: Any) -> bool:
 def _checked(relation: Any, product_model: type[models.Model], path: str) -> Any:
     """A generic relation whose column can hold the keys of products."""
     column = relation.related_model._meta.get_field(relation.object_id_field_name)
-    key = product_model._meta.pk
+    key: Any = product_model._meta.pk
     while key.remote_field is not None:
         key = key.target_field
     kinds = [_kind(field) for field in (column, key)]
@@ -187,12 +190,18 @@ def _checked(relation: Any, product_model: type[models.Model], path: str) -> Any
 
 
 def _kind(field: models.Field) -> str:
-    kinds = {"text": (models.CharField, models.TextField), "uuid": models.UUIDField, "integer": models.IntegerField}
+    kinds: dict[str, Any] = {
+        "text": (models.CharField, models.TextField),
+        "uuid": models.UUIDField,
+        "integer": models.IntegerField,
+    }
     return next((name for name, classes in kinds.items() if isinstance(field, classes)), "other")
 
 
 def _hop(model: type[models.Model], name: str, path: str) -> type[models.Model]:
-    forward = {field.name: field.related_model for field in model._meta.get_fields() if _leads_on(field)}
+    forward: dict[str, Any] = {
+        field.name: field.related_model for field in model._meta.get_fields() if _leads_on(field)
+    }
     if name not in forward:
         raise SettingsError(
             f"{SETTING}['IMAGES'] is {path!r}, but {model._meta.label} has no foreign key {name!r}.",

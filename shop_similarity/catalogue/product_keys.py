@@ -24,7 +24,7 @@ class NotAKeyError(ValueError):
 
 def concrete_key(model: type[models.Model]) -> models.Field:
     """The field that holds the primary key: for a model that inherits another's table, the one of the parent."""
-    key = model._meta.pk
+    key: Any = model._meta.pk
     while key.remote_field is not None:
         key = key.target_field
     return key

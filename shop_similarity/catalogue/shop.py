@@ -348,7 +348,7 @@ class Catalogue:
         return {key: photos(key) or (photos(parent) if parent is not None else []) for key, parent in parents.items()}
 
 
-def _concrete(key: models.Field) -> models.Field:
+def _concrete(key: Any) -> models.Field:
     while key.remote_field is not None:
         key = key.target_field
     return key

@@ -16,7 +16,7 @@ from ..conf import get_settings
 NAME = "shop_similarity.workers"
 
 _NAMESPACE = "CELERY"
-_NOT_THE_SHOPS = {
+_NOT_THE_SHOPS: dict[str, Any] = {
     "task_routes": None,
     "task_default_exchange": None,
     "task_default_routing_key": None,

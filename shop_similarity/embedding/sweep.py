@@ -239,7 +239,10 @@ class _Walk:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """Remove what has no photo, then queue photos that are not what a version embedded."""
-        stages = [("embeddings", Embedding), ("entries", OutboxEntry)]
+        stages: list[tuple[str, type[Embedding | OutboxEntry]]] = [
+            ("embeddings", Embedding),
+            ("entries", OutboxEntry),
+        ]
         begun = self._cursor.get("stage")
         if begun != "photos":
             versions = list(ModelVersion.objects.order_by("pk").values_list("pk", flat=True))
@@ -248,12 +251,13 @@ class _Walk:
                     is_here = name == self._cursor.get("stage") and version == self._cursor["version"]
                     if name == self._cursor.get("stage") and version < self._cursor["version"]:
                         continue
-                    begin = model._meta.get_field("image_id").to_python(self._cursor["after"]) if is_here else None
+                    key: Any = model._meta.get_field("image_id")
+                    begin = key.to_python(self._cursor["after"]) if is_here else None
                     for after in self._orphans(model, version, begin):
                         yield {"stage": name, "version": version, "after": str(after)}
         yield from self._photos()
 
-    def _orphans(self, model: type, version: int, after: Any) -> Iterator[Any]:
+    def _orphans(self, model: type[Embedding | OutboxEntry], version: int, after: Any) -> Iterator[Any]:
         """Remove rows of a version whose photo is no longer there; yields the last key of each step."""
         images = get_catalogue().images().order_by()
         while True:

@@ -38,6 +38,8 @@ class Visitor:
 
     def bucket(self) -> int:
         """The visitor's bucket, 0 to 999; drawn now if they have none."""
-        if self.known is None and self.drawn is None:
+        if self.known is not None:
+            return self.known
+        if self.drawn is None:
             self.drawn = secrets.randbelow(BUCKETS)
-        return self.drawn if self.known is None else self.known
+        return self.drawn

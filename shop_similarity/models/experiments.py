@@ -17,7 +17,7 @@ def new_salt() -> str:
     return uuid.uuid4().hex
 
 
-class ExperimentQuerySet(Rows):
+class ExperimentQuerySet(Rows["Experiment"]):
     def running(self) -> ExperimentQuerySet:
         """The one that runs now, if any."""
         return self.filter(started_at__isnull=False, ended_at__isnull=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 from django.db import models
 
+_Row = TypeVar("_Row", bound=models.Model, covariant=True)
 _on_primary: ContextVar[bool] = ContextVar("shop_similarity_on_primary", default=False)
 
 
@@ -29,7 +31,7 @@ def reads_primary() -> bool:
     return _on_primary.get()
 
 
-class Rows(models.QuerySet):
+class Rows(models.QuerySet[_Row]):
     """Rows of the plugin; within :func:`on_primary` they come from where they are written."""
 
     @property

@@ -12,7 +12,7 @@ from ..fields import ProductKeyField
 from .rows import Rows
 
 
-class MerchandisingRuleQuerySet(Rows):
+class MerchandisingRuleQuerySet(Rows["MerchandisingRule"]):
     def in_force(self) -> MerchandisingRuleQuerySet:
         """The rules that count now."""
         now = timezone.now()

@@ -22,7 +22,7 @@ def weights_storage() -> Storage:
         return storages["default"]
 
 
-class ModelVersionQuerySet(Rows):
+class ModelVersionQuerySet(Rows["ModelVersion"]):
     def live(self) -> ModelVersionQuerySet:
         """The versions that every photo is embedded for: the active one, the one before it and the candidates."""
         return self.filter(state__in=ModelVersion.LIVE)

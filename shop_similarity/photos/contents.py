@@ -67,7 +67,7 @@ def _reader(source: Any) -> Iterator[Any]:
     """A binary handle at the start of ``source``; closed afterwards if it was opened here, rewound otherwise."""
     try:
         if isinstance(source, str | os.PathLike):
-            opened = Path(source).open("rb")  # noqa: SIM115
+            opened: Any = Path(source).open("rb")  # noqa: SIM115
         elif hasattr(source, "storage"):
             if not source:
                 raise ImageMissing(_("The photo's record names no file; upload the photo again."))

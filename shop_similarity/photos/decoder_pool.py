@@ -88,14 +88,14 @@ class _Child:
         except (EOFError, ConnectionError) as error:
             raise _ChildGone from error
         answer = receive_json(self.socket, deadline)
-        if error := answer.get("error"):
-            if error == "MemoryError":
+        if name := answer.get("error"):
+            if name == "MemoryError":
                 raise ImageTooLarge(
                     _("The photo takes more memory to decode than a photo may; save it smaller and upload it again.")
                 )
             # A decoder that was taken over may send a sentence that nobody can put together.
             answer["message"] % answer["params"]
-            raise _ERRORS[error](_(answer["message"]), **answer["params"])
+            raise _ERRORS[name](_(answer["message"]), **answer["params"])
         width, height = answer["size"]
         if min(width, height) < 1 or width * height > limits.max_pixels:
             raise ValueError("The picture is larger than a photo may be.")
@@ -156,10 +156,8 @@ class DecoderPool:
 
     def _take(self) -> tuple[_Child, bool]:
         with self._lock:
-            child = self._idle.pop() if self._idle else None
-            is_new = child is None
-            if is_new:
-                child = _Child()
+            is_new = not self._idle
+            child = _Child() if is_new else self._idle.pop()
             self._busy.add(child)
         return child, is_new
 

@@ -114,12 +114,14 @@ def still_png(data: bytes) -> StillPng:
             palette = palette or chunk
         elif chunk.kind in _PROPERTIES and chunk.is_intact and (chunk.kind != b"tRNS" or palette or colour != _PALETTE):
             properties.setdefault(chunk.kind, bytes(chunk.body))
-    head, body, frame = [header.data], [chunk.data for chunk in pixels], None
+    head: list[bytes | memoryview] = [header.data]
+    body: list[bytes | memoryview] = [chunk.data for chunk in pixels]
+    frame = None
     if b"acTL" in properties and b"fcTL" not in properties and (first := _first_frame((width, height), chunks)):
-        frame, body = first
+        frame, first_pixels = first
         left, top, right, bottom = frame.box
         head = [_written(b"IHDR", struct.pack(">II", right - left, bottom - top) + header.body[8:])]
-        body = [_written(b"IDAT", piece) for piece in body]
+        body = [_written(b"IDAT", piece) for piece in first_pixels]
     if palette is not None:
         head.append(_palette(palette) if colour == _PALETTE else palette.data)
     if key := _transparency(properties.get(b"tRNS", b""), depth, colour, palette):
@@ -179,7 +181,8 @@ def _written(kind: bytes, body: bytes | memoryview) -> bytes:
 
 def _first_frame(size: tuple[int, int], chunks: Iterable[_Chunk]) -> tuple[Frame, list[memoryview]] | None:
     """The first frame of an animation, and its pixels, where the picture before it is for those who know none."""
-    frame, pieces = None, []
+    frame: Frame | None = None
+    pieces: list[memoryview] = []
     for chunk in chunks:
         if chunk.kind == b"fcTL" and not pieces and chunk.is_intact and len(chunk.body) == 26:
             _number, width, height, left, top = struct.unpack_from(">5I", chunk.body)

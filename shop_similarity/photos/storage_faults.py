@@ -71,7 +71,7 @@ def _codes(error: BaseException) -> set[str]:
     return {str(int(code) if isinstance(code, int) else code) for code in codes if isinstance(code, int | str)}
 
 
-def _in(response: dict, *names: str) -> Any:
+def _in(response: Any, *names: str) -> Any:
     for name in names:
         response = response.get(name) if isinstance(response, dict) else None
     return response

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 # Measured over what cameras, phones, Photoshop and scanners write, with a wide margin: a JPEG of theirs has up to some
 # hundred segments (a long XMP is cut into pieces of 64 KiB), a PNG of 50 megapixels some ten thousand chunks of data.
@@ -191,7 +191,7 @@ def exif_orientation(exif: bytes) -> int | None:
     exif = exif.removeprefix(b"Exif\0\0")
     if exif[:4] not in (b"II*\0", b"MM\0*"):
         return None
-    order = "little" if exif.startswith(b"II") else "big"
+    order: Literal["little", "big"] = "little" if exif.startswith(b"II") else "big"
     found = [entry.value for entry in _entries(exif) if (entry.tag, entry.kind, entry.count) == (_ORIENTATION, 3, 1)]
     value = int.from_bytes(found[0][:2], order) if found else None
     return value if value in range(1, 9) else None

@@ -244,6 +244,8 @@ def measure_nightly(*, stopped: Callable[[], bool] = lambda: False) -> CodeRecal
         if not is_ours or not is_due():
             return None
         version = ModelVersion.objects.active()
+        if version is None:
+            return None
         measured = measure_code_recall(
             version,
             products=NIGHTLY_PRODUCTS,

@@ -90,7 +90,7 @@ def _clear(version_id: int, stopped: Callable[[], bool], rest: Callable[[float],
     return removed
 
 
-def _delete_portion(model: type, version_id: int, after: Any) -> tuple[int, Any]:
+def _delete_portion(model: type[Embedding | OutboxEntry], version_id: int, after: Any) -> tuple[int, Any]:
     """Delete some rows, provided that the version is still retired; how many, up to which photo, None at the end."""
     rows = model.objects.using(database.write_alias()).filter(
         version=version_id, version__state=ModelVersion.State.RETIRED

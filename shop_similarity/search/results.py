@@ -190,7 +190,8 @@ def load(places: Sequence[Place], allowed: QuerySet) -> list[models.Model]:
         return []
     catalogue = get_catalogue()
     wanted = allowed.order_by().filter(pk__in=[place.product_id for place in places])
-    by_key = {product.pk: product for product in catalogue.with_images(wanted)}
+    # With attributes that their model has not.
+    by_key: dict[Any, Any] = {product.pk: product for product in catalogue.with_images(wanted)}
     products = []
     for place in places:
         if (product := by_key.get(place.product_id)) is not None:

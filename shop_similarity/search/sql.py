@@ -29,7 +29,8 @@ class Sql:
     @classmethod
     def of(cls, template: str, **values: Any) -> Sql:
         """The template with a value for each ``{name}``: a piece of SQL as it is, anything else as a parameter."""
-        text, parameters = "", []
+        text = ""
+        parameters: list[Any] = []
         for literal, name, _spec, _conversion in Formatter().parse(template):
             text += literal
             if name is not None:

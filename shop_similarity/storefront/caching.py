@@ -44,4 +44,5 @@ def with_etag(request: HttpRequest, response: HttpResponse) -> HttpResponse:
     # No part of security: a short name of the content.
     digest = hashlib.sha256(response.content).hexdigest()[:32]
     response.headers["ETag"] = quote_etag(digest)
-    return get_conditional_response(request, etag=response.headers["ETag"], response=response)
+    # It returns None where it is given none.
+    return get_conditional_response(request, etag=response.headers["ETag"], response=response) or response

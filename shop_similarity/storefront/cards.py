@@ -66,9 +66,9 @@ def widget_cards(
     if matches or path is None or not fallback:
         return cards_of(matches)
     substitutes: Iterable[models.Model] = import_string(path)(product, options.limit)
-    others = itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit)
+    others = list(itertools.islice((other for other in substitutes if other.pk != product.pk), options.limit))
     if not options.sold_out:
-        others = _in_stock(list(others))
+        others = _in_stock(others)
     catalogue = get_catalogue()
     shown = [(other, catalogue.product_photos(other)) for other in catalogue.with_images(others)]
     cards = [Card(other, photos[0].file if photos else None, None) for other, photos in shown]

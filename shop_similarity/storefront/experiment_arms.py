@@ -67,7 +67,7 @@ def _assign(request: HttpRequest | None, is_program: bool) -> Assignment:
     if control.state not in ModelVersion.LIVE or treatment.state not in ModelVersion.LIVE:
         return Assignment(searched_version())
     visitor = getattr(request, "shop_similarity_visitor", None)
-    if visitor is None:
+    if request is None or visitor is None:
         return Assignment(control)
     visitor.mattered = True
     # A program may drop cookies, so it would get another arm with every request.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from django.db import models, transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -58,7 +59,9 @@ def similar_products(request: HttpRequest, pk: str) -> HttpResponse:
 
 def _options(request: HttpRequest) -> WidgetOptions:
     options = WidgetOptions.of_signed(request.GET.get("options", ""))
-    plain = {name: request.GET[name] for name in ("limit", "layout", "heading_level") if name in request.GET}
+    plain: dict[str, Any] = {
+        name: request.GET[name] for name in ("limit", "layout", "heading_level") if name in request.GET
+    }
     return replace(options, **plain) if plain else options
 
 

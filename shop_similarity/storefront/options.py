@@ -185,7 +185,7 @@ def choices_of(parameters: Mapping[str, str], options: WidgetOptions) -> tuple[C
         The choices, without those that are none, and a sentence for each parameter that is wrong.
     """
     form = ChoicesForm({name: parameters[name] for name in NAMES if name in parameters})
-    errors = {name: " ".join(messages) for name, messages in form.errors.items()}
+    errors = {name: " ".join(map(str, messages)) for name, messages in form.errors.items()}
     valid = form.cleaned_data
     lean = valid.get(LEAN) if options.lean else None
     return (

@@ -42,8 +42,11 @@ class PhotoForm(forms.Form):
         if self.cleaned_data.get("whole"):
             return WHOLE
         given = [self.cleaned_data.get(name) for name in EDGES]
-        edges = [default if value is None else value / 100 for value, default in zip(given, (0, 0, 1, 1), strict=True)]
-        return None if edges == [0, 0, 1, 1] else tuple(edges)
+        left, top, right, bottom = (
+            default if value is None else value / 100 for value, default in zip(given, (0, 0, 1, 1), strict=True)
+        )
+        crop = (left, top, right, bottom)
+        return None if crop == (0, 0, 1, 1) else crop
 
     def sentence(self) -> str:
         """All that is wrong, in one line."""

@@ -360,8 +360,8 @@ def purge() -> int:
     keep = timedelta(seconds=get_settings().visual_search_keep_seconds)
     with database.atomic():
         # Several purge at once: waiting for each other's rows they could lock each other out.
-        late = _waiting().filter(created_at__lt=now - timedelta(seconds=PHOTO_SECONDS))
-        late = list(late.select_for_update(skip_locked=True).values_list("pk", flat=True))
+        unanswered = _waiting().filter(created_at__lt=now - timedelta(seconds=PHOTO_SECONDS))
+        late = list(unanswered.select_for_update(skip_locked=True).values_list("pk", flat=True))
         if late:
             queries().filter(pk__in=late).update(photo=None, error=VisualQuery.Error.TOO_LATE, answered_at=now)
         old = queries().filter(created_at__lt=now - keep)

@@ -88,7 +88,8 @@ class FiltersForm(forms.Form):
             del self.fields["lean"]
 
     def clean(self) -> dict[str, Any]:
-        cleaned = super().clean()
+        super().clean()
+        cleaned = self.cleaned_data
         low, high = cleaned.get("price_min"), cleaned.get("price_max")
         if low is not None and high is not None and low > high:
             self.add_error("price_max", _("The highest price is below the lowest; swap them or leave one out."))

@@ -109,7 +109,8 @@ def fit(
     if weights is None:
         run.start_again()
     elif isinstance(weights, ModelVersion):
-        run.start_from_version(weights, get_settings().weights_cache)
+        cache = get_settings().weights_cache
+        run.start_from_version(weights, Path(cache) if cache else None)
     else:
         run.start_from_backbone(weights)
     console.bars.close()

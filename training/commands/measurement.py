@@ -47,7 +47,7 @@ def choose_baselines(names: str, weights_cache: Path | None, console: Console | 
     Raises:
         CommandError: there is no such baseline.
     """
-    known = baselines(weights_cache or default_weights_cache(), image_limits(), console and console.bars.bytes)
+    known = baselines(weights_cache or default_weights_cache(), image_limits(), console.bars.bytes if console else None)
     if names == "all":
         return list(known.values())
     keys = [] if names == "none" else [name.strip() for name in names.split(",") if name.strip()]

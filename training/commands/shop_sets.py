@@ -69,6 +69,6 @@ def _read(
     look_alike: Path | None, instance: Path | None, drawer: Path
 ) -> tuple[RetrievalSet | None, RetrievalSet | None]:
     return (
-        look_alike and RetrievalSet.read(look_alike, drawer, look_alike=True),
-        instance and RetrievalSet.read(instance, drawer),
+        RetrievalSet.read(look_alike, drawer, look_alike=True) if look_alike else None,
+        RetrievalSet.read(instance, drawer) if instance else None,
     )

@@ -54,7 +54,7 @@ class Retrieval:
 
     def recalled_at(self, k: int) -> np.ndarray:
         """``(m,)`` boolean: whether each query has a hit among its first ``k``."""
-        return self.hits[:, :k].any(axis=1)
+        return np.asarray(self.hits[:, :k].any(axis=1))
 
     def average_precisions(self) -> np.ndarray:
         """``(m,)``: mean over each query's hits of the precision at their ranks."""

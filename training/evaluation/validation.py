@@ -122,7 +122,7 @@ class Validation:
         self.paths = tuple(places)
         try:
             self._triplets_sha256 = triplets_sha256(triplets) if triplets else None
-            parts = [("look-alike", look_alike.sha256)] if look_alike else []
+            parts: list[tuple[Any, ...]] = [("look-alike", look_alike.sha256)] if look_alike else []
             parts += [("retrieval", retrieval.sha256, min_relevance)] if retrieval else []
         except OSError as error:
             raise EvaluationError(

@@ -376,7 +376,8 @@ def views_in_one_colour(products: np.ndarray, histograms: np.ndarray, agreement:
     views = np.arange(len(products))
     for photos in _members(products):
         alike = histograms[photos] @ histograms[photos].T >= agreement
-        numbers, before = np.arange(len(photos)), None
+        numbers = np.arange(len(photos))
+        before: Any = None
         # Along chains each photo takes the lowest number among those that it is linked to.
         while not np.array_equal(numbers, before):
             numbers, before = np.where(alike, numbers, len(photos)).min(axis=1), numbers

@@ -126,7 +126,7 @@ def _fetch(version: ModelVersion, folder: Path) -> Path:
 def _pieces(version: ModelVersion) -> Iterator[bytes]:
     """The weights file, piece by piece."""
     try:
-        with version.weights.storage.open(version.weights.name, "rb") as file:
+        with version.weights.storage.open(version.weights.name or "", "rb") as file:
             while piece := file.read(_PIECE):
                 yield piece
     except OSError as error:

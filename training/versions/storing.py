@@ -82,7 +82,7 @@ def store_version(
         version.save()
     except Exception:
         # A file that no row knows of would lie in the storage for ever.
-        version.weights.storage.delete(version.weights.name)
+        version.weights.storage.delete(version.weights.name or "")
         raise
     return version
 

@@ -124,7 +124,7 @@ def store(version: ModelVersion, model: openvino.Model, verdict: Mapping[str, An
         content = path.read_bytes()
     storage = version.weights.storage
     sha256 = hashlib.sha256(content).hexdigest()
-    stem = version.weights.name.removesuffix(".weights.h5")
+    stem = (version.weights.name or "").removesuffix(".weights.h5")
     name = storage.save(f"{stem}-int8-{sha256[:16]}.openvino.zip", ContentFile(content))
     _keep(
         version,

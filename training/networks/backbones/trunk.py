@@ -188,7 +188,7 @@ class Trunk:
         Returns:
             The output of every tap by its name.
         """
-        taps = {}
+        taps: dict[str, Any] = {}
         for part in self.parts:
             policy: Any = keras.config.dtype_policy()
             if part.prefix:

@@ -77,7 +77,7 @@ def identity_convolutions(filters: Mapping[str, int]) -> dict[str, Sequence[np.n
     Args:
         filters: the number n of each layer.
     """
-    layers = {}
+    layers: dict[str, Sequence[np.ndarray]] = {}
     for name, count in filters.items():
         kernel = np.zeros((3, 3, count, count), np.float32)
         kernel[1, 1] = np.eye(count)
