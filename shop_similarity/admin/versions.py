@@ -27,9 +27,10 @@ class DashboardAdmin(access.ReadOnlyAdmin):
         return is_there and request.user.has_perm(access.VIEW_DASHBOARD)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        if not self.has_view_permission(request):
+        address = admin_url(self.admin_site, "shop_similarity_dashboard")
+        if address is None or not self.has_view_permission(request):
             raise PermissionDenied
-        return HttpResponseRedirect(admin_url(self.admin_site, "shop_similarity_dashboard"))
+        return HttpResponseRedirect(address)
 
 
 class ModelVersionAdmin(access.ReadOnlyAdmin):

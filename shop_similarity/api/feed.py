@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpResponse, StreamingHttpResponse
+from django.http import StreamingHttpResponse
 from django.utils.translation import gettext_lazy as _
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
@@ -71,9 +71,10 @@ class FeedParameters(ProductParameters):
     format = FormatField(
         choices=list(FORMATS), required=False, help_text=_("By default what the `Accept` header asks for.")
     )
-    offset = None
-    explain = None
-    lean = None
+    # None takes a field of the class above away.
+    offset: Any = None
+    explain: Any = None
+    lean: Any = None
 
 
 class FeedView(StaffAPIView):
@@ -97,7 +98,7 @@ class FeedView(StaffAPIView):
         },
         examples=documentation.FEED,
     )
-    def get(self, request: Request) -> HttpResponse:
+    def get(self, request: Request) -> StreamingHttpResponse:
         values = FeedParameters.read(request.query_params)
         options = FeedOptions(
             search_options({**values, "offset": 0, "explain": False}),

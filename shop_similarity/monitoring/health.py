@@ -136,7 +136,7 @@ def _weights() -> str:
         version = state.active_version()
     if version is None:
         return "No version is active yet."
-    if not storages[get_settings().weights_storage].exists(version.weights.name):
+    if not storages[get_settings().weights_storage].exists(version.weights.name or ""):
         raise Unhealthy(f"The weights of {version.name} are not in the storage: no worker can load them.")
     return f"The weights of {version.name} are there."
 

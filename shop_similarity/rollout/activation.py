@@ -105,7 +105,9 @@ def _activate(
         if chosen != active:
             if active is not None:
                 _check_candidate(chosen)
-                is_ready = incomplete or (_is_complete(chosen, active, counted) and not lacks_index(chosen, active))
+                is_ready = incomplete or (
+                    counted is not None and _is_complete(chosen, active, counted) and not lacks_index(chosen, active)
+                )
             if is_ready:
                 note = _pass_gate(chosen, active, force, note)
                 _switch(chosen, active, force, note)
@@ -130,7 +132,7 @@ def _count(version: ModelVersion) -> _Counted:
     if active is not None and _lacks_what_waits(version, active):
         return _Counted(None, active.pk)
     with database.long_atomic():
-        return _Counted(gap(version, active), active and active.pk)
+        return _Counted(gap(version, active), None if active is None else active.pk)
 
 
 def _is_complete(version: ModelVersion, active: ModelVersion, counted: _Counted) -> bool:

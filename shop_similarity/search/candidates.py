@@ -176,7 +176,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
     # Of a basket each photo names a quarter of them as it is.
     candidates = reach.candidates(Path.CODES if scope.query.several else path, least)
     is_first = True
-    named = None
+    named: Named | None = None
     is_wider = False
     while True:
         if path is Path.ENGINE:
@@ -186,7 +186,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
             except EngineDown as error:
                 path = _without_engine(scope.version, reach, error)
         level = _run(_Statement(path, scope, condition, candidates, ranked, reach.indexed, named), size)
-        if path is Path.ENGINE and not level.has_all and named.can_widen:
+        if path is Path.ENGINE and named is not None and not level.has_all and named.can_widen:
             # The filter lets fewer pass than was thought.
             is_wider = True
             continue
@@ -387,7 +387,7 @@ class _Statement:
                 f"WHERE {{condition}}{more} ORDER BY e.vector <=> (SELECT vector FROM query) LIMIT {{candidates}}) c",
                 **self._pieces,
             )
-        if self.path is Path.ENGINE:
+        if self.path is Path.ENGINE and self._named is not None:
             if not more:
                 return Sql.of(
                     "SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM "

@@ -231,7 +231,7 @@ def _places(
             searched = Query.of_vectors(leaned, parts, weights)
     if products and (rules.same or rules.other):
         allowed = restricted(allowed, products, rules.same, rules.other)
-    weights = AttributeWeights.of(rules.attribute_boosts if products else {}, products)
+    attributes = AttributeWeights.of(rules.attribute_boosts if products else {}, products)
     hidden = rules.hidden()
     scope = Scope(
         version,
@@ -241,11 +241,11 @@ def _places(
         hidden=hidden,
         query_keys=list(dict.fromkeys([*keys, *shown])),
         candidate_keys=[key for key in rules.candidate_keys if key not in exclude],
-        boosted=any_of(rules.boosted(), weights.lifted()),
+        boosted=any_of(rules.boosted(), attributes.lifted()),
     )
     ranking = Ranking(options, rules, _pinnable(rules, allowed, exclude, hidden))
     for pool in pools(scope, options.limit):
-        ranking.extend(pool, weights.boosts([candidate.product_id for candidate in pool.candidates]))
+        ranking.extend(pool, attributes.boosts([candidate.product_id for candidate in pool.candidates]))
         if ranking.is_complete:
             break
     places = ranking.page()

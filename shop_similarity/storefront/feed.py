@@ -69,7 +69,7 @@ class Line:
 
     def as_rows(self, columns: Iterable[str]) -> Iterator[list[Any]]:
         """A row for each look-alike; where there is none, one with nothing but the product."""
-        places = list(enumerate(self.similar, 1)) or [("", {})]
+        places: list[tuple[Any, dict[str, Any]]] = list(enumerate(self.similar, 1)) or [("", {})]
         for position, values in places:
             told = (values.get(name, "") for name in columns)
             yield [
@@ -200,7 +200,7 @@ def _changed_keys(version: ModelVersion, since: datetime, after: Any, size: int)
 def _of_categories(texts: Iterable[str]) -> QuerySet | None:
     category, texts = setting_value("category"), sorted(texts)
     values = category.parsed(texts) if category is not None and texts else []
-    if not values:
+    if category is None or not values:
         return None
     tree = CategoryTree.of(category)
     return category.select(get_catalogue().all_products(), **{"in": tree.below(values) if tree else values})

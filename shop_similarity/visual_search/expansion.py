@@ -8,6 +8,8 @@ the shop has the like of stays as it is. ``docs/visual_search.md`` has figures.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..models import Embedding, ModelVersion
@@ -33,15 +35,16 @@ def drawn_to_the_shop(version: ModelVersion, vector: np.ndarray) -> np.ndarray:
         products that the shop shows; the vector itself where there are none, or one with a cosine of :data:`LIKE`.
     """
     options = SearchOptions(limit=PRODUCTS, rules=False, diversity=0.0, sold_out=True)
+    found: list[Any] = search_by_vector(vector, version=version, options=options)
     nearest = {
         product.similar_image_id: product.similarity
-        for product in search_by_vector(vector, version=version, options=options)
+        for product in found
         if product.similar_image_id is not None and product.similarity > 0
     }
     if not nearest or max(nearest.values()) >= LIKE:
         return vector
     rows = Embedding.objects.filter(version=version, image_id__in=nearest).values_list("image_id", "vector")
-    mean = sum(nearest[image] * np.asarray(found, np.float32) for image, found in rows)
+    mean = sum(nearest[image] * np.asarray(stored, np.float32) for image, stored in rows)
     length = np.linalg.norm(mean)
     if not length:
         return vector

@@ -183,7 +183,7 @@ def in_the_picture(request: HttpRequest, pk: str) -> HttpResponse:
     except NotAKeyError:
         product = None
     photos = catalogue.product_photos(product) if product is not None else []
-    if not photos:
+    if product is None or not photos:
         raise Http404(_("There is no such product."))
     try:
         photo = read_bytes(photos[0].file, catalogue_limits().max_bytes)

@@ -236,6 +236,8 @@ def fit_head(
     levelled = _levelled(deep * weights, strength, shrinkage, views, within)
     colours = _centred(histograms).with_energy(share) if hues else None
     if questions:
+        if colours is None:
+            raise CalibrationError("An embedding of two questions needs the histogram of colours.")
         shares = questions.stored
         first = [_map(levelled.block.with_energy(energy), questions.part_length) for energy in shares[:2]]
         rows = np.zeros((d, questions.parts[-1].stop))

@@ -106,6 +106,8 @@ class Command(ComputingCommand):
         results: list[tuple[Any, Any]] = []
         began = time.monotonic()
         with console.bars:
+            brought: dict[str, Any]
+            weights: Any
             if options["backbone"]:
                 weights = _opened(options, console)
                 brought = {"config": {**RECIPES[ENCODER].config, "encoder": weights.spec.to_dict()}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from shop_similarity.training.errors import TrainingError
 from shop_similarity.training.networks.backbones.trunk import ENCODER
@@ -72,7 +72,7 @@ class Encoder:
                 raise EncoderError(f"The tap {name} names {tap!r}, which is no layer of the encoder.") from error
         else:
             tensor = tap
-        shape = getattr(tensor, "shape", ())
+        shape: tuple[Any, ...] = getattr(tensor, "shape", ())
         if len(shape) not in (2, 4) or not isinstance(shape[-1], int):
             raise EncoderError(
                 f"The tap {name} gives {tuple(shape)}, and neither maps (B, H, W, C) nor vectors (B, C). Pool tokens "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,8 @@ def preprocessing_of(converter: Any, size: int | None = None) -> Preprocessing:
             size=sides.pop(),
             resize=resize,
             background=(0, 0, 0),
-            mean=tuple(-shift / factor for factor, shift in zip(scale, offset, strict=True)),
-            std=tuple(1 / factor for factor in scale),
+            mean=_three(-shift / factor for factor, shift in zip(scale, offset, strict=True)),
+            std=_three(1 / factor for factor in scale),
             interpolation=converter.interpolation,
             antialias=bool(converter.antialias),
         )
@@ -107,6 +107,11 @@ def _plain_call() -> Any:
     import keras_hub
 
     return keras_hub.layers.ImageConverter.call
+
+
+def _three(values: Iterable[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
 
 
 def _colours(values: Any, nothing: float) -> tuple[float, ...]:

@@ -83,12 +83,15 @@ class EncoderSpec(PlainValues):
                 )
             return dict(zip(lengths, outputs, strict=True))
 
+        def filters(tap: str, width: float = 1.0) -> int:
+            return lengths[tap]
+
         return Backbone(
             name=ENCODER,
             title=self.name,
             tap_layers=dict.fromkeys(lengths, ENCODER),
             apply=apply,
-            filters=lambda tap, width=1.0: lengths[tap],
+            filters=filters,
             sources=None,
             frozen_through=ENCODER,
             signed_taps=frozenset(lengths),
@@ -104,10 +107,10 @@ class EncoderSpec(PlainValues):
             EncoderError: the code that builds it is not there, may not be run, or fails.
         """
         if self.builder == KERAS_HUB:
-            from shop_similarity.training.networks.encoders import keras_hub_towers as builder
+            from shop_similarity.training.networks.encoders.keras_hub_towers import build
         else:
-            from shop_similarity.training.networks.encoders import own_functions as builder
-        network = builder.build(self)
+            from shop_similarity.training.networks.encoders.own_functions import build
+        network = build(self)
         if len(network.outputs) != len(self.taps):
             raise EncoderError(f"The encoder {self.name} has other taps than when the version was made.")
         return network

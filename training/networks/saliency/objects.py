@@ -78,8 +78,8 @@ def _objects(cells: np.ndarray) -> list[_Object]:
                 if 0 <= near[0] < _GRID and 0 <= near[1] < _GRID and left[near]:
                     left[near] = False
                     ahead.append(near)
-        edges = (min(columns), min(rows), max(columns) + 1, max(rows) + 1)
-        found.append(_Object(mass, tuple(int(edge) for edge in edges)))
+        edges = (int(min(columns)), int(min(rows)), int(max(columns)) + 1, int(max(rows)) + 1)
+        found.append(_Object(mass, edges))
     return found
 
 
