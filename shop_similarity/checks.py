@@ -7,6 +7,7 @@ E003       ``PRODUCTS``, ``FALLBACK``, ``EVENT_VISITOR`` or ``IMAGE_FILTER`` can
 E004       ``CATEGORY``, ``PRICE``, ``VARIANT_GROUP``, ``COLOUR`` or ``IN_STOCK`` says nothing about a product
 E005       ``WEIGHTS_STORAGE`` is no alias in ``STORAGES``
 E006       ``ENCODERS`` names a function in a module that is not there
+E007       the search engine can't be used as it is configured
 W001       the weights' storage is the public media storage
 W002       an experiment runs and the middleware that divides the visitors is missing
 W003       no broker is named, so that Celery looks for one where hardly any shop has it
@@ -24,7 +25,6 @@ W020       a pooler stands before the database, and Django opens cursors that it
 W021       the search by codes finds too little of what the exact one finds
 W022       a version's encoder is not named in ``ENCODERS``, or keras-hub is missing where TensorFlow is
 W023       the search engine beside Postgres does not answer, or is behind
-E006       the search engine can't be used as it is configured
 E020       products or photos are in another database than the plugin's tables
 E021       each tenant of django-tenants would have tables of its own
 ========== ==========================================================================================
@@ -259,7 +259,7 @@ def _check_engine() -> list[checks.CheckMessage]:
     try:
         get_engine().check()
     except EngineDown as error:
-        return [checks.Error(str(error), hint="docs/engines.md has the options.", id="shop_similarity.E006")]
+        return [checks.Error(str(error), hint="docs/engines.md has the options.", id="shop_similarity.E007")]
     return []
 
 
