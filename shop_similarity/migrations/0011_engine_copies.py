@@ -1,9 +1,10 @@
 from django.db import migrations, models
 
 # Called by triggers that workers set up where an engine beside Postgres is chosen; without them it does nothing. One
-# statement notes all its rows at once, and none of a version that no engine has a copy of.
+# statement notes all its rows at once, and none of a version that no engine has a copy of. It finds the tables whatever
+# the path of the session: that of pg_restore is empty.
 _FUNCTION = """
-CREATE FUNCTION shop_similarity_note_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION shop_similarity_note_changes() RETURNS trigger LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     INSERT INTO shop_similarity_enginechange (version_id, embedding_id)
     SELECT c.version_id, c.id FROM changed c WHERE c.version_id IN (
