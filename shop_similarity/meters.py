@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PREFIX = "shop_similarity_"
 # Of the statement that finds candidates, in seconds: exact among few photos takes one millisecond, a scan a hundred.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
-_PATHS = ("exact", "codes", "index")
+_PATHS = ("exact", "codes", "index", "engine")
 # Fields of shop_similarity.workers.line.DrainReport.
 OUTCOMES = ("embedded", "copied", "unchanged", "gone", "failed", "retried")
 
@@ -96,7 +96,7 @@ def count_search(path: str, seconds: float) -> None:
     """Count a statement that found candidates.
 
     Args:
-        path: how, ``"exact"``, ``"codes"`` or ``"index"``.
+        path: how, ``"exact"``, ``"codes"``, ``"index"`` or ``"engine"``.
         seconds: that it took.
     """
     if (meters := _meters()) is not None:
