@@ -34,7 +34,7 @@ from bench.machine import machine
 from bench.made_shop import PRICES, make_shop
 from bench.search_clients import by_clients
 from bench.temporary_shop import make_cold, temporary_shop
-from bench.timing import tails, timed
+from bench.timing import processor_seconds, tails, timed
 
 FILTERS = {"50 %": 0.5, "5 %": 0.05, "0.5 %": 0.005}
 K = 10
@@ -235,10 +235,10 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 if name.endswith("from the cache"):
                     # It is kept for a minute.
                     search(product)
-                worked, started = _worked_ms(server), time.perf_counter()
+                worked, started = processor_seconds(server), time.perf_counter()
                 result = search(product)
                 times[name].append(time.perf_counter() - started)
-                work[name].append(_worked_ms(server) - worked)
+                work[name].append(1e3 * (processor_seconds(server) - worked))
                 if product.pk in truth and not name.startswith("whole"):
                     right = _behind(truth[product.pk], products, share)
                     if right:
@@ -278,14 +278,6 @@ def _after_a_restart(
     for name, search in (("statement", statement), ("whole", whole)):
         make_cold()
         yield name, search, asked[-_COLD:]
-
-
-def _worked_ms(server: int) -> float:
-    """Processor time of this process and of the server's that answers it, which a busy machine does not lengthen.
-
-    Without that of processes that the server starts to scan together.
-    """
-    return 1e3 * time.process_time() + int(Path(f"/proc/{server}/schedstat").read_text().split()[0]) / 1e6
 
 
 def _truth(file: Path, keys: list[int], vectors: dict[int, str], table: str, version: int) -> dict[int, list[int]]:

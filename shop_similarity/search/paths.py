@@ -89,9 +89,8 @@ _reaches: dict[tuple, tuple[float, Reach]] = {}
 # Conditions that once admitted more than are counted, without their parameters.
 _wide: set[str] = set()
 _indexed: dict[int, tuple[float, int]] = {}
-# What it costs that the index passes a photo by, in scans of a code: 2 where Postgres' own memory holds index and rows,
-# 9 where it holds little of them; see docs/searching.md.
-_PASSED_BY = 4
+# What it costs that the index passes a photo by, in scans of a code; measured, see docs/searching.md.
+_PASSED_BY = 7.5
 # So many photos for each candidate the index may pass by before fewer candidates are asked for.
 _CHEAPLY_PASSED = 10
 # From so many photos on both costs are what they were measured as, and nobody waits for more to be scanned or counted.
@@ -144,7 +143,7 @@ def _most_scanned(indexed: int) -> int:
     Of r photos among n the index passes c n / r by until it has found c of them.
     """
     settings = get_settings()
-    cheaper = math.isqrt(_PASSED_BY * _fewest(settings.candidates) * indexed) if indexed > _MANY else 0
+    cheaper = math.isqrt(int(_PASSED_BY * _fewest(settings.candidates) * indexed)) if indexed > _MANY else 0
     return max(settings.index_rows, min(cheaper, _MOST_COUNTED))
 
 

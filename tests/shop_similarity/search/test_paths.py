@@ -165,10 +165,9 @@ def _pages_read(statement: str) -> int:
         (200, 0, Path.EXACT),
         (20_000, 0, Path.CODES),
         (20_001, 100_000, Path.INDEX),
-        (21_000, 1_000_000, Path.INDEX),
-        # Of three million the index would pass ten thousand by to find a hundred of these.
-        (30_000, 3_000_000, Path.CODES),
-        (40_000, 3_000_000, Path.INDEX),
+        # Of a million the index would pass four thousand by to find a hundred of these.
+        (27_000, 1_000_000, Path.CODES),
+        (28_000, 1_000_000, Path.INDEX),
         (60_000, 100_000_000, Path.INDEX),
         (1_000_000, 1_000_000, Path.INDEX),
     ],
