@@ -294,6 +294,10 @@
       const objects = JSON.parse(found.dataset.visualSearchRegions ?? "[]");
       if (this.chosen || !this.bitmap || !objects.length) return "";
       this.offer(objects);
+      // A new element: one that moves by itself is a shift of the layout.
+      const box = this.box.cloneNode(true);
+      this.box.replaceWith(box);
+      this.box = box;
       const [left, top, right, bottom] = objects[0].part;
       this.setEdges({ left, top, right, bottom });
       return this.texts.textSuggested ?? "";
