@@ -128,10 +128,10 @@ def test_a_list_that_is_not_counted_can_be_kept(client, lamps, unrecorded):
 
 
 def test_a_list_of_an_experiment_is_the_visitors_own(client, lamps, unrecorded, monkeypatch):
-    from shop_similarity.storefront import fragments
+    from shop_similarity.storefront import caching
 
     running = Experiment(name="a")
-    monkeypatch.setattr(fragments, "experiment_for", lambda request: running)
+    monkeypatch.setattr(caching, "experiment_for", lambda request: running)
     assert "private" in client.get(url_of(lamps[0])).headers["Cache-Control"]
 
 
