@@ -14,8 +14,8 @@ DEFAULT = "mildnet-lite"
 # Photos to calibrate on at most.
 SAMPLE = 4_000
 SEED = 20190304
-# Shares of the colours, and of a second head by which photos of one product find each other, in the embedding of a model
-# that is trained. Triplets teach what tells products apart besides their colour, and the more of that a model has
+# Shares of the colours, and of a second head by which photos of one product find each other, in the embedding of a
+# model that is trained. Triplets teach what tells products apart besides their colour, and the more of that a model has
 # learned, the more colour it takes to keep look-alikes of one colour.
 TRAINED = {"colour": 0.2, "instance": 0.15}
 # Directions by which a model that was fine-tuned tells familiar photos from others.
