@@ -1,7 +1,7 @@
 """What an engine beside Postgres costs and finds, against pgvector in the same run, on the same made vectors.
 
-    python bench/engines.py --photos 100000 --json FILE
-    python bench/engines.py --photos 1000000 --folder FOLDER --uri http://milvus:19530 --json FILE
+    python -m bench.engines --photos 100000 --json FILE
+    python -m bench.engines --photos 1000000 --folder FOLDER --uri http://milvus:19530 --json FILE
 
 Postgres is one of its own, in a temporary folder or one that stays (a million photos take 13 GB). Milvus is the one at
 `--uri`, or one is started from the package `milvus`. Searches go to both in turns, so that a busy machine slows both;
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from made_shop import PRICES, make_shop
-from search_paths import FILTERS, PAGE, K, _behind, _machine, _truth
-from temporary_shop import ROOT, temporary_shop
+
+from bench.machine import machine
+from bench.made_shop import PRICES, make_shop
+from bench.search_paths import FILTERS, PAGE, K, _behind, _truth
+from bench.temporary_shop import temporary_shop
 
 
 def main() -> None:
@@ -37,7 +38,6 @@ def main() -> None:
     parser.add_argument("--uri", help="address of a Milvus server; by default one is started")
     parser.add_argument("--index", default="BIN_IVF_FLAT", help="BIN_IVF_FLAT or BIN_FLAT")
     options = parser.parse_args()
-    sys.path.insert(0, str(ROOT))
     with temporary_shop(options.folder, maintenance_work_mem=options.memory) as folder:
         server = None
         if options.uri is None:
@@ -76,7 +76,7 @@ def run(options: argparse.Namespace, uri: str, folder: Path, server: Any) -> dic
         settings.SHOP_SIMILARITY = ours | engines[engine]
         get_settings.cache_clear()
 
-    figures: dict[str, Any] = {"photos": photos, "machine": _machine(), "index": options.index}
+    figures: dict[str, Any] = {"photos": photos, "machine": machine(), "index": options.index}
     version = make_shop(photos)
     choose("pgvector")
     made: dict[str, dict[str, Any]] = {"pgvector": {}, "milvus": {}}

@@ -64,7 +64,7 @@ def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
                 "--batch-size",
                 "16",
                 "--learning-rate",
-                "0.003",
+                "0.001",
                 "--precision",
                 "float32",
                 "--cache",
@@ -549,7 +549,7 @@ def test_a_run_on_the_shop_s_products_that_was_killed_goes_on_although_they_have
     fill_shop()
     arguments = ("--from-catalog", "--epochs", "2", "--name", "killed")
     whole = history_of(train(*arguments, "--no-store", csv=None, folder=tmp_path / "whole"))
-    given = [*arguments, *SMALL, "--batch-size", "16", "--learning-rate", "0.003", "--precision", "float32"]
+    given = [*arguments, *SMALL, "--batch-size", "16", "--learning-rate", "0.001", "--precision", "float32"]
     given += ["--cache", str(tmp_path / "c"), "--run", str(tmp_path / "run"), "--no-aspects"]
     process = subprocess.run(
         [sys.executable, "-m", "tests.training.shop_run", str(tmp_path), "5", *given],
