@@ -64,7 +64,7 @@ class Milvus:
     def check(self) -> None:
         if importlib.util.find_spec("pymilvus") is None:
             raise EngineError(
-                "ENGINE is milvus, and pymilvus is not installed: `pip install 'shop-similarity[milvus]'`."
+                "ENGINE is milvus, and pymilvus is not installed: install the plugin with the extra `milvus`."
             )
         if unknown := set(self._options) - _KNOWN:
             raise EngineError(
