@@ -110,6 +110,7 @@ def fill() -> dict[str, str]:
         "app_label": "shop_similarity",
         "url": "x/",
         "version": str(version.pk),
+        "number": "1",
     }
 
 

@@ -1,4 +1,4 @@
-"""System checks of what workers need.
+"""System checks of what workers need, with ``check --database``: web processes need none of it.
 
 ========== ==========================================================================================
 I002       the weights that find the objects of a shopper's photo are not here
@@ -18,7 +18,7 @@ from shop_similarity.training.networks.saliency.weights import FILE_NAME
 from shop_similarity.training.versions.weights_cache import default_weights_cache
 
 
-@checks.register("shop_similarity")
+@checks.register("shop_similarity", checks.Tags.database)
 def check_objects(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
     try:
         path = default_weights_cache() / FILE_NAME

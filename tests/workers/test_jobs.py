@@ -42,7 +42,7 @@ def worker(settings, transactional_db):
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "POLL_SECONDS": 0.05, "INDEX_ROWS": 2}
     app = SimpleNamespace(conf={signals._SERVES: True})
     look_after = draining._look_after
-    yield lambda: signals._start(sender=SimpleNamespace(app=app, pool=object()))
+    yield lambda: signals._Work(None).start(SimpleNamespace(app=app, pool=object()))
     jobs.stopping.set()
     clock.join()
     visual_queries.join()

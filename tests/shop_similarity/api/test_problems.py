@@ -173,7 +173,7 @@ assert response.status_code == 405, response.content
 assert client.options("/api/similarity/v1/events/").status_code == 204
 response = client.get("/api/similarity/v1/schema/", headers={"Accept": "application/json"})
 assert response.status_code == 200, response.content
-assert len(response.json()["paths"]) == 9, response.json()["paths"].keys()
+assert len(response.json()["paths"]) == 10, response.json()["paths"].keys()
 print("the same everywhere")
 """
 

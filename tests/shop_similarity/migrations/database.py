@@ -24,7 +24,7 @@ MOMENT = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 
 # What constraints ask of rows, wherever a state has these fields.
 CONSTRAINED = {
-    "merchandisingrule": {"category": "", "target_category": "", "ends_at": None},
+    "merchandisingrule": {"category": "", "target_category": "", "attribute": "", "ends_at": None},
     "outboxentry": {"failed_at": None},
     "modelversion": {"state": "candidate"},
 }

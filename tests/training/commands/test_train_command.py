@@ -453,7 +453,7 @@ def test_bad_triplets_are_told_before_any_training(train, tmp_path, content, mes
         (["--loss", "hinge"], "no loss 'hinge'"),
         (["--loss", "triplet", "--temperature", "0.1"], "triplet has no option temperature"),
         (["--loss", "contrastive-margins", "--margin", "1"], "takes 2 numbers"),
-        (["--train", "block9"], "--train must be head, all or one of"),
+        (["--train", "block9"], "--train must be one of head, all"),
         (["--architecture", "mildnet-joined", "--train", "block6"], "block5, efficientnet_lite0_stem, .*not 'block6'"),
         (["--architecture", "mildnet-joined", "--weights", "a.h5"], "are 2 files, and --weights names 1"),
         (["--config", "embedding_dim=64"], "embeddings of 4096 numbers"),
