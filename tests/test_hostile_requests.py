@@ -146,7 +146,7 @@ def belongs(table: dict[str, str], route: str) -> list[str]:
 def filled(route: str, keys: dict[str, str], **changes: str) -> str:
     values = dict(keys, **changes)
     if "search/{pk}" in route or "search/image/{id}" in route:
-        values = {"pk": values["uuid"], "id": values["uuid"]} | changes
+        values = {**values, "pk": values["uuid"], "id": values["uuid"]} | changes
     elif route.startswith("admin/shop_similarity/modelversion/"):
         values = {**values, "pk": values["version"]} | changes
     return "/" + route.format(**values)

@@ -19,7 +19,9 @@ from shop_similarity.training.versions.weights_cache import default_weights_cach
 
 
 @checks.register("shop_similarity", checks.Tags.database)
-def check_objects(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_objects(databases: list[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+    if not databases:
+        return []
     try:
         path = default_weights_cache() / FILE_NAME
         if not get_settings().visual_search_objects or path.is_file():

@@ -70,7 +70,7 @@ def apply(migration: Migration, state: ProjectState) -> ProjectState:
 
 def tables(apps: Apps) -> list[type[models.Model]]:
     """The plugin's models, those that others refer to first."""
-    left = list(apps.get_app_config(APP).get_models())
+    left = [model for model in apps.get_app_config(APP).get_models() if not model._meta.proxy]
     found: list[type[models.Model]] = []
     while left:
         ready = [model for model in left if _referred(model) <= {*found, model}]
