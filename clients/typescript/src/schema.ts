@@ -507,6 +507,10 @@ export interface components {
             last_sweep: components["schemas"]["SimilaritySweep"] | null;
             /** @description Those that have not come to the last photo yet. */
             sweeps: components["schemas"]["SimilaritySweepUnderWay"][];
+            /** @description What names the candidates of a search. */
+            engine: string;
+            /** @description What is wrong with it, as sentences. */
+            engine_trouble: string[];
         };
         SimilaritySweep: {
             /** Format: date-time */
