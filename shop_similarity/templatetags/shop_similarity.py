@@ -56,7 +56,7 @@ def similar_products_element(nonce: str = "") -> SafeString:
     Args:
         nonce: that of the page's Content-Security-Policy, where it goes by nonces.
     """
-    attributes = format_html(' nonce="{}"', nonce) if nonce else SafeString()
+    attributes = format_html(' nonce="{}"', nonce) if nonce else SafeString("")
     with suppress(NoReverseMatch):
         api = reverse("shop_similarity_api:similar-to-several").removesuffix("products/similar/")
         attributes += format_html(' data-api="{}"', api)
