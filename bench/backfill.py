@@ -86,7 +86,7 @@ def backfill(shop: RunningShop, photos: int) -> dict[str, object]:
         worked.append(processor_seconds(shop))
         left = (queued - counts[-1]) / max(counts[-1] / times[-1], 1e-9)
         say(f"{counts[-1]:,} of {queued:,}, {memory[-1]:.0f} MiB, about {left / 60:.0f} min left")
-        if resumed is None and counts[-1] > KILLED_AT * queued:
+        if resumed is None and KILLED_AT * queued < counts[-1] < queued:
             # What the killed one had worked is forgotten with it.
             lost_seconds = processor_seconds(shop)
             resumed = kill_and_start(shop, before)
@@ -155,7 +155,7 @@ def fill(media: Path, photos: int) -> None:
 
 def kill_and_start(shop: RunningShop, before: int) -> float:
     """Seconds from the death of the worker to its successor's first embedding, its start included."""
-    from shop_similarity.models import Embedding
+    from shop_similarity.models import Embedding, OutboxEntry
 
     say("the worker is killed")
     began = time.monotonic()
@@ -164,7 +164,8 @@ def kill_and_start(shop: RunningShop, before: int) -> float:
     shop.worker.process.wait()
     done = Embedding.objects.count()
     shop.start_worker()
-    return waited(began, lambda: Embedding.objects.count() > done)
+    # It may have embedded the last photo meanwhile.
+    return waited(began, lambda: Embedding.objects.count() > done or not OutboxEntry.objects.exists())
 
 
 def save_and_look(shop: RunningShop) -> float:
