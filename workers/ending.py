@@ -31,6 +31,7 @@ _begun_at = 0.0
 # Of a pool of processes: the parent holds one end for as long as it does not stop, and its children hear the other.
 _heard: int | None = None
 _held: int | None = None
+_parent = 0
 _has_children = False
 
 
@@ -104,9 +105,10 @@ def prepare_children() -> None:
     """In the parent, before it forks: make what tells its children that it stops. Celery itself would wait until their
     outbox is empty.
     """
-    global _heard, _held
+    global _heard, _held, _parent
     if _held is None:
         _heard, _held = os.pipe()
+        _parent = os.getpid()
 
 
 def has_children() -> None:
@@ -116,13 +118,14 @@ def has_children() -> None:
 
 
 def hear_parent(exit_: Callable[[int], object] | None = None) -> None:
-    """In a child: begin to end when the parent stops. Does nothing where it was not forked.
+    """In a child: begin to end when the parent stops. Does nothing where it was not forked: Celery's
+    solo pool calls itself a child, too.
 
     Args:
         exit_: as of :func:`begin`.
     """
     global _held
-    if _heard is None or _held is None:
+    if _heard is None or _held is None or os.getpid() == _parent:
         return
     held, _held = _held, None
     os.close(held)

@@ -43,6 +43,17 @@ def test_what_a_worker_holds_is_given_back_with_its_tries_uncounted_and_nothing_
     assert list(entries) == [("", 0), ("", 0), ("other", 1), ("", 0)]
 
 
+@pytest.mark.slow
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_nobody_asked_to_end_goes_on(tiny_version, celery_worker_process):
+    version = tiny_version()
+    # Celery's solo pool says of itself that it is a child.
+    worker = celery_worker_process("--pool", "solo", env=_environment(SHUTDOWN_SECONDS=1))
+    time.sleep(3)
+    photo = add_photo(make_product(), _jpeg(1))
+    _until(lambda: Embedding.objects.filter(version=version, image_id=photo.pk).exists(), worker, timeout=40)
+
+
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
