@@ -11,7 +11,7 @@ from django.urls import clear_url_caches, reverse
 
 import catalog.urls
 from shop_similarity.admin import SimilarProductsAdminMixin, register
-from shop_similarity.models import Experiment, MerchandisingRule, ModelVersion, OutboxEntry
+from shop_similarity.models import Dashboard, Experiment, MerchandisingRule, ModelVersion, OutboxEntry
 
 pytestmark = pytest.mark.django_db
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 def test_a_site_of_the_shops_own_gets_all_of_it():
     site = admin.AdminSite(name="back_office")
     register(site)
-    assert set(site._registry) == {ModelVersion, OutboxEntry, MerchandisingRule, Experiment}
+    assert set(site._registry) == {Dashboard, ModelVersion, OutboxEntry, MerchandisingRule, Experiment}
     names = {pattern.name for model_admin in site._registry.values() for pattern in model_admin.get_urls()}
     assert {"shop_similarity_dashboard", "shop_similarity_compare", "shop_similarity_product"} <= names
 

@@ -27,7 +27,7 @@ def test_an_operation_can_be_tried_out(live_server, chromium):
         assert "default-src 'self'" in response.headers["content-security-policy"]
         assert "unsafe-inline" not in response.headers["content-security-policy"]
         page.wait_for_selector(".opblock")
-        assert page.locator(".opblock").count() == 9
+        assert page.locator(".opblock").count() == 10
         page.click(f"{OPERATION} .opblock-summary-control")
         page.click(f"{OPERATION} .try-out__btn")
         page.fill(f'{OPERATION} tr[data-param-name="id"] input', str(made[0].pk))
