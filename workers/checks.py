@@ -7,6 +7,7 @@ I002       the weights that find the objects of a shopper's photo are not here
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core import checks
@@ -19,7 +20,9 @@ from shop_similarity.training.versions.weights_cache import default_weights_cach
 
 
 @checks.register("shop_similarity", checks.Tags.database)
-def check_objects(databases: list[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_objects(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[checks.CheckMessage]:
     if not databases:
         return []
     try:
