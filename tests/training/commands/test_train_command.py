@@ -64,7 +64,7 @@ def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
                 "--batch-size",
                 "16",
                 "--learning-rate",
-                "0.001",
+                "0.003",
                 "--precision",
                 "float32",
                 "--cache",
@@ -78,6 +78,10 @@ def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
         return folder
 
     return run
+
+
+# Both heads of a model learn from two dozen photos, so in small steps.
+FEW = ("--epochs", "3", "--learning-rate", "0.001")
 
 
 HELP = """
@@ -121,7 +125,7 @@ def test_a_trained_model_is_stored_with_all_that_is_known_of_it_stopped_or_not(t
         add_photo(make_product(), product_photo("mug", colour))
     out = io.StringIO()
     test = ("--test", str(drawn / "test.csv"))
-    folder = train("--epochs", "3", "--name", "autumn", "--keep-epochs", "3", *test, verbosity=1, stdout=out)
+    folder = train("--name", "autumn", "--keep-epochs", "3", *FEW, *test, verbosity=1, stdout=out)
     version = ModelVersion.objects.get(name="autumn")
     assert version.state == ModelVersion.State.CANDIDATE
     assert version.weights_source == SmallBackbone.source
@@ -218,7 +222,7 @@ def _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, folder, 
 
     monkeypatch.setattr(ProgressWatcher, "step", interrupted)
     with pytest.raises(CommandError, match=r"Stopped in epoch 2 after 3 of 8 steps.*--resume") as stopped:
-        train("--epochs", "3", "--name", "went-on", folder=folder)
+        train("--name", "went-on", *FEW, folder=folder)
     assert stopped.value.returncode == 130
     monkeypatch.setattr(ProgressWatcher, "step", told)
     assert not ModelVersion.objects.filter(name="went-on").exists()
@@ -229,7 +233,7 @@ def _a_run_that_was_stopped_goes_on_to_the_same_end(train, monkeypatch, folder, 
     metrics = ModelVersion.objects.get(name="renamed").metrics
     assert metrics["calibration"] == version.metrics["calibration"]
     with pytest.raises(CommandError, match="holds a run already"):
-        train("--epochs", "3", folder=folder)
+        train(*FEW, folder=folder)
 
 
 def test_a_run_that_was_stopped_before_its_first_epoch_goes_on(train, monkeypatch, tmp_path):
