@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from catalog.models import Product
+from shop_similarity import database
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embedding.engines import EngineDown, asking, copies, get_engine
 from shop_similarity.embedding.engines.states import trouble
@@ -68,7 +69,7 @@ def test_engine_down(engine_beside, shop, settings, is_large, client, admin_clie
     page = admin_client.get(reverse("admin:shop_similarity_dashboard")).content.decode()
     assert escape(sentence) in page
     assert status(asking=True)["engine_trouble"]
-    assert "shop_similarity.W023" in {message.id for message in check_database(["default"])}
+    assert "shop_similarity.W023" in {message.id for message in check_database([database.write_alias()])}
     engine_beside.start()
     asking.forget()
     assert engine_beside.bring_up() == 1
