@@ -33,6 +33,9 @@ from tests.training.small_run import figures, history_of
 from tests.training.versions.test_first_version import SmallBackbone, storages_in_tmp  # noqa: F401
 
 
+STEPS = (*SMALL, "--batch-size", "16", "--learning-rate", "0.003", "--precision", "float32", "--no-aspects")
+
+
 @pytest.fixture
 def small(monkeypatch):
     use_small_network(monkeypatch.setattr, monkeypatch.setitem)
@@ -58,19 +61,9 @@ def train(db, storages_in_tmp, small, drawn, tmp_path):  # noqa: F811
             "train_mildnet",
             *(["--triplets", str(csv), "--images", str(images)] if csv else []),
             *(["--validation", str(drawn / "validation.csv")] if csv and options.pop("validate", True) else []),
-            *SMALL,
             *(["--run", str(folder)] if folder else []),
-            *(
-                "--batch-size",
-                "16",
-                "--learning-rate",
-                "0.003",
-                "--precision",
-                "float32",
-                "--cache",
-                str(tmp_path / "c"),
-            ),
-            "--no-aspects",
+            *STEPS,
+            *("--cache", str(tmp_path / "c")),
             *arguments,
             verbosity=options.pop("verbosity", 0),
             **options,
@@ -553,8 +546,7 @@ def test_a_run_on_the_shop_s_products_that_was_killed_goes_on_although_they_have
     fill_shop()
     arguments = ("--from-catalog", "--epochs", "2", "--name", "killed")
     whole = history_of(train(*arguments, "--no-store", csv=None, folder=tmp_path / "whole"))
-    given = [*arguments, *SMALL, "--batch-size", "16", "--learning-rate", "0.001", "--precision", "float32"]
-    given += ["--cache", str(tmp_path / "c"), "--run", str(tmp_path / "run"), "--no-aspects"]
+    given = [*arguments, *STEPS, "--cache", str(tmp_path / "c"), "--run", str(tmp_path / "run")]
     process = subprocess.run(
         [sys.executable, "-m", "tests.training.shop_run", str(tmp_path), "5", *given],
         cwd=settings.BASE_DIR,
