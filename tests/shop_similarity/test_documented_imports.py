@@ -41,4 +41,6 @@ def test_documented_import(module: str, name: str):
     if match := re.match(r"shop_similarity\.contrib\.(\w+)\.", module):
         # What needs the shop system itself is imported where that is installed, in the tests of its adapter.
         pytest.importorskip(match[1])
+    if module.startswith("shop_similarity.training.networks."):
+        pytest.importorskip("keras")
     assert hasattr(importlib.import_module(module), name)

@@ -22,7 +22,8 @@ CONFIG = {"width": 0.0625, "frozen_through": None}
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory) -> Callable[[int], bytes]:
     """Weights of a MILDNet of a sixteenth of the width, for photos of 32 pixels, by the seed they are drawn with."""
-    import keras
+    # Of the plugin's tests these alone compute; the others run where TensorFlow is not installed.
+    keras = pytest.importorskip("keras")
 
     from shop_similarity.training.networks.architectures import build
     from shop_similarity.training.networks.preprocessing import Preprocessing
