@@ -5,16 +5,17 @@
 
 Each model is trained by ``train_mildnet`` as it comes, on triplets of one part of FOLDER/photos:
 
-    shop     the sports shop alone, without half of its styles; both halves in turn
-    half     all sources, without half of the shop's styles; both halves in turn
-    all      all training triplets
-    people   people's own photos alone, so that the shop is another source
+    shop        the sports shop alone, without half of its styles; both halves in turn
+    half        all sources, without half of the shop's styles; both halves in turn
+    categories  all sources, without half of the kinds of goods, whoever took the photos; both halves in turn
+    all         all training triplets
+    people      people's own photos alone, so that the shop is another source
 
-A photo of the shop asks the model that never saw its style, so all of its photos ask; ``look_alike_unseen`` are
-people's validation photos, which no part holds. Nothing that is measured here chose an epoch: the last one counts.
-Sets of instances are asked as a search by photo asks. The peers are baselines without a model, and each model's own
-start. Intervals (95 %) are over groups; of several seeds each value is the mean over the seeds, query by query. The
-last line is JSON.
+A photo of the shop asks the model that never saw its style, or nothing of its kind, so all of its photos ask;
+``look_alike_unseen`` are people's validation photos, which no part holds. Nothing that is measured here chose an epoch:
+the last one counts. Sets of instances are asked as a search by photo asks. The peers are baselines without a model, and
+each model's own start, from which differences are paired by query. Intervals (95 %) are over groups; of several seeds
+each value is the mean over the seeds, query by query. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -41,15 +42,30 @@ if TYPE_CHECKING:
     from shop_similarity.training.evaluation.results import Asked, RetrievalResult
     from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
 
-PARTS = {"shop": (0, 1), "half": (0, 1), "all": (None,), "people": (None,)}
+PARTS = {"shop": (0, 1), "half": (0, 1), "categories": (0, 1), "all": (None,), "people": (None,)}
 # Sets that a part's models may be asked for; those of the shop's styles by halves.
 HALVES = ("look_alike_shop", "instance_colours")
 ASKED = {
     "shop": (*HALVES, "look_alike_unseen"),
     "half": (*HALVES, "look_alike_unseen"),
+    "categories": HALVES,
     "all": ("look_alike_unseen", "retrieval_val", "instance_hard"),
     "people": (*HALVES, "look_alike_unseen", "retrieval_val", "instance_hard"),
 }
+# Kinds of goods of which half 0 of ``categories`` holds nothing, as the shop and as people's photos name them.
+KINDS = (
+    "Jackets",
+    "Hoodies & Sweatshirts",
+    "Tanks",
+    "Bras & Tanks",
+    "Outwear",
+    "Blazer",
+    "Hoodie",
+    "Undershirt",
+    "Top",
+)
+# Those of half 1: all other goods that the shop has.
+OTHER_KINDS = ("Pants", "Shorts", "Tees", "T-Shirt", "Polo", "Bags", "Fitness Equipment", "Watches")
 BASELINES = ("colour", "handmade", "vgg16", "efficientnet_lite0", "efficientnet_lite2")
 
 
@@ -78,10 +94,12 @@ def main() -> None:
         for architecture in given.architectures:
             features = features_of(architecture, paths, given.cache)
             for part in given.parts:
+                start = None
                 for moment in ("start", "trained"):
                     found = trained(architecture, part, moment, features, sets, places, given)
                     title = f"{architecture}, {part}: {moment}"
-                    results[title] = report(title, found)
+                    results[title] = report(title, found, start)
+                    start = found
     print(json.dumps(results))
 
 
@@ -104,7 +122,7 @@ def trained(
         for name in found:
             results = [measured(vectors, sets[name], places, asked) for vectors, asked in by_half]
             if name in HALVES and len(results) > 1:
-                found[name].append(in_turn(results, sets[name], given.data))
+                found[name].append(in_turn(results, halves_of(sets[name], part, given.data)))
             else:
                 found[name].append(mean_of(results))
     return found
@@ -144,6 +162,8 @@ def write_triplets(part: str, half: int | None, given: argparse.Namespace) -> di
 
     def belongs(image: str) -> bool:
         row = rows[image]
+        if part == "categories":
+            return half_of_kind(row["category"]) != half
         if row["sender_id"]:
             return part != "shop"
         return part != "people" and (half is None or half_of(row["product_sku"]) != half)
@@ -171,6 +191,12 @@ def half_of(style: str) -> int:
     """0 or 1, by the name of a style alone, whatever its colour: "MH01", "24-WG083-gray"."""
     name = style.lower().removeprefix("24-").partition("-")[0]
     return hashlib.sha256(name.encode()).digest()[0] % 2
+
+
+def half_of_kind(category: str) -> int | None:
+    """0 or 1, by a category's last name; None for goods that only people's photos show."""
+    kind = category.split("/")[-1].strip()
+    return 0 if kind in KINDS else 1 if kind in OTHER_KINDS else None
 
 
 def embed(folder: Path, moment: str, features: np.ndarray) -> tuple[np.ndarray, Asked | None]:
@@ -212,10 +238,17 @@ def measured(
     return evaluate_retrieval(rows, photos, asked=asked)
 
 
-def in_turn(results: Sequence[RetrievalResult], photos: RetrievalSet, data: Path) -> RetrievalResult:
+def halves_of(photos: RetrievalSet, part: str, data: Path) -> np.ndarray:
+    """Of each query of the shop's that has something to find the half that it belongs to."""
+    shown = {(data / photo.image).resolve(): photo for photo in sports_shop(data)}
+    asking_photos = [shown[photos.paths[place].resolve()] for place in photos.queries[asking(photos)]]
+    if part == "categories":
+        return np.array([half_of_kind(photo.category) for photo in asking_photos])
+    return np.array([half_of(photo.product) for photo in asking_photos])
+
+
+def in_turn(results: Sequence[RetrievalResult], halves: np.ndarray) -> RetrievalResult:
     """Each query's values from the model that was trained without its half."""
-    styles = {(data / photo.image).resolve(): photo.product for photo in sports_shop(data)}
-    halves = np.array([half_of(styles[photos.paths[place].resolve()]) for place in photos.queries[asking(photos)]])
     values = {
         name: np.where(halves == 0, results[0].values[name], results[1].values[name]) for name in results[0].values
     }
@@ -233,19 +266,34 @@ def mean_of(results: Sequence[RetrievalResult]) -> RetrievalResult:
     return replace(results[0], values=values)
 
 
-def report(title: str, found: Mapping[str, Sequence[RetrievalResult]]) -> dict[str, dict[str, tuple[float, ...]]]:
-    """Print a model's figures; returns them by set: value, lower and upper end, then the value of each seed."""
+def report(
+    title: str,
+    found: Mapping[str, Sequence[RetrievalResult]],
+    start: Mapping[str, Sequence[RetrievalResult]] | None = None,
+) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Print a model's figures, with those of its start by how much they differ.
+
+    Returns:
+        By set and figure: value, lower and upper end; of a trained one the same of the difference; then the value of
+        each seed, where there are several.
+    """
     print(f"\n{title}")
     figures: dict[str, dict[str, tuple[float, ...]]] = {}
     for name, results in found.items():
         cells = []
+        mean = mean_of(results)
+        differences = mean.difference(mean_of(start[name])) if start else {}
         for figure in LOOK_ALIKE_FIGURES if name.startswith("look_alike") else INSTANCE_FIGURES:
-            estimate = mean_of(results).estimate(figure)
+            estimates = [mean.estimate(figure), *([differences[figure]] if start else [])]
             seeds = [float(np.nanmean(each.values[figure])) for each in results]
-            numbers = (estimate.value, estimate.low, estimate.high, *(seeds if len(seeds) > 1 else ()))
+            seeds = seeds if len(seeds) > 1 else []
+            numbers = (*(number for each in estimates for number in (each.value, each.low, each.high)), *seeds)
             figures.setdefault(name, {})[figure] = tuple(round(number, 3) for number in numbers)
-            each = " ".join(f"{seed:.3f}" for seed in seeds) if len(seeds) > 1 else ""
-            cells.append(f"{figure} {estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f}) {each}".rstrip())
+            texts = [
+                f"{each.value:{sign}.3f} ({each.low:{sign}.3f} to {each.high:{sign}.3f})"
+                for each, sign in zip(estimates, ("", "+"), strict=False)
+            ]
+            cells.append(" ".join([figure, *texts, *(f"{seed:.3f}" for seed in seeds)]))
         print(f"    {name:22} " + "  ".join(cells), flush=True)
     return figures
 

@@ -56,7 +56,7 @@ def answer_waiting(stop: threading.Event = stopping) -> int:
             searched = vector
             # A product's own photo is no snapshot.
             if vector is not None and claim.is_snapshot:
-                searched = _asked(version, drawn_to_the_shop(version, without_common_part(version, vector)))
+                searched = asking_vector(version, vector)
             queue.answer(claim, version, searched, vector if claim.is_vote else None, regions)
             answered += 1
             if claim.is_vote:
@@ -66,16 +66,8 @@ def answer_waiting(stop: threading.Event = stopping) -> int:
 
 def _look(claim: queue.Claim, embedder: Embedder) -> tuple[np.ndarray | None, list[Box]]:
     """The vector of a photo, (4096,), and its objects; None, with a line in the log, where it can't be embedded."""
-    finds = objects.network() if claim.finds_objects else None
     try:
-        # Written by the web process itself, after it had checked what the shopper sent.
-        with Image.open(io.BytesIO(claim.photo), formats=("PNG",)) as opened:
-            image = opened.convert("RGB")
-        with urgent_turn():
-            regions = objects.boxes_in(image, finds) if finds else []
-            if regions:
-                image = _part(image, regions[0])
-            return embedder.embed_one(embedder.preprocessing.prepare(image)), regions
+        return embed_photo(claim.photo, embedder, claim.finds_objects)
     except Exception as error:
         if database.is_away(error):
             raise
@@ -83,16 +75,37 @@ def _look(claim: queue.Claim, embedder: Embedder) -> tuple[np.ndarray | None, li
         return None, []
 
 
+def embed_photo(photo: bytes, embedder: Embedder, finds_objects: bool) -> tuple[np.ndarray, list[Box]]:
+    """The vector of a photo, or of its largest object, and its objects.
+
+    Args:
+        photo: as :func:`shop_similarity.visual_search.prepare_photo` makes it.
+        embedder: of the version that is searched with.
+        finds_objects: whether objects are looked for, where the weights for that are here.
+    """
+    finds = objects.network() if finds_objects else None
+    # Written by the web process itself, after it had checked what the shopper sent.
+    with Image.open(io.BytesIO(photo), formats=("PNG",)) as opened:
+        image = opened.convert("RGB")
+    with urgent_turn():
+        regions = objects.boxes_in(image, finds) if finds else []
+        if regions:
+            image = _part(image, regions[0])
+        return embedder.embed_one(embedder.preprocessing.prepare(image)), regions
+
+
+def asking_vector(version: ModelVersion, vector: np.ndarray) -> np.ndarray:
+    """The vector to search with, (4096,), of a shopper's photo whose embedding is ``vector``."""
+    vector = drawn_to_the_shop(version, without_common_part(version, vector))
+    # Embeddings of a version may tell the product on the photo from its look.
+    questions = Questions.of(version.config)
+    return questions.asked_by_photo(vector) if questions else vector
+
+
 def _part(image: Image.Image, box: Box) -> Image.Image:
     width, height = image.size
     left, top, right, bottom = box
     return image.crop((left * width // 100, top * height // 100, -(-right * width // 100), -(-bottom * height // 100)))
-
-
-def _asked(version: ModelVersion, vector: np.ndarray) -> np.ndarray:
-    """The vector that asks for the product on the photo, where the version's embeddings tell that from its look."""
-    questions = Questions.of(version.config)
-    return questions.asked_by_photo(vector) if questions else vector
 
 
 _failed_loads: dict[int, float] = {}

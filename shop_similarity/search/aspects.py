@@ -74,7 +74,7 @@ class Explanation:
 
     Attributes:
         colour, pattern, shape: contributions; they add up to ``similarity`` and may be negative.
-        similarity: the cosine, -1 to 1.
+        similarity: the cosine, -1 to 1; for a search by photo what it takes for the cosine.
         levels: for each of :data:`ASPECTS` where the contribution lies between that of two photos drawn at random (0)
             and that of a photo to itself (1), on the average of the photos that the basis was fitted on. Raw
             contributions can't be compared with each other: an aspect that most of the vectors' length is spent on
@@ -217,7 +217,11 @@ def has_aspects(version: ModelVersion) -> bool:
 
 
 def explain(
-    version: ModelVersion, query_vectors: np.ndarray, vectors: np.ndarray, weights: Sequence[float] | None = None
+    version: ModelVersion,
+    query_vectors: np.ndarray,
+    vectors: np.ndarray,
+    weights: Sequence[float] | None = None,
+    scale: float = 1.0,
 ) -> list[Explanation] | list[Explanation | None]:
     """What each aspect adds to the similarity of each vector and the query vector that is most similar to it.
 
@@ -226,6 +230,7 @@ def explain(
         query_vectors: ``(q, 4096)``, of the photos of what is asked with.
         vectors: ``(n, 4096)``, of what was found.
         weights: of the query vectors' cosines, all alike by default.
+        scale: what is explained, in parts of the cosine. Levels are those of the query's embedding as it is stored.
 
     Returns:
         One explanation for each of ``vectors``; ``None`` for each where the version can't explain.
@@ -242,7 +247,7 @@ def explain(
     left, right = _unit(left), _unit(right)
     cosines = left @ right.T
     best = (cosines if weights is None else cosines * np.array(weights)[:, None]).argmax(axis=0)
-    contributions = basis.contributions(left[best], right)
+    contributions = scale * basis.contributions(left[best], right)
     levels = (contributions - basis.typical[:, None]) / (basis.own - basis.typical)[:, None]
     return [
         Explanation(

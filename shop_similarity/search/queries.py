@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from django.core.exceptions import EmptyResultSet
@@ -32,11 +32,13 @@ class Query:
         sql: the statement.
         several: whether there may be more parts than one.
         is_one_vector: whether there is one row at most.
+        scale: similarities in parts of cosines.
     """
 
     sql: Sql
     several: bool = False
     is_one_vector: bool = False
+    scale: float = 1.0
 
     @classmethod
     def of_product(cls, version: ModelVersion, product: models.Model, photos: int | None = None) -> Query:
@@ -54,18 +56,20 @@ class Query:
         return cls(union, several=len(parts) > 1)
 
     @classmethod
-    def of_vector(cls, vector: Sequence[float] | np.ndarray) -> Query:
-        """Of one (4096,) vector.
+    def of_vector(cls, vector: Sequence[float] | np.ndarray, scale: float = 1.0) -> Query:
+        """Of one (4096,) vector; similarities are ``scale`` times the cosines.
 
         Raises:
-            ValueError: it has another length, is not finite or is zero.
+            ValueError: the vector has another length, is not finite or is zero; the scale is not above 0 or infinite.
         """
         array = np.asarray(vector, dtype=np.float32)
         if array.shape != (EMBEDDING_DIM,):
             raise ValueError(f"The vector has shape {array.shape}; embeddings have {EMBEDDING_DIM} numbers.")
         if not np.isfinite(array).all() or not array.any():
             raise ValueError("The vector is zero or not finite, so nothing can be similar to it.")
-        return cls.of_vectors(array[None] / np.linalg.norm(array), [0])
+        if not 0 < scale < np.inf:
+            raise ValueError(f"The scale is {scale!r}; it must be above 0 and finite.")
+        return replace(cls.of_vectors(array[None] / np.linalg.norm(array), [0], [float(scale)]), scale=float(scale))
 
     @classmethod
     def of_vectors(cls, vectors: np.ndarray, parts: Sequence[int], weights: Sequence[float] | None = None) -> Query:

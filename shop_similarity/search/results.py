@@ -129,6 +129,7 @@ def search_by_vector(
     *,
     version: ModelVersion | None = None,
     options: SearchOptions | None = None,
+    scale: float = 1.0,
 ) -> list[models.Model]:
     """Products that look like what a vector was made of, best first. Rules for all products apply.
 
@@ -136,12 +137,14 @@ def search_by_vector(
         vector: (4096,) embedding by the same model version.
         limit, among, version, options: as for :func:`similar_products`.
         exclude: keys of products to leave out.
+        scale: what cosines are multiplied by to be similarities: above 1 for a vector that asks otherwise than vectors
+            are stored, so that its cosine is less than 1 even with the photo that it was made of.
 
     Returns:
         Product instances as :func:`similar_products` returns them.
 
     Raises:
-        ValueError: the vector has another length, is not finite or is zero.
+        ValueError: the vector has another length, is not finite or is zero, or the scale is not above 0 and finite.
         TypeError, ValueError: as :func:`similar_products`.
     """
     options = SearchOptions.of(limit, options)
@@ -149,7 +152,7 @@ def search_by_vector(
     allowed = allowed_products(among, options)
     if version is None:
         return []
-    return load(_places(version, Query.of_vector(vector), allowed, options, exclude=exclude), allowed)
+    return load(_places(version, Query.of_vector(vector, scale), allowed, options, exclude=exclude), allowed)
 
 
 def allowed_products(among: QuerySet | None, options: SearchOptions, products: Sequence[models.Model] = ()) -> QuerySet:
@@ -287,6 +290,7 @@ def _explained(version: ModelVersion, query: Query, places: list[Place]) -> list
         vectors_from([row.vector for row in asked]),
         vectors_from([row.vector for row in photos]),
         [row.weight for row in asked],
+        query.scale,
     )
     by_photo = {field.to_python(row.image_id): value for row, value in zip(photos, explanations, strict=True)}
     return [replace(place, explanation=by_photo.get(place.image_id)) for place in places]

@@ -7,7 +7,7 @@ products = results(query, SearchOptions(limit=12))
 
 from ..photos.limits import upload_limits
 from .queue import Busy, Expired, find_query, purge, submit, wait
-from .results import products, results
+from .results import products, products_like, results
 from .uploads import MAX_SIDE, WHOLE, Crop, CropError, prepare_photo
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "find_query",
     "prepare_photo",
     "products",
+    "products_like",
     "purge",
     "results",
     "submit",

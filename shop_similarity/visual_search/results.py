@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 from django import forms
 from django.db import models
 from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from ..catalogue import NotAKeyError, product_key
-from ..models import VisualQuery
+from ..models import ModelVersion, VisualQuery
 from ..search import search_by_vector
 from ..search.aspects import LABELS, LEAN_LABEL
 from ..search.options import CATEGORY, PRICE_MAX, PRICE_MIN, Filters, SearchOptions
@@ -45,7 +47,23 @@ def results(query: VisualQuery, options: SearchOptions | None = None) -> list[mo
 
 def products(query: VisualQuery, options: SearchOptions | None = None) -> list[models.Model]:
     """What :func:`results` gives, for a query that was waited for just now."""
-    return search_by_vector(query.vector, version=query.version, options=options, exclude=_left_out(query))
+    return products_like(query.vector, query.version, options, _left_out(query))
+
+
+def products_like(
+    vector: Sequence[float] | np.ndarray,
+    version: ModelVersion,
+    options: SearchOptions | None = None,
+    exclude: Collection[Any] = (),
+) -> list[models.Model]:
+    """Products that look like a photo, by the vector that a worker answers it with.
+
+    A version whose embeddings tell a product from its look is asked with a vector whose length says by how much its
+    cosines are less than similarities, so that a photo is as similar to itself as by any other version.
+    """
+    # Half precision leaves the length of one that asks as it is stored a little off 1.
+    scale = round(float(np.linalg.norm(np.asarray(vector, np.float32))), 3)
+    return search_by_vector(vector, exclude=exclude, version=version, options=options, scale=scale)
 
 
 def _left_out(query: VisualQuery) -> list[Any]:

@@ -17,10 +17,11 @@ from shop_similarity.models import ModelVersion
 _networks: dict = {}
 
 CONFIG = {"width": 0.0625, "frozen_through": None}
+TWO_QUESTIONS = CONFIG | {"colour": 0.2, "instance": 0.15}
 
 
 @pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory) -> Callable[[int], bytes]:
+def tiny_weights(tmp_path_factory) -> Callable[..., bytes]:
     """Weights of a MILDNet of a sixteenth of the width, for photos of 32 pixels, by the seed they are drawn with."""
     # Of the plugin's tests these alone compute; the others run where TensorFlow is not installed.
     keras = pytest.importorskip("keras")
@@ -29,9 +30,9 @@ def tiny_weights(tmp_path_factory) -> Callable[[int], bytes]:
     from shop_similarity.training.networks.preprocessing import Preprocessing
 
     @functools.cache
-    def make(seed: int) -> bytes:
+    def make(seed: int, questions: int = 1) -> bytes:
         keras.utils.set_random_seed(seed)
-        model = build("mildnet", CONFIG, Preprocessing(size=32))
+        model = build("mildnet", CONFIG if questions == 1 else TWO_QUESTIONS, Preprocessing(size=32))
         path = tmp_path_factory.mktemp("weights") / "tiny.weights.h5"
         model.save_weights(path)
         return path.read_bytes()
@@ -83,12 +84,14 @@ def tiny_version(tiny_weights, kept_networks) -> Callable[..., ModelVersion]:
     """Factory of model versions with such weights in the real storage."""
     from shop_similarity.training.networks.preprocessing import Preprocessing
 
-    def make(name: str = "tiny", state: str = ModelVersion.State.ACTIVE, seed: int = 7) -> ModelVersion:
-        weights = tiny_weights(seed)
+    def make(
+        name: str = "tiny", state: str = ModelVersion.State.ACTIVE, seed: int = 7, questions: int = 1
+    ) -> ModelVersion:
+        weights = tiny_weights(seed, questions)
         version = ModelVersion(
             name=name,
             architecture="mildnet",
-            config=CONFIG,
+            config=CONFIG if questions == 1 else TWO_QUESTIONS,
             preprocessing=Preprocessing(size=32).to_dict(),
             weights_sha256=hashlib.sha256(weights).hexdigest(),
             state=state,

@@ -13,7 +13,9 @@ from django.core.management import CommandError, call_command
 from catalog.models import Product, ProductPhoto
 from shop_similarity.embedding.index import index_state
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
-from shop_similarity.workers import embedder
+from shop_similarity.search import SearchOptions
+from shop_similarity.visual_search import results, submit
+from shop_similarity.workers import embedder, visual_queries
 from tests.shop_similarity.drawn_photos import product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product
 from tests.training.versions.test_first_version import small_recipe, storages_in_tmp  # noqa: F401
@@ -118,6 +120,25 @@ def test_similar_products_of_a_product_and_of_a_picture(shop, tmp_path, settings
     assert found[0]["product"] == str(asked.pk)
     assert found[0]["similarity"] == pytest.approx(1, abs=1e-3)
     assert asked.name in _say("similar_products", str(picture))
+
+
+@pytest.mark.parametrize("questions", [1, 2])
+def test_a_picture_asks_as_a_search_by_photo_does(tiny_version, tmp_path, settings, questions):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "DUPLICATE_SIMILARITY": 2.0}
+    tiny_version(questions=questions)
+    for item in products(6):
+        add_photo(make_product(item.name), item.photo((120, 150)), f"{item.name}.jpg")
+    _say("embed_products")
+    picture = tmp_path / "picture.jpg"
+    picture.write_bytes(product_photo("mug", "teal", seed=5))
+    query = submit(picture)
+    visual_queries.answer_waiting()
+    shown = results(query, SearchOptions(limit=6))
+    found = json.loads(_say("similar_products", str(picture), "-k", "6", json=True))["similar"]
+    assert len(found) == 6
+    assert [(row["product"], row["similarity"]) for row in found] == [
+        (str(product.pk), pytest.approx(product.similarity, abs=1e-3)) for product in shown
+    ]
 
 
 def test_similar_products_says_what_is_wrong(shop, tmp_path):

@@ -16,12 +16,15 @@ from django.utils import timezone
 
 from shop_similarity.embedding import outbox
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry, VisualQuery
+from shop_similarity.search import SearchOptions
+from shop_similarity.search.aspects import store_basis
 from shop_similarity.training.networks.questions import Questions
 from shop_similarity.visual_search import Busy, Expired, queue, results, submit, wait
 from shop_similarity.workers import embedder, visual_queries
 from shop_similarity.workers.drain import drain
 from tests.shop_similarity.drawn_photos import product_image, product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product
+from tests.shop_similarity.search.test_aspects import known_basis
 from tests.vectors import random_vectors
 
 QUICK = {"POLL_SECONDS": 600, "SWEEP_SECONDS": 0, "SWEEP_FILES_SECONDS": 0, "FALLBACK": None}
@@ -82,17 +85,30 @@ class TestInThisProcess:
         assert found[0].similarity > 0.99
 
     def test_a_version_of_two_questions_is_asked_for_the_product(self, tiny_version):
-        version = tiny_version()
-        query = submit(io.BytesIO(product_photo("mug", "red")))
+        version = tiny_version(questions=2)
+        shop = []
+        for item in products(6):
+            shop.append(make_product(item.name))
+            add_photo(shop[-1], item.photo((300, 300)), f"{item.kind}.jpg")
+        drain()
+        stored = {each.product_id: np.array(each.vector) for each in Embedding.objects.all()}
+        store_basis(version, known_basis())
+        query = submit(io.BytesIO(products(6)[4].photo((300, 300))))
         visual_queries.answer_waiting()
-        own = np.array(_row(query).vector)
-        version.config = {**version.config, "colour": 0.2, "instance": 0.3}
-        version.save()
-        again = submit(io.BytesIO(product_photo("mug", "red")))
-        visual_queries.answer_waiting()
-        asked = Questions.of(version.config).asked_by_photo(own)
-        assert np.allclose(np.array(_row(again).vector), asked, atol=1e-3)
-        assert own @ asked < 0.99
+        asked = Questions.of(version.config).asked_by_photo(stored[shop[4].pk])
+        assert np.allclose(np.array(_row(query).vector), asked, atol=5e-3)
+        found = results(query, SearchOptions(explain=True, collapse=False))
+        assert {product.pk: product.similarity for product in found} == pytest.approx(
+            {key: float(asked @ vector) for key, vector in stored.items()}, abs=5e-3
+        )
+        # As of any version, a photo's similarity to itself is 1, and what explains it adds up to it.
+        assert found[0].pk == shop[4].pk and found[0].similarity == pytest.approx(1, abs=5e-3)
+        for product in found:
+            assert sum(product.explanation.contributions().values()) == pytest.approx(product.similarity, abs=5e-3)
+        leaned = results(query, SearchOptions(lean="colour", explain=True, collapse=False))
+        assert {product.pk: product.explanation for product in leaned} == {
+            product.pk: product.explanation for product in found
+        }
 
     def test_photo_that_the_network_fails_on_is_not_kept(self, tiny_version, monkeypatch):
         tiny_version()

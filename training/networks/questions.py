@@ -98,13 +98,16 @@ class Questions:
             vectors: ``(n, length)`` or ``(length,)``, as they are stored.
 
         Returns:
-            As many, of length 1.
+            As many, all of one length, so that the dot product with an embedding that is stored is the mean of the
+            parts' cosines with the shares of ``search``: 1 with the photo's own, whose cosine is less.
         """
         rows = self.in_parts(np.atleast_2d(vectors))
         for part, stored, share in zip(self.parts, self.stored, self.search, strict=True):
             rows[:, part] *= share / stored
         asked = self.lift(rows)
-        return (asked / np.maximum(np.linalg.norm(asked, axis=1, keepdims=True), 1e-12)).reshape(np.shape(vectors))
+        length = np.sqrt(sum(share**2 / stored for stored, share in zip(self.stored, self.search, strict=True)))
+        lengths = np.linalg.norm(asked, axis=1, keepdims=True)
+        return (asked * (length / np.maximum(lengths, 1e-12))).astype(asked.dtype).reshape(np.shape(vectors))
 
     @cached_property
     def signs(self) -> tuple[np.ndarray, np.ndarray]:

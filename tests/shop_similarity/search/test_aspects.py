@@ -99,6 +99,14 @@ def test_the_photo_that_is_most_similar_is_explained(version, basis):
     assert second.colour == pytest.approx(1 / 3, abs=1e-3)
 
 
+def test_what_a_scaled_similarity_is_made_of_adds_up_to_it(version, basis):
+    vectors = random_vectors(5, clusters=2, seed=4)
+    plain, scaled = explain(version, vectors[:1], vectors), explain(version, vectors[:1], vectors, scale=1.8)
+    for one, other in zip(plain, scaled, strict=True):
+        assert other.similarity == pytest.approx(1.8 * one.similarity, abs=1e-5)
+        assert other.levels == pytest.approx(tuple(1.8 * level for level in one.levels), abs=1e-4)
+
+
 def test_what_is_typical_is_no_reason(db):
     """All photos of this shop have about the same shape: the largest contribution, and no reason."""
     typical = np.array([0, 0, 0.5], np.float32)

@@ -7,6 +7,7 @@ import pytest
 
 from shop_similarity.training.aspects.drawings import MEMBERS, PATTERNS, SHAPES, draw, families, family
 from shop_similarity.training.aspects.forms import ASPECTS, AspectsError, LinearHead, depths, fit_aspects
+from shop_similarity.training.networks.questions import Questions
 
 DIM = 96
 PER_ASPECT = 6
@@ -140,6 +141,45 @@ def test_a_tap_of_colours_is_counted_as_colour():
     assert agree[0] > differ[0] + 0.1
     by_depth, _ = shares(depths(4))
     assert by_depth[0] < agree[0] - 0.1
+
+
+@pytest.mark.parametrize("is_search_by_photo", [False, True])
+def test_colours_are_colour_in_embeddings_of_two_questions_whoever_asks(is_search_by_photo):
+    """Two heads of three taps and a histogram, each part of one length; drawings move a tap and, by colour, it."""
+    questions = Questions(1024, (0.65, 0.15, 0.2), (0.1, 0.7, 0.2))
+    random = np.random.default_rng(0)
+    parts = np.zeros((64, 1024))
+    for part, rows in zip(questions.parts, (slice(0, 48), slice(0, 48), slice(48, 64)), strict=True):
+        length = part.stop - part.start
+        parts[rows, part] = np.linalg.qr(random.standard_normal((length, length)))[0][: rows.stop - rows.start]
+    kernel = questions.lift(parts)
+
+    def embedded(features):
+        return questions.divided(features @ kernel, features @ kernel)
+
+    features = random.standard_normal((400, 64))
+    moved = [[*range(16), *range(48, 64)], [*range(16, 32)], [*range(32, 48)], []]
+    bases = random.standard_normal((60, 64))
+    drawn = np.repeat(bases, len(MEMBERS), axis=0)
+    for member, columns in enumerate(moved, start=1):
+        drawn[member :: len(MEMBERS), columns] = random.standard_normal((60, len(columns)))
+    head = LinearHead(features, kernel, np.zeros(1024), [16] * 4, [0, 1, 2, 0], questions.divided)
+    found = fit_aspects(embedded(features), embedded(drawn), head)
+    one, other, another = random.standard_normal((3, 300, 64))
+    other[:, 48:] = one[:, 48:]
+    one, other, another = embedded(one), embedded(other), embedded(another)
+    asked = questions.asked_by_photo(one) if is_search_by_photo else one
+
+    def contributions(right):
+        """Means over the pairs, by aspect."""
+        left, right = asked @ found.directions, right @ found.directions
+        return np.array([np.einsum("nr,nr->n", left @ form, right).mean() for form in found.forms])
+
+    # Two that agree in their histograms alone: a share of .2 of colour, whoever asks, and nothing of another aspect.
+    assert contributions(other) - contributions(another) == pytest.approx([0.2, 0, 0], abs=0.05)
+    # Levels lie between these.
+    assert contributions(one) == pytest.approx(found.own, abs=0.05)
+    assert contributions(another) == pytest.approx(found.typical, abs=0.02)
 
 
 def test_depths_of_a_network():

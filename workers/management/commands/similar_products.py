@@ -11,11 +11,13 @@ from django.db import models
 
 from shop_similarity import database
 from shop_similarity.catalogue import NotAKeyError, get_catalogue, product_key
+from shop_similarity.conf import get_settings
 from shop_similarity.models import Embedding, ModelVersion
-from shop_similarity.photos.decoding import ImageError, open_image
+from shop_similarity.photos.errors import ImageError
 from shop_similarity.photos.limits import catalogue_limits
-from shop_similarity.search import search_by_vector, similar_products
+from shop_similarity.search import SearchOptions, similar_products
 from shop_similarity.training.extras import ExtraMissing
+from shop_similarity.visual_search import prepare_photo, products_like
 
 
 class Command(BaseCommand):
@@ -45,7 +47,8 @@ class Command(BaseCommand):
             found = similar_products(product, options["k"], version=version)
         elif Path(target).is_file():
             query = {"image": target}
-            found = search_by_vector(self._vector(version, Path(target)), options["k"], version=version)
+            vector = self._vector(version, Path(target))
+            found = products_like(vector, version, SearchOptions(limit=options["k"]))
         else:
             raise CommandError(f"{target!r} is neither the key of a product nor a picture file.")
         results = [
@@ -69,14 +72,17 @@ class Command(BaseCommand):
         return version
 
     def _vector(self, version: ModelVersion, path: Path) -> Any:
-        from shop_similarity.workers.embedder import embed_image
+        """What a search by photo with this picture asks with."""
+        from shop_similarity.workers.embedder import get_embedder
+        from shop_similarity.workers.visual_queries import asking_vector, embed_photo
 
         try:
-            image = open_image(path, catalogue_limits(), target_size=version.preprocessing.get("size"))
+            photo = prepare_photo(path, limits=catalogue_limits())
         except (ImageError, OSError) as error:
             raise CommandError(str(error)) from error
         try:
-            return embed_image(version, image)
+            vector, _regions = embed_photo(photo, get_embedder(version), get_settings().visual_search_objects)
+            return asking_vector(version, vector)
         except ExtraMissing as error:
             raise CommandError(str(error)) from error
 
