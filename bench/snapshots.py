@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from shop_similarity.training.heads.calibration import fit_head, views_in_one_colour
@@ -36,6 +36,8 @@ KINDS = {
     "Undershirt": {"Tanks", "Bras & Tanks"},
     "Outwear": {"Jackets"},
 }
+# As in visual_search/uploads.py, common_part.py and expansion.py, which want a shop's database.
+SIDE = 512
 VOTES, HALF, LEAST = 100, 5, 0.7
 PRODUCTS, LIKE = 30, 0.3
 DRAWS = 1000
@@ -47,6 +49,14 @@ class Photo:
     product: str
     kind: str
     group: str = ""
+
+    def open(self) -> Image.Image:
+        """The catalogue's photos as they are; a snapshot as small as the form hands it to a worker."""
+        with Image.open(self.path) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+        if not self.product:
+            image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        return image
 
 
 def read_shop(data: Path) -> list[Photo]:
@@ -85,8 +95,7 @@ def boxes(photos: list[Photo], cache: Path) -> np.ndarray:
     step = inference(load(store_weights(cache, lambda *_: None).read_bytes()), 1)
     found = []
     for photo in tqdm(photos, desc="objects", unit=" photos"):
-        with Image.open(photo.path) as image:
-            pixels = np.asarray(image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC))
+        pixels = np.asarray(photo.open().resize((SIZE, SIZE), Image.Resampling.BICUBIC, reducing_gap=3.0))
         (mask,) = step(pixels[np.newaxis])
         found.append((boxes_of(mask[0]) or [(0, 0, 100, 100)])[0])
     return np.array(found)
@@ -106,8 +115,7 @@ def features(photos: list[Photo], parts: np.ndarray | None, cache: Path) -> np.n
     weights.apply(model)
 
     def prepare(place: int) -> np.ndarray:
-        with Image.open(photos[place].path) as opened:
-            image = opened.convert("RGB")
+        image = photos[place].open()
         if parts is not None:
             width, height = image.size
             left, top, right, bottom = (int(edge) for edge in parts[place])

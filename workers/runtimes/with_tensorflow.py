@@ -75,10 +75,11 @@ class TensorFlow:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
         from shop_similarity.training.networks.devices import share_gpus
-        from shop_similarity.training.networks.precision import dtype_policy
+        from shop_similarity.training.networks.precision import dtype_policy, saliency_policy
         from shop_similarity.training.networks.saliency.weights import load
 
         share_gpus()
-        with dtype_policy(EXACT):
+        policy = saliency_policy()
+        with dtype_policy(policy):
             model = load(content)
-        return KerasNetwork(model, EXACT, 1).step(1)
+        return KerasNetwork(model, policy.removeprefix("mixed_"), 1).step(1)

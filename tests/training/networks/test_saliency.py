@@ -135,11 +135,13 @@ def _photo() -> np.ndarray:
 
 
 @pytest.mark.long
-def test_keras_computes_what_the_file_describes(content):
+def test_keras_computes_what_the_file_describes(content, monkeypatch):
     pytest.importorskip("openvino")
     from shop_similarity.training.networks.runner import inference
+    from shop_similarity.workers.runtimes import with_openvino
     from shop_similarity.workers.runtimes.with_openvino import OpenVINO
 
+    monkeypatch.setattr(with_openvino, "cpu_multiplies_bfloat16", lambda: False)
     (mask,) = inference(weights.load(content), 1)(_photo())
     expected = OpenVINO().load_saliency(content)(_photo())
     assert mask.shape == expected.shape == (1, weights.SIZE, weights.SIZE)
@@ -149,6 +151,24 @@ def test_keras_computes_what_the_file_describes(content):
     # The disc alone, which spans 19 to 56 per cent across and 12 to 53 down.
     ((left, top, right, bottom),) = boxes_of(mask[0])
     assert 14 <= left <= 19 and 8 <= top <= 13 and 56 <= right <= 61 and 53 <= bottom <= 58
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("runtime", ["with_tensorflow.TensorFlow", "with_openvino.OpenVINO"])
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_precision_of_this_machine_gives_the_same_box(content, monkeypatch, runtime, is_fast):
+    from importlib import import_module
+
+    from shop_similarity.training.networks import precision
+
+    module, name = runtime.split(".")
+    pytest.importorskip(module.removeprefix("with_"))
+    runtimes = import_module(f"shop_similarity.workers.runtimes.{module}")
+    for where in (precision, runtimes):
+        monkeypatch.setattr(where, "cpu_multiplies_bfloat16", lambda: is_fast, raising=False)
+    mask = getattr(runtimes, name)().load_saliency(content)(_photo())
+    assert (mask.dtype, mask.shape) == (np.float32, (1, weights.SIZE, weights.SIZE))
+    assert np.abs(np.subtract(boxes_of(mask[0]), [(17, 9, 58, 56)])).max() <= 2
 
 
 @pytest.mark.long
