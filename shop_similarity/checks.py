@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -196,7 +197,7 @@ def _check_callables(settings: Settings) -> list[checks.CheckMessage]:
 
 def _check_encoders(settings: Settings) -> list[checks.CheckMessage]:
     """The modules are only looked for: they import TensorFlow, which web processes never do."""
-    messages = []
+    messages: list[checks.CheckMessage] = []
     for path in settings.encoders or ():
         module, dot, function = path.rpartition(".")
         try:
@@ -217,7 +218,7 @@ def _check_encoders(settings: Settings) -> list[checks.CheckMessage]:
 
 
 def _check_paths() -> list[checks.CheckMessage]:
-    messages = []
+    messages: list[checks.CheckMessage] = []
     for name in VALUE_SETTINGS:
         try:
             setting_value(name)
@@ -304,7 +305,7 @@ def _check_metrics(settings: Settings) -> list[checks.CheckMessage]:
 
 
 @checks.register(checks.Tags.database)
-def check_database(databases: list[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_database(databases: Sequence[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     messages: list[checks.CheckMessage] = []
     try:
         get_catalogue()
@@ -361,7 +362,7 @@ def _check_versions(connection: Any, alias: str) -> list[checks.CheckMessage]:
         cursor.execute("SELECT to_regclass(%s) IS NOT NULL", [ModelVersion._meta.db_table])
         if not cursor.fetchone()[0]:
             return []
-    messages = []
+    messages: list[checks.CheckMessage] = []
     live = ModelVersion.objects.using(alias).live().values_list("name", "config__encoder")
     for name, encoder in live:
         if not isinstance(encoder, dict):
@@ -519,7 +520,7 @@ def _check_recall(connection: Any) -> list[checks.CheckMessage]:
             return []
     version = ModelVersion.objects.defer("metrics").active()
     measured = version and remembered([version]).get(version.pk)
-    if not measured or not (warning := measured.warning(version.name)):
+    if not version or not measured or not (warning := measured.warning(version.name)):
         return []
     return [checks.Warning(warning, id="shop_similarity.W021")]
 
@@ -615,7 +616,7 @@ def _check_key_types(connection: Any) -> list[checks.CheckMessage]:
                     "format_type(atttypid, atttypmod) FROM pg_attribute "
                     "WHERE attrelid = to_regclass(%s) AND attname = %s",
                     [
-                        (wanted := model._meta.get_field(name).db_type(connection)),
+                        (wanted := model._meta.get_field(name).db_type(connection) or ""),
                         "".join(re.findall(r"[(].*[)]", wanted)).replace(" ", ""),
                         model._meta.db_table,
                         name,

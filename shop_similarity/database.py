@@ -55,7 +55,7 @@ def where_written(rows: models.QuerySet) -> models.QuerySet:
     if reads_primary():
         rows = rows.all()
         # Not using(): a queryset with an alias of its own may be no subquery of one without.
-        rows._for_write = True
+        rows._for_write = True  # type: ignore[attr-defined]  # private, so the stubs leave it out
     return rows
 
 

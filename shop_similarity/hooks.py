@@ -110,8 +110,10 @@ def _links_changed(
     if not database.is_written_to(using):
         return
     catalogue = get_catalogue()
+    assert catalogue.path.product is not None
     to_product, to_image = catalogue.path.product.split(LOOKUP_SEP)[0], catalogue.path.hops[0]
-    side = catalogue.image_model._meta.get_field(to_product).related_model._meta.concrete_model
+    side: Any = catalogue.image_model._meta.get_field(to_product).related_model
+    side = side._meta.concrete_model
     here, there = (to_product, to_image) if isinstance(instance, side) else (to_image, to_product)
     links = {f"{here}{LOOKUP_SEP}pk": instance.pk}
     if pk_set is not None:
@@ -159,18 +161,23 @@ def _forget(using: str, **key: Any) -> None:
         database.raw_delete(model.objects.filter(version__in=versions, **key), using)
 
 
+def _key_of(model: type[models.Model]) -> models.Field:
+    assert model._meta.concrete_model is not None
+    return model._meta.concrete_model._meta.pk
+
+
 def _steps(
     model: type[models.Model], lookup: str, fields: Collection[str], *, is_row: bool
 ) -> list[tuple[type[models.Model], _Step]]:
     """A model with its proxies and children, and those whose tables hold a part of its rows, each with its step."""
-    key = model._meta.concrete_model._meta.pk
-    names = [(field.name, field.attname) for name in fields for field in [model._meta.get_field(name)]]
-    watched = frozenset(name for both in names for name in both)
+    key = _key_of(model)
+    listed: list[Any] = [model._meta.get_field(name) for name in fields]
+    watched = frozenset(name for field in listed for name in (field.name, field.attname))
     here = _Step(LOOKUP_SEP.join(filter(None, [lookup, "pk"])), key.attname, watched, is_row)
     steps = [(other, here) for other in family(model)]
     for path, other in ancestors(model):
         above = LOOKUP_SEP.join(filter(None, [lookup, path, "pk"]))
-        steps.append((other, _Step(above, other._meta.concrete_model._meta.pk.attname, watched, False)))
+        steps.append((other, _Step(above, _key_of(other).attname, watched, False)))
     return steps
 
 

@@ -52,7 +52,7 @@ class ExperimentMiddleware(_BothWays):
     """
 
     def begin(self, request: HttpRequest) -> None:
-        request.shop_similarity_visitor = Visitor.of(request)
+        vars(request)["shop_similarity_visitor"] = Visitor.of(request)
 
     def end(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
         visitor = getattr(request, "shop_similarity_visitor", None)
@@ -84,7 +84,7 @@ class UsableTextMiddleware(_BothWays):
         super().__init__(get_response)
         if iscoroutinefunction(self):
             # Django would call the other one in a thread.
-            self.process_view = self._process_view_later
+            vars(self)["process_view"] = self._process_view_later
 
     def begin(self, request: HttpRequest) -> None:
         check_session_cookie(request)

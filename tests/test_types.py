@@ -1,4 +1,4 @@
-"""The plugin's types: mypy finds nothing, but in the modules that pyproject.toml names as not clean yet."""
+"""The plugin's types: mypy finds nothing, no module is left out, and what is ignored in place says why."""
 
 from __future__ import annotations
 
@@ -6,36 +6,41 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 from django.conf import settings
 
-CONFIG = tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
-NOT_CLEAN = {
-    module
-    for override in CONFIG["mypy"]["overrides"]
-    if override.get("ignore_errors")
-    for module in ([override["module"]] if isinstance(override["module"], str) else override["module"])
-}
+ROOMS = ("shop_similarity", "training", "workers")
+CONFIG = tomllib.loads((settings.BASE_DIR / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]
+
+
+def _files() -> list[Path]:
+    return [file for room in ROOMS for file in sorted((settings.BASE_DIR / room).rglob("*.py"))]
+
+
+def test_no_module_is_left_out():
+    assert not [override for override in CONFIG["overrides"] if override.get("ignore_errors")]
+    assert not [file for file in _files() if re.search(r"^# mypy:", file.read_text(encoding="utf-8"), re.MULTILINE)]
+
+
+def test_what_is_ignored_in_place_has_a_code_and_a_reason():
+    lines = [line for file in _files() for line in file.read_text(encoding="utf-8").splitlines()]
+    ignored = [line for line in lines if "# type: ignore" in line]
+    assert ignored
+    assert not [line for line in ignored if not re.search(r"# type: ignore\[[a-z-]+\]  # .{10,}$", line)]
 
 
 @pytest.mark.long
-def test_the_modules_that_are_named_are_those_with_errors(tmp_path):
+def test_mypy_finds_nothing(tmp_path):
     for package in ("mypy", "mypy_django_plugin"):
         pytest.importorskip(package)
-    text = (settings.BASE_DIR / "pyproject.toml").read_text(encoding="utf-8")
-    config = tmp_path / "pyproject.toml"
-    config.write_text(text.replace("ignore_errors = true", "ignore_errors = false"), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", tmp_path / "cache"],
+        [sys.executable, "-m", "mypy", "--cache-dir", tmp_path / "cache"],
         cwd=settings.BASE_DIR,
         capture_output=True,
         text=True,
         timeout=280,
         check=False,
     )
-    files = set(re.findall(r"^(\S+)\.py:\d+: error:", done.stdout, re.MULTILINE))
-    assert files or not NOT_CLEAN, done.stdout + done.stderr
-    found = {file.removesuffix("/__init__").replace("/", ".") for file in files}
-    assert found - NOT_CLEAN == set(), "new errors"
-    assert NOT_CLEAN - found == set(), "clean by now: take them out of the list in pyproject.toml"
+    assert done.returncode == 0, done.stdout + done.stderr

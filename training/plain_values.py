@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import Any, ClassVar, Self
+from dataclasses import Field, asdict, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 
 class PlainValues:
@@ -15,6 +15,9 @@ class PlainValues:
     """
 
     kind: ClassVar[str]
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain JSON values."""

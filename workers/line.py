@@ -92,6 +92,18 @@ class _Photo:
     is_passing: bool = False
 
     @property
+    def its_row(self) -> ImageRow:
+        """The row of a photo that the shop still has."""
+        assert self.row is not None
+        return self.row
+
+    @property
+    def its_pixels(self) -> np.ndarray:
+        """What the network is fed with, of a photo that was read."""
+        assert self.pixels is not None
+        return self.pixels
+
+    @property
     def is_where_it_was(self) -> bool:
         """Whether product and file are what they were when it was embedded."""
         old = self.embedding
@@ -293,7 +305,7 @@ class Line:
             self._try_to_read(photo)
 
     def _try_to_read(self, photo: _Photo) -> None:
-        name = photo.row.file_name
+        name = photo.its_row.file_name
         try:
             photo.mark = file_mark(self.storage, name)
             # A file that was just saved may have the size and the time of the one before: storages tell whole seconds.
@@ -351,6 +363,7 @@ class Line:
                 if photo.pixels is not None and not photo.error and photo.digest not in known
             }
             batch.ahead = list(by_digest.values())
+            assert batch.embedder is not None
             batch.embedder.compute_ahead(batch.ahead, self.ending)
 
     def _settle_unread(self, batch: _Batch, photos: Sequence[_Photo]) -> None:
@@ -371,14 +384,14 @@ class Line:
         batch.settled(photos)
 
     def _keep(self, photo: _Photo) -> None:
-        if keep(self.version.pk, photo.claim, photo.row, photo.mark):
+        if keep(self.version.pk, photo.claim, photo.its_row, photo.mark):
             self.report.unchanged += 1
 
     def _fail(self, batch: _Batch, photo: _Photo, error: str) -> None:
-        outbox.fail(photo.claim, error, file_name=photo.row.file_name, file_mark=photo.mark)
+        outbox.fail(photo.claim, error, file_name=photo.its_row.file_name, file_mark=photo.mark)
         batch.settled([photo])
         self.report.failed += 1
-        logger.warning("Photo %s can't be embedded: %s", photo.row.file_name, error, extra=self._fields(photo))
+        logger.warning("Photo %s can't be embedded: %s", photo.its_row.file_name, error, extra=self._fields(photo))
 
     def _fields(self, photo: _Photo) -> dict[str, str]:
         """What a record of the log says of a photo beside its sentence."""
@@ -403,7 +416,7 @@ class Line:
         to_compute = [photo for digest, photo in by_digest.items() if digest not in vectors]
         if to_compute:
             try:
-                computed = get_embedder(self.version).embed([photo.pixels for photo in to_compute])
+                computed = get_embedder(self.version).embed([photo.its_pixels for photo in to_compute])
             except UnusableVectors as error:
                 digests = {to_compute[place].digest for place in error.places}
                 for photo in photos:
@@ -416,15 +429,18 @@ class Line:
         self._begin_computing(self.following, by_digest)
         outcome = write_embeddings(
             self.version.pk,
-            [PhotoVector(photo.claim, photo.row, photo.mark, photo.digest, vectors[photo.digest]) for photo in photos],
+            [
+                PhotoVector(photo.claim, photo.its_row, photo.mark, photo.digest, vectors[photo.digest])
+                for photo in photos
+            ],
         )
         again = {item.row.image_id for item in outcome.again}
-        batch.settled([photo for photo in photos if photo.row.image_id not in again])
-        computed_ids = {photo.row.image_id for photo in to_compute}
+        batch.settled([photo for photo in photos if photo.its_row.image_id not in again])
+        computed_ids = {photo.its_row.image_id for photo in to_compute}
         embedded = sum(photo.row.image_id in computed_ids for photo in outcome.written)
         self.report.embedded += embedded
         self.report.copied += len(outcome.written) - embedded
         self.report.gone += len(outcome.gone)
         for photo in photos:
-            if photo.row.image_id in again:
+            if photo.its_row.image_id in again:
                 self._try_later(batch, photo, _("The shop was changing this photo while it was embedded."))

@@ -33,6 +33,11 @@ def may_view_products(request: HttpRequest) -> bool:
     )
 
 
+def may_preview(request: HttpRequest) -> bool:
+    """Whether the user may see what a rule would change."""
+    return any(map(request.user.has_perm, (ADD_RULE, CHANGE_RULE))) and may_view_products(request)
+
+
 def products_for(request: HttpRequest) -> models.QuerySet:
     """The products whose names and pictures the user may see: those of the shop's pages, or all of them.
 

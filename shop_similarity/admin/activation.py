@@ -69,7 +69,7 @@ def activation_page(
     version = get_object_or_404(ModelVersion, pk=pk)
     active = ModelVersion.objects.active()
     verdict = rollout.judge(version, active) if active != version else None
-    if active is None and verdict.better:
+    if active is None and verdict is not None and verdict.better:
         # There was nothing to compare with.
         verdict = None
     can_force = verdict is not None and not verdict.better

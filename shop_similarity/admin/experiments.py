@@ -31,8 +31,9 @@ class ExperimentForm(forms.ModelForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("control", "treatment"):
-            if name in self.fields:
-                self.fields[name].queryset = ModelVersion.objects.live().defer("metrics", "config", "preprocessing")
+            field = self.fields.get(name)
+            if isinstance(field, forms.ModelChoiceField):
+                field.queryset = ModelVersion.objects.live().defer("metrics", "config", "preprocessing")
 
     def clean(self) -> dict[str, Any]:
         super().clean()
@@ -87,15 +88,15 @@ class ExperimentAdmin(CheckedAdmin):
         # Of a running one the note may still grow; who runs what is fixed.
         return ["control", "treatment", "share", "started_at", "ended_at"] if obj and obj.started_at else []
 
-    def get_fields(self, request: HttpRequest, obj: Experiment | None = None) -> list[str]:
+    def get_fields(self, request: HttpRequest, obj: Experiment | None = None) -> list[Any]:
         return [*_PLANNED, "started_at", "ended_at"] if obj and obj.started_at else _PLANNED
 
     def has_delete_permission(self, request: HttpRequest, obj: Experiment | None = None) -> bool:
         return super().has_delete_permission(request, obj) and not (obj is not None and obj.is_running)
 
-    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, str]:
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         active = ModelVersion.objects.active()
-        return {"control": active and active.pk} | super().get_changeform_initial_data(request)
+        return {"control": active and active.pk, **super().get_changeform_initial_data(request)}
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict | None = None

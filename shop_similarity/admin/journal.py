@@ -15,4 +15,5 @@ def note(
     """Enter what the user did to one object or to several."""
     several = [objects] if isinstance(objects, models.Model) else list(objects)
     if several:
+        assert request.user.pk is not None
         LogEntry.objects.log_actions(request.user.pk, several, flag, str(sentence))

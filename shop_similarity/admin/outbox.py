@@ -40,6 +40,7 @@ class AboutPaginator(Paginator):
 
     @cached_property
     def count(self) -> int:
+        assert isinstance(self.object_list, QuerySet)
         return int(count(self.object_list))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin, messages
@@ -19,8 +19,13 @@ from .product_panel import render_panel
 
 _PANEL = "_shop_similarity_panel"
 
+if TYPE_CHECKING:
+    _Admin = admin.ModelAdmin
+else:
+    _Admin = object
 
-class SimilarProductsAdminMixin:
+
+class SimilarProductsAdminMixin(_Admin):
     """Adds to the shop's ``ModelAdmin`` of its products: their look-alikes, the state of their photos, an action.
 
         class ProductAdmin(SimilarProductsAdminMixin, admin.ModelAdmin): ...
@@ -67,10 +72,10 @@ class SimilarProductsAdminMixin:
         panel = getattr(request, _PANEL, None)
         if panel is None:
 
+            @admin.display(description=_("Look-alikes"))
             def panel(product: Any) -> SafeString:
                 return render_panel(request, self.admin_site, product, back=request.path, in_form=True)
 
-            panel.short_description = _("Look-alikes")
             setattr(request, _PANEL, panel)
         return panel
 
@@ -91,6 +96,6 @@ def _reembed_action(model_admin: admin.ModelAdmin, request: HttpRequest, queryse
         said = _("Nothing was queued: the products have no photo, or there is no model version that embeds.")
         messages.warning(request, said)
         return
-    said = reembedded_sentence(count)
-    journal.note(request, products, said)
-    messages.success(request, said)
+    sentence = reembedded_sentence(count)
+    journal.note(request, products, sentence)
+    messages.success(request, sentence)

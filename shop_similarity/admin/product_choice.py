@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,8 @@ from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.db import models
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -45,6 +47,7 @@ class FindProducts(AutocompleteJsonView):
     """Answers the search box. Django's own view answers for foreign keys only, and the plugin has none."""
 
     def process_request(self, request: HttpRequest) -> tuple:
+        assert self.admin_site is not None
         model_admin = searchable(request, self.admin_site)
         if model_admin is None:
             if self.admin_site._registry.get(get_catalogue().product_model) is not None:
@@ -55,7 +58,7 @@ class FindProducts(AutocompleteJsonView):
 
 
 def urls(site: admin.AdminSite) -> list[URLPattern]:
-    def find(request: HttpRequest) -> HttpResponse:
+    def find(request: HttpRequest) -> HttpResponseBase:
         return FindProducts.as_view(admin_site=site)(request)
 
     return [checked(path("find-products/", site.admin_view(find), name=_URL))]
@@ -69,7 +72,7 @@ class ProductSearch(AutocompleteSelect):
         remote = SimpleNamespace(model=model, field_name=model._meta.pk.attname)
         super().__init__(SimpleNamespace(model=MerchandisingRule, name=name, remote_field=remote), site)
 
-    def optgroups(self, name: str, value: list, attrs: dict | None = None) -> list:
+    def optgroups(self, name: str, value: Sequence[str], attrs: dict | None = None) -> list:
         # What came back from the form, or in the address, need not be a key at all.
         return super().optgroups(name, [text for text in value if is_key(text)], attrs)
 

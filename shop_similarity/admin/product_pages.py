@@ -98,7 +98,7 @@ def product_page(request: HttpRequest, site: admin.AdminSite, object_id: str) ->
     """The same panel as on the shop's own page, for shops without the mixin."""
     if not access.may_view_products(request):
         raise PermissionDenied
-    product = _product(object_id)
+    product = product_of(object_id)
     return render_page(
         request,
         site,
@@ -119,8 +119,8 @@ def hide(request: HttpRequest, site: admin.AdminSite, object_id: str) -> HttpRes
 
 
 def _decide(request: HttpRequest, site: admin.AdminSite, object_id: str, kind: str) -> HttpResponse:
-    product = _product(object_id)
-    target = _product(request.POST.get("target", ""), quoted=False)
+    product = product_of(object_id)
+    target = product_of(request.POST.get("target", ""), quoted=False)
     if target.pk == product.pk:
         said = _("A product is no look-alike of itself.")
         return _answer(request, site, product, said, messages.ERROR)
@@ -158,9 +158,9 @@ def _decide(request: HttpRequest, site: admin.AdminSite, object_id: str, kind: s
 
 def take_back(request: HttpRequest, site: admin.AdminSite, object_id: str) -> HttpResponse:
     """Delete one of the rules about this product's look-alikes."""
-    product = _product(object_id)
+    product = product_of(object_id)
     key = row_key(request.POST.get("rule", ""))
-    rule = MerchandisingRule.objects.filter(product_id=product.pk, pk=key).first()
+    rule = MerchandisingRule.objects.filter(product_id=product.pk, pk=key).first() if key is not None else None
     if rule is None:
         return _answer(request, site, product, _("This rule is gone already."), messages.WARNING)
     with database.atomic():
@@ -173,7 +173,7 @@ def take_back(request: HttpRequest, site: admin.AdminSite, object_id: str) -> Ht
 
 def reembed_photos(request: HttpRequest, site: admin.AdminSite, object_id: str) -> HttpResponse:
     """Queue the product's photos for all live versions."""
-    product = _product(object_id)
+    product = product_of(object_id)
     count = reembed([product.pk])
     if not count:
         said = _("Nothing was queued: the product has no photo, or there is no model version that embeds.")
@@ -189,7 +189,12 @@ def reembedded_sentence(count: int) -> str:
     ) % {"count": count}
 
 
-def _product(key: Any, *, quoted: bool = True) -> models.Model:
+def product_of(key: Any, *, quoted: bool = True) -> models.Model:
+    """The product of a part of an address, or of a key in a form.
+
+    Raises:
+        Http404: there is none.
+    """
     catalogue = get_catalogue()
     try:
         key = product_key(segment_key(key) if quoted else key)

@@ -69,7 +69,7 @@ def panel_context(
         said: what has just been done, for the reader of the page.
     """
     version = searched_version()
-    found = []
+    found: list[Any] = []
     if version is not None:
         options = SearchOptions(limit=LOOK_ALIKES, explain=True)
         try:
@@ -108,6 +108,7 @@ def panel_context(
         "add_rule_url": may(access.ADD_RULE)
         and rule_list
         and f"{rule_list}add/?{urlencode({'kind': 'pin', 'product_id': product.pk})}",
+        "modes_url": access.may_preview(request) and admin_url(site, "shop_similarity_modes", key_segment(product.pk)),
         "own_page_url": similar_products_url(request, site, product.pk) if in_form else None,
         "shop_page_url": None if in_form else product_admin_url(site, product.pk),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.contrib import admin
@@ -119,13 +119,20 @@ class MerchandisingRuleForm(forms.ModelForm):
         )
 
 
-class _WithoutAttributes:
+if TYPE_CHECKING:
+    _Form = forms.ModelForm
+else:
+    _Form = object
+
+
+class _WithoutAttributes(_Form):
     """A shop that names no attributes is not asked about them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields.pop("attribute", None)
-        kinds = self.fields["kind"]
+        # Of choices that are a list of pairs.
+        kinds: Any = self.fields["kind"]
         kinds.choices = [choice for choice in kinds.choices if choice[0] not in OF_ATTRIBUTES]
 
 
@@ -175,16 +182,17 @@ def rule_form(request: HttpRequest, site: admin.AdminSite, base: type[forms.Mode
     return type(form.__name__, (_KeepsOldCategories, form), {})
 
 
-class _KeepsOldCategories:
+class _KeepsOldCategories(_Form):
     """A rule about a category that no product has any more can still be changed without losing it."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("category", "target_category", "attribute"):
             value, field = getattr(self.instance, name), self.fields.get(name)
-            if value and isinstance(field, forms.ChoiceField) and value not in dict(field.choices):
+            choices: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
+            if value and isinstance(field, forms.ChoiceField) and value not in dict(choices):
                 field.choices = [
-                    *field.choices,
+                    *choices,
                     (value, _("%(category)s (no product has it now)") % {"category": value}),
                 ]
 

@@ -45,7 +45,7 @@ def when(rule: MerchandisingRule) -> str:
         return _("switched off")
     if rule.ends_at is not None and rule.ends_at <= timezone.now():
         return _("ended %(date)s") % {"date": _date(rule.ends_at)}
-    if not is_in_force(rule):
+    if not is_in_force(rule) and rule.starts_at is not None:
         return _("coming %(date)s") % {"date": _date(rule.starts_at)}
     if rule.ends_at is not None:
         return _("in force until %(date)s") % {"date": _date(rule.ends_at)}
@@ -87,7 +87,8 @@ class WhenFilter(admin.SimpleListFilter):
             "ended": Q(ends_at__lte=now),
             "off": Q(is_on=False),
         }
-        return queryset.filter(conditions[self.value()]) if self.value() in conditions else queryset
+        condition = conditions.get(self.value() or "")
+        return queryset if condition is None else queryset.filter(condition)
 
 
 class _RuleList(ChangeList):
@@ -182,11 +183,11 @@ class MerchandisingRuleAdmin(CheckedAdmin):
         return rule.get_kind_display()
 
     @admin.display(description=gettext_lazy("look-alike"))
-    def target(self, rule: MerchandisingRule) -> SafeString:
+    def target(self, rule: Any) -> SafeString:
         return _shown(rule.shop_target, rule.target_name, rule.target_url)
 
     @admin.display(description=gettext_lazy("on the page of"))
-    def place(self, rule: MerchandisingRule) -> SafeString:
+    def place(self, rule: Any) -> SafeString:
         return _shown(rule.shop_product, rule.place_name, rule.place_url)
 
     @admin.display(description=gettext_lazy("time"), ordering="starts_at")

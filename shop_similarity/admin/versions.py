@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern
 
-from . import access, activation, comparison, dashboard, product_pages
+from . import access, activation, comparison, dashboard, mode_preview, product_pages
 from .pages import admin_url
 
 
@@ -49,6 +49,7 @@ class ModelVersionAdmin(access.ReadOnlyAdmin):
             *comparison.urls(self.admin_site),
             *activation.urls(self.admin_site),
             *product_pages.urls(self.admin_site),
+            *mode_preview.urls(self.admin_site),
         ]
         return [*pages, *super().get_urls()]
 

@@ -8,7 +8,7 @@ can have a password hashed where everybody may ask, nor try one credential after
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import DataError, transaction
 from django.http import HttpRequest, HttpResponse, QueryDict
@@ -27,6 +27,9 @@ from ..rate_limits import seconds_to_wait, take_back
 from ..request_text import CHECKS_ITSELF, check_charset
 from .problems import problem_handler
 from .throttles import SearchThrottle
+
+if TYPE_CHECKING:
+    from rest_framework.views import AsView, GenericView
 
 
 class PlainJSONRenderer(JSONRenderer):
@@ -52,7 +55,7 @@ class HeaderRequest(Request):
     """
 
     @property
-    def POST(self) -> QueryDict:
+    def POST(self) -> QueryDict:  # type: ignore[override]  # as that of REST framework's own request
         return QueryDict()
 
 
@@ -71,7 +74,7 @@ class SimilarityAPIView(APIView):
     schema = AutoSchema()
 
     @classmethod
-    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponse]:
+    def as_view(cls, **initkwargs: Any) -> AsView[GenericView]:
         view = super().as_view(**initkwargs)
         setattr(view, CHECKS_ITSELF, True)
         return view
@@ -96,7 +99,7 @@ class SimilarityAPIView(APIView):
 
     def perform_authentication(self, request: Request) -> None:
         is_attempt = "HTTP_AUTHORIZATION" in request.META and not all(
-            isinstance(each, SessionAuthentication) for each in request.authenticators
+            isinstance(each, SessionAuthentication) for each in request.authenticators or ()
         )
         # By address: an account of the shop's shall not be worth another set of tries.
         if is_attempt and (seconds := seconds_to_wait(request, "login_rate", by_address=True)):
@@ -121,7 +124,7 @@ class SimilarityAPIView(APIView):
         ):
             raise UnsupportedMediaType(request.content_type)
 
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Response:
         response = super().finalize_response(request, response, *args, **kwargs)
         if getattr(response, "exception", False):
             # Also where the view itself answers in another format.
@@ -131,7 +134,7 @@ class SimilarityAPIView(APIView):
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]  # the stubs know its own answer alone
         return HttpResponse(status=204)
 
 

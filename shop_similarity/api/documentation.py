@@ -17,7 +17,7 @@ def operation(**described: Any) -> Callable[[Callable], Callable]:
     """``extend_schema`` for a method of a view, also in a shop whose ``DEFAULT_SCHEMA_CLASS`` is another one."""
 
     def decorate(method: Callable) -> Callable:
-        method.kwargs = {"schema": AutoSchema}
+        vars(method)["kwargs"] = {"schema": AutoSchema}
         return extend_schema(**described)(method)
 
     return decorate

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -38,7 +38,8 @@ class BodySerializer(serializers.Serializer):
 
     def to_internal_value(self, data: Any) -> dict[str, Any]:
         values = data if isinstance(data, Mapping) else {}
-        sent = {name: values[name] for name in self.fields if isinstance(values.get(name), str)}
+        names: Iterable[str] = self.fields.keys()
+        sent = {name: values[name] for name in names if isinstance(values.get(name), str)}
         if wrong := [name for name, text in sent.items() if not is_usable(text, most=math.inf)]:
             raise serializers.ValidationError({name: [self.error_messages["unusable"]] for name in wrong})
         return super().to_internal_value(data)
@@ -54,7 +55,7 @@ class IntegerField(serializers.IntegerField):
 class NumberField(serializers.FloatField):
     """A finite number, read as a decimal, so that prices are exact."""
 
-    def to_internal_value(self, data: Any) -> Decimal:
+    def to_internal_value(self, data: Any) -> Decimal:  # type: ignore[override]  # exact, where REST framework rounds
         if not _NUMBER.fullmatch(str(data)):
             self.fail("invalid")
         return Decimal(str(data))

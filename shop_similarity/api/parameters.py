@@ -53,7 +53,7 @@ class Parameters(serializers.Serializer):
             elif isinstance(fields[name], serializers.ListField):
                 values[name] = several
             elif len(several) > 1:
-                wrong[name] = [serializers.ErrorDetail(_("Give this once only."), "repeated")]
+                wrong[name] = [serializers.ErrorDetail(str(_("Give this once only.")), "repeated")]
             else:
                 values[name] = several[0]
         parameters = cls(data={name: value for name, value in values.items() if name not in wrong})
@@ -174,14 +174,15 @@ def search_options(values: dict[str, Any]) -> SearchOptions:
     Raises:
         Unprocessable: values that are right by themselves do not go together.
     """
-    numbers = {name: values.get(name) for name in ("diversity", "min_similarity")}
+    diversity, min_similarity = values.get("diversity"), values.get("min_similarity")
     try:
         return SearchOptions(
             limit=values["limit"],
             offset=values["offset"],
             filters=Filters.of(values),
             lean=values.get("lean"),
-            **{name: None if value is None else float(value) for name, value in numbers.items()},
+            diversity=None if diversity is None else float(diversity),
+            min_similarity=None if min_similarity is None else float(min_similarity),
             collapse=values["collapse"],
             explain=values["explain"],
             sold_out=values["sold_out"],

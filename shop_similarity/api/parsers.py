@@ -23,6 +23,7 @@ class JSONParser(BaseParser):
     media_type = "application/json"
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Mapping | None = None) -> Any:
+        assert parser_context is not None
         _check_length(parser_context, MAX_JSON_BYTES)
         # A server that passes on a body in chunks announces no length.
         body = stream.read(MAX_JSON_BYTES + 1)

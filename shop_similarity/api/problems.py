@@ -160,10 +160,10 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
     if errors:
         problem["errors"] = errors
     headers = {}
-    if getattr(error, "auth_header", None):
-        headers["WWW-Authenticate"] = error.auth_header
-    if getattr(error, "wait", None):
-        headers["Retry-After"] = str(int(error.wait))
+    if auth_header := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = auth_header
+    if wait := getattr(error, "wait", None):
+        headers["Retry-After"] = str(int(wait))
     set_rollback()
     return Response(problem, status=error.status_code, headers=headers, content_type=MEDIA_TYPE)
 
@@ -194,7 +194,8 @@ def _sentence(error: exceptions.APIException) -> str:
 
 def _field_errors(error: exceptions.APIException) -> Iterator[dict[str, str]]:
     if isinstance(error, Unprocessable) and error.field:
-        yield {"name": error.field, "detail": str(error.detail), "code": error.detail.code}
+        assert isinstance(error.detail, exceptions.ErrorDetail)
+        yield {"name": error.field, "detail": str(error.detail), "code": str(error.detail.code)}
     if isinstance(error, exceptions.ValidationError):
         for name, text, code in _flat(error.detail, ""):
             yield {"name": name, "detail": text, "code": code}

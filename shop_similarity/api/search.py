@@ -137,7 +137,9 @@ class ImageSearchView(SimilarityAPIView):
         ],
     )
     def post(self, request: Request) -> Response:
-        values = ImageForm.read(request.data)
+        form = request.data
+        assert not isinstance(form, list)
+        values = ImageForm.read(form)
         options = search_options(values)
         largest = get_settings().visual_search_max_bytes
         if values["image"].size > largest:

@@ -104,6 +104,7 @@ class CategoryTree:
                 f"WHERE s.{column} = %(expressions)s)"
             )
         else:
+            assert self.parent is not None
             parent, target = quote(self.parent.column), quote(self.parent.target_field.column)
             sql = (
                 f"(WITH RECURSIVE tree(value, link, place) AS (SELECT s.{column}, s.{parent}, 0 FROM {table} s "  # noqa: S608
@@ -125,6 +126,7 @@ class CategoryTree:
                 )
                 for path, value in named.items()
             }
+        assert self.parent is not None
         by_key = {getattr(row, self.parent.target_field.attname): row for row in rows}
         trails = {}
         for key, row in by_key.items():
@@ -145,6 +147,7 @@ class CategoryTree:
         """One more condition on what lies below, by which the index serves; treebeard's paths are of these letters."""
         if getattr(self.model, "alphabet", "") != string.digits + string.ascii_uppercase:
             return ""
+        assert self.path is not None
         path = database.connection(database.read_alias()).ops.quote_name(self.path.column)
         return f"AND t.{path} BETWEEN s.{path} AND s.{path} || repeat('Z', {self.path.max_length or 255})"
 
@@ -169,6 +172,7 @@ class CategoryTree:
                 f"{self._in_range} WHERE s.{value} IN ({listed})"
             )
         else:
+            assert self.parent is not None
             parent, target = quote(self.parent.column), quote(self.parent.target_field.column)
             link, met = (parent, target) if upwards else (target, parent)
             # UNION without ALL ends in a circle too.

@@ -179,7 +179,9 @@ def _kind(value: ProductValue) -> Any:
 
 
 def _of_path(name: str, path: str, product_model: type[models.Model]) -> ProductValue:
-    model, field, many = product_model, None, False
+    model: type[models.Model] | None = product_model
+    field: Any = None
+    many = False
     for part in path.split(LOOKUP_SEP):
         try:
             if model is None:

@@ -223,7 +223,8 @@ def _file_field(model: type[models.Model], name: str, path: str) -> FileField:
             f"Its fields are: {_listed(field.name for field in model._meta.get_fields())}.",
         ) from error
     if not isinstance(field, FileField):
-        on = [f"{path}.{file}" for file in _file_fields(field.related_model)] if _leads_on(field) else []
+        above = field.related_model if _leads_on(field) else None
+        on = [f"{path}.{file}" for file in _file_fields(above)] if above is not None else []
         raise SettingsError(
             f"{SETTING}['IMAGES'] is {path!r}, but {model._meta.label}.{name} is a {type(field).__name__}.",
             f"Name an ImageField or a FileField, one of: {_listed([*_file_fields(model), *on])}.",

@@ -36,7 +36,8 @@ def filterable(queryset: models.QuerySet) -> models.QuerySet:
     Raises:
         UnusableQuerysetError: it was made by ``values()``, ``values_list()``, ``dates()`` or the like.
     """
-    if not issubclass(queryset._iterable_class, ModelIterable) or queryset._fields is not None:
+    state: Any = queryset
+    if not issubclass(queryset._iterable_class, ModelIterable) or state._fields is not None:
         raise UnusableQuerysetError(
             f"The queryset of {queryset.model._meta.label} yields {queryset._iterable_class.__name__} rows and no "
             "instances: leave values(), values_list() or dates() out."
@@ -45,9 +46,9 @@ def filterable(queryset: models.QuerySet) -> models.QuerySet:
     queryset.query.select_for_update = False
     if is_plain(queryset):
         return queryset
-    rows = queryset.model._base_manager.using(queryset._db).filter(pk__in=_keys(queryset))
+    rows = queryset.model._base_manager.using(state._db).filter(pk__in=_keys(queryset))
     rows.query.select_related = queryset.query.select_related
-    return rows.prefetch_related(*queryset._prefetch_related_lookups)
+    return rows.prefetch_related(*state._prefetch_related_lookups)
 
 
 def _keys(queryset: models.QuerySet) -> Any:

@@ -203,6 +203,7 @@ class Catalogue:
         Costs no query for products that :meth:`with_images` returned.
         """
         if self._is_read_by_accessor:
+            assert self.path.accessor is not None
             rows = getattr(product, self.path.accessor).all()
             return [ProductPhoto(row.pk, file) for row in rows if (file := self.path.file_of(row))]
         if self.has_own_photo and not self.path.hops and not self.is_filtered:
@@ -215,6 +216,7 @@ class Catalogue:
         """The given products with their photos read: one query, however many they are."""
         products = list(products)
         if self._is_read_by_accessor:
+            assert self.path.accessor is not None
             models.prefetch_related_objects(products, self.path.accessor)
         elif products and not (self.has_own_photo and not self.path.hops and not self.is_filtered):
             photos = self._load(products)
@@ -321,7 +323,7 @@ class Catalogue:
 
     def _in_order(self, rows: QuerySet, *first: Any) -> QuerySet:
         """The rows as the shop orders them: by their manager, their model, or that of the first hop."""
-        ordering = list(self.image_model._default_manager.all().query.order_by or self.image_model._meta.ordering)
+        ordering = list(self.image_model._default_manager.all().query.order_by or self.image_model._meta.ordering or ())
         if not ordering and self.path.hop_models and self.path.hop_models[0][1]._meta.ordering:
             ordering = [self.path.hops[0]]
         return rows.order_by(*first, *ordering, "pk")
@@ -396,7 +398,7 @@ def _parent(model: type[models.Model], name: str | None) -> models.ForeignKey | 
         for field in model._meta.concrete_fields
         if isinstance(field, models.ForeignKey)
         and not getattr(field.remote_field, "parent_link", False)
-        and issubclass(model, field.related_model._meta.concrete_model)
+        and issubclass(model, field.related_model._meta.concrete_model or field.related_model)
     }
     if name not in there:
         raise SettingsError(

@@ -234,7 +234,7 @@ def claimed_elsewhere(version_ids: Sequence[int]) -> bool:
     ).exists()
 
 
-def _with_urgency() -> QuerySet[ModelVersion]:
+def _with_urgency() -> QuerySet[Any]:
     """Live versions with claimable entries, each with the priority of the first."""
     entries = _claimable().filter(version=OuterRef("pk"))
     first = Subquery(entries.order_by("priority", "id").values("priority")[:1])
@@ -430,7 +430,7 @@ def fail(claim_: Claim, error: str, *, file_name: str = "", file_mark: str = "",
         )
 
 
-def _lost(entries: Sequence[OutboxEntry]) -> list[OutboxEntry]:
+def _lost(entries: Iterable[OutboxEntry]) -> list[OutboxEntry]:
     """Those whose every try ended with the death of its worker."""
     most = get_settings().max_attempts
     return [entry for entry in entries if entry.attempts >= most and not entry.last_error]

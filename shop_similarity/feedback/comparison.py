@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from .. import database
-from ..models import Event, Experiment, ExperimentGroup
+from ..models import Event, Experiment, ExperimentGroup, ModelVersion
 from .daily_sums import daily_sums, totals
 from .experiments import treatment_buckets
 from .inference import (
@@ -289,10 +289,18 @@ def compare(experiment: Experiment, surface: str | None = None) -> Comparison:
     by_address = [clients.get(version, {}) for version in (experiment.control_id, experiment.treatment_id)]
     if clients:
         known = [design_effect(list(arm.values())) for arm in by_address]
-        effects = [None if None in pair else max(pair) for pair in zip(effects, known, strict=True)]
+        effects = [
+            None if one is None or other is None else max(one, other) for one, other in zip(effects, known, strict=True)
+        ]
     clustered = None not in effects
+
+    def arm(version: ModelVersion, effect: float | None) -> Arm:
+        lists, clicked, baskets = sums[version.pk]
+        known_effect = effect if effect is not None and clustered else 1.0
+        return Arm(version.pk, version.name, lists, clicked, baskets, known_effect)
+
     control, treatment = (
-        Arm(version.pk, version.name, *sums[version.pk], design_effect=effect if clustered else 1.0)
+        arm(version, effect)
         for version, effect in zip((experiment.control, experiment.treatment), effects, strict=True)
     )
     interval = _interval(treatment, control)

@@ -111,7 +111,7 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
     # In one order always, so that two beacons of a list that come in at once never wait for each other in a circle.
     choices = sorted({row for row in rows if row != _IMPRESSION}, key=lambda row: (row.kind, row.position))
     kinds, targets, positions = zip(_IMPRESSION, *choices, strict=True)
-    in_experiment = query.experiment_id is not None
+    counted = query.experiment_id if request is not None else None
     try:
         with database.cursor() as cursor:
             cursor.execute(
@@ -129,7 +129,7 @@ def record_events(query: Query, events: Sequence[tuple[str, Any]], request: Http
                     "positions": list(positions),
                     "visitor": _visitor(request),
                     "voter": voter_of(request, query) if request is not None and choices else None,
-                    "group": group_of(request, query.experiment_id) if request is not None and in_experiment else None,
+                    "group": group_of(request, counted) if counted is not None else None,
                     "shown_at": query.issued_at,
                     "now": timezone.now(),
                 },

@@ -120,5 +120,7 @@ def _clients(taken: int, times: int) -> int:
     return min(times, round(-VOTERS * math.log1p(-taken / VOTERS)))
 
 
-def _key_type() -> str | None:
-    return Preference._meta.get_field("chosen_id").db_type(database.connection())
+def _key_type() -> str:
+    kind = Preference._meta.get_field("chosen_id").db_type(database.connection())
+    assert kind is not None
+    return kind

@@ -8,8 +8,10 @@ from django.utils.translation import gettext_lazy as _
 from .rows import Rows
 from .versions import ModelVersion
 
+_Manager = models.Manager.from_queryset(Rows)
 
-class AspectBasisManager(models.Manager.from_queryset(Rows)):
+
+class AspectBasisManager(_Manager):
     """Leaves the matrices in the table unless they are asked for."""
 
     def get_queryset(self) -> models.QuerySet:

@@ -12,7 +12,10 @@ from .versions import ModelVersion
 EMBEDDING_DIM = 4096
 
 
-class EmbeddingManager(models.Manager.from_queryset(Rows)):
+_Manager = models.Manager.from_queryset(Rows)
+
+
+class EmbeddingManager(_Manager):
     """Leaves the 8 KiB vector and the 512-byte code in the table unless they are asked for."""
 
     def get_queryset(self) -> models.QuerySet:

@@ -38,8 +38,8 @@ class ModelVersionQuerySet(Rows["ModelVersion"]):
             version.check_may_be_deleted()
         return super().delete()
 
-    delete.alters_data = True
-    delete.queryset_only = True
+    delete.alters_data = True  # type: ignore[attr-defined]  # how Django marks a method
+    delete.queryset_only = True  # type: ignore[attr-defined]  # how Django marks a method
 
 
 class ModelVersion(models.Model):
@@ -115,7 +115,7 @@ class ModelVersion(models.Model):
         self.check_may_be_deleted()
         return super().delete(*args, **kwargs)
 
-    delete.alters_data = True
+    delete.alters_data = True  # type: ignore[attr-defined]  # how Django marks a method
 
     def check_may_be_deleted(self) -> None:
         """Raise ProtectedError for the version that pages use: with it every look-alike would go."""

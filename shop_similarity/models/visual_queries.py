@@ -12,8 +12,10 @@ from .embeddings import EMBEDDING_DIM
 from .rows import Rows
 from .versions import ModelVersion
 
+_Manager = models.Manager.from_queryset(Rows)
 
-class VisualQueryManager(models.Manager.from_queryset(Rows)):
+
+class VisualQueryManager(_Manager):
     """Leaves photo and vectors in the table unless they are asked for."""
 
     def get_queryset(self) -> models.QuerySet:

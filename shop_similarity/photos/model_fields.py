@@ -32,6 +32,8 @@ class PhotoField(models.ImageField):
     """
 
     attr_class = PhotoFieldFile
+    width_field: str | None
+    height_field: str | None
     default_validators = [validate_photo]
 
     def update_dimension_fields(self, instance: models.Model, force: bool = False, *args: Any, **kwargs: Any) -> None:

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .png import SIGNATURE, Frame, StillPng, still_png
 from .structure import webp_first_frame
@@ -41,6 +41,6 @@ def _installed(formats: tuple[str, ...]) -> tuple[str, ...]:
 
 def _frame(image: Image.Image, data: bytes) -> Frame | None:
     box = webp_first_frame(data) if image.format == "WEBP" else None
-    if image.format == "GIF" and image.tile:
+    if isinstance(image, ImageFile.ImageFile) and image.format == "GIF" and image.tile:
         box = image.tile[0][1]
     return Frame(image.size, box) if box else None

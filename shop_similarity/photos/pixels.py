@@ -119,7 +119,8 @@ def transposition(image: Image.Image) -> Image.Transpose | None:
     exif = image.info.get("exif")
     if image.format not in ("JPEG", "MPO", "PNG", "AVIF") or not isinstance(exif, bytes):
         return None
-    return _TRANSPOSITIONS.get(exif_orientation(exif))
+    orientation = exif_orientation(exif)
+    return None if orientation is None else _TRANSPOSITIONS.get(orientation)
 
 
 def _conversion(image: Image.Image) -> _Conversion:
@@ -196,6 +197,8 @@ def _floats(key: object) -> Step:
 def _black_and_white(image: Image.Image) -> tuple[float, float]:
     """The values that mean black and white in a 32-bit file, which does not say so itself."""
     low, high = image.getextrema()
+    # Of an image with one channel they are numbers.
+    assert not isinstance(low, tuple) and not isinstance(high, tuple)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ImageUnreadable(
             _("The photo holds values that are no numbers; save it as an ordinary JPEG or PNG and upload it again.")

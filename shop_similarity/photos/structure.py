@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import re
 import struct
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 # Measured over what cameras, phones, Photoshop and scanners write, with a wide margin: a JPEG of theirs has up to some
 # hundred segments (a long XMP is cut into pieces of 64 KiB), a PNG of 50 megapixels some ten thousand chunks of data.
@@ -197,7 +198,8 @@ def exif_orientation(exif: bytes) -> int | None:
     return value if value in range(1, 9) else None
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Entry:
     """``value`` is that of the entry, or where it lies."""
 
     tag: int

@@ -94,11 +94,13 @@ def _itself(file: Any) -> Sources | None:
 
 
 def _of_copies(copies: Sequence[tuple[str, int | None, int | None]]) -> Sources | None:
-    by_width = {width: (url, width, height) for url, width, height in copies}
-    if not by_width:
+    copies = list(copies)
+    if not copies:
         return None
-    if None in by_width:
-        return Sources(*by_width[None][:1])
+    by_width = {width: (url, width, height) for url, width, height in copies if width is not None}
+    unknown = [url for url, width, _height in copies if width is None]
+    if unknown:
+        return Sources(unknown[-1])
     ordered = [by_width[width] for width in sorted(by_width)]
     _url, width, height = ordered[-1]
     srcset = ", ".join(f"{url} {width}w" for url, width, _height in ordered) if len(ordered) > 1 else ""
@@ -108,7 +110,7 @@ def _of_copies(copies: Sequence[tuple[str, int | None, int | None]]) -> Sources 
 def _known_size(file: Any) -> tuple[int | None, int | None]:
     """The size that the shop keeps beside the photo; opening every photo for it would cost more than it is worth."""
     field = getattr(file, "field", None)
-    names = getattr(field, "width_field", None), getattr(field, "height_field", None)
+    names: Any = getattr(field, "width_field", None), getattr(field, "height_field", None)
     if not all(names):
         return None, None
     width, height = (getattr(file.instance, name, None) for name in names)
@@ -139,7 +141,7 @@ def files_beside(file: Any) -> list[Any]:
 
 
 _GROUP = "_shop_similarity_group"
-Copies = list[tuple[str, int, int]]
+Copies = list[tuple[str, int | None, int | None]]
 
 
 class _Group:
@@ -189,10 +191,12 @@ def _look_up(files: Sequence[Any], widths: tuple[int, ...]) -> list[_Known | Non
     else:
         answers = [_asked(*question) for question in questions]
     for key, known in zip(due, answers, strict=True):
-        found[key] = known
-        if known is not None:
+        if known is None:
+            found.pop(key, None)
+        else:
+            found[key] = known
             cache.set(key, tuple(known), _KEPT_SECONDS)
-    return [found[key] for key in keys]
+    return [found.get(key) for key in keys]
 
 
 def _embedded_marks(files: Mapping[str, Any]) -> dict[str, str]:
@@ -249,8 +253,8 @@ def _asked(file: Any, widths: tuple[int, ...], known: _Known | None, mark: str |
     """What the storage says; None while another process makes the copies."""
     photo, now = _Photo(file, widths[-1], mark), time.time()
     try:
-        is_the_same = known is not None and known.copies and known.changed == photo.changed
-        copies = known.copies if is_the_same else _make(photo, widths)
+        old = known.copies if known is not None and known.changed == photo.changed else None
+        copies = old or _make(photo, widths)
         return None if copies is None else _Known(photo.changed, now + _KNOWN_SECONDS, copies)
     except ImageError as error:
         logger.warning("The photo %s can't be shown: %s", file.name, error)
@@ -284,7 +288,7 @@ def _make(photo: _Photo, widths: tuple[int, ...]) -> Copies | None:
     largest = files[-1]
     if largest.storage.exists(largest.name):
         size = _upright_size(photo.file) or _size_of(largest)
-        sizes = [_fitted(size, width) for width in widths]
+        sizes: list[tuple[int | None, int | None]] = [_fitted(size, width) for width in widths]
     else:
         largest.cachefile_backend.forget(largest)
         for file in files:
@@ -304,12 +308,12 @@ def _upright_size(file: Any) -> tuple[int, int] | None:
     return (width, height) if width and height else None
 
 
-def _size_of(copy: Any) -> tuple[int, int]:
+def _size_of(copy: Any) -> tuple[int | None, int | None]:
     with copy.storage.open(copy.name) as handle:
         return get_image_dimensions(handle)
 
 
-def _fitted(size: tuple[int, int], width: int) -> tuple[int, int]:
+def _fitted(size: tuple[Any, Any], width: int) -> tuple[int, int]:
     """Size of the copy of a photo: at most so wide and twice as high, never enlarged."""
     scale = min(1, width / size[0], 2 * width / size[1])
     return max(round(size[0] * scale), 1), max(round(size[1] * scale), 1)

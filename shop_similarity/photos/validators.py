@@ -39,7 +39,7 @@ def validate_photo(file: Any) -> None:
         OSError: the file cannot be read; worth a retry.
     """
     if isinstance(file, FieldFile):
-        if not file or file._committed:
+        if not file or file._committed:  # type: ignore[attr-defined]  # private, so the stubs leave it out
             return
         upload = file.file
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from django.utils.formats import number_format
@@ -190,13 +190,13 @@ def _compare(
     ours, theirs = _figure(new, part, key), _figure(old, part, key)
     if ours is None or theirs is None:
         return None
-    sums = [_group_sums(evaluation, part, key) for evaluation in (new, old)]
-    if None in sums or not np.array_equal(sums[0].counts, sums[1].counts):
+    new_sums, old_sums = _group_sums(new, part, key), _group_sums(old, part, key)
+    if new_sums is None or old_sums is None or not np.array_equal(new_sums.counts, old_sums.counts):
         passed = ours.value > theirs.value if is_leading else ours.value >= theirs.low
         figures = {"title": title, "ours": ours, "theirs": theirs, "difference": ""}
         word = "enough" if passed else "too little"
         return _Compared(word, ours.value - theirs.value, FEWEST_GROUPS, figures)
-    paired = sums[0] - sums[1]
+    paired = new_sums - old_sums
     found = paired.estimate()
     if paired.groups < FEWEST_GROUPS:
         # What is drawn from so few is too narrow, and would refuse a version by chance.
@@ -278,6 +278,8 @@ def _figure(evaluation: Mapping[str, Any], part: str, key: str) -> Figure | None
     """A figure with its interval: beside it under ``intervals``, or in it as ``value``, ``low`` and ``high``."""
     figures = evaluation.get(part)
     entry = figures.get(key) if isinstance(figures, Mapping) else None
+    value: Any
+    ends: Any
     if isinstance(entry, Mapping):
         value, ends = entry.get("value"), (entry.get("low"), entry.get("high"))
     else:
@@ -316,5 +318,5 @@ def _code_recall(evaluation: Mapping[str, Any]) -> float | None:
     return float(by_candidates[max((count for count in by_candidates if count <= most), default=min(by_candidates))])
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -213,7 +213,7 @@ def remembered(versions: Collection[ModelVersion]) -> dict[int, CodeRecall]:
     return {
         version.pk: CodeRecall(**values | {"measured_at": datetime.fromisoformat(values["measured_at"])})
         for version in versions
-        if (values := version.recall_sample) is not None
+        if (values := vars(version)["recall_sample"]) is not None
     }
 
 

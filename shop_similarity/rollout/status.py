@@ -66,7 +66,7 @@ def status(*, asking: bool = False) -> dict[str, Any]:
         "worker_seen_at": seen and seen.isoformat(),
         "last_sweep": sweep
         and {
-            "finished_at": sweep.finished_at.isoformat(),
+            "finished_at": sweep.finished_at and sweep.finished_at.isoformat(),
             "with_files": sweep.with_files,
             "enqueued": sweep.enqueued,
             "removed": sweep.removed,
@@ -156,7 +156,7 @@ def failures(version_id: int, limit: int = 20) -> list[dict[str, Any]]:
             "file": entry.file_name,
             "attempts": entry.attempts,
             "error": entry.last_error,
-            "failed_at": entry.failed_at.isoformat(),
+            "failed_at": entry.failed_at and entry.failed_at.isoformat(),
         }
         for entry in entries
     ]

@@ -222,7 +222,7 @@ def explain(
     vectors: np.ndarray,
     weights: Sequence[float] | None = None,
     scale: float = 1.0,
-) -> list[Explanation] | list[Explanation | None]:
+) -> list[Explanation | None]:
     """What each aspect adds to the similarity of each vector and the query vector that is most similar to it.
 
     Args:
@@ -251,11 +251,13 @@ def explain(
     levels = (contributions - basis.typical[:, None]) / (basis.own - basis.typical)[:, None]
     return [
         Explanation(
-            *(float(value) for value in contributions[:, place]),
+            float(colour),
+            float(pattern),
+            float(shape),
             similarity=float(contributions[:, place].sum()),
-            levels=tuple(float(value) for value in levels[:, place]),
+            levels=(float(levels[0, place]), float(levels[1, place]), float(levels[2, place])),
         )
-        for place in range(len(right))
+        for place, (colour, pattern, shape) in enumerate(contributions.T)
     ]
 
 

@@ -118,8 +118,8 @@ def rules_for(products: Sequence[models.Model]) -> Rules:
     One query, and three more where they are more than :data:`_MOST`: no rule that hides is ever left out.
     """
     kinds = MerchandisingRule.Kind
-    columns = ("kind", "product_id", "category", "target_product_id", "target_category", "position", "boost")
-    columns += ("attribute",)
+    columns: tuple[str, ...] = ("kind", "product_id", "category", "target_product_id", "target_category")
+    columns += ("position", "boost", "attribute")
     relevant = relevant_rules(products)
     # Of a product, then of a category, then for all; of each the newest first.
     breadth = Case(When(product_id__isnull=False, then=0), When(category="", then=2), default=1)
@@ -184,7 +184,7 @@ def _of_categories(texts: Sequence[str] | frozenset[str]) -> QuerySet | None:
     category = setting_value("category") if texts else None
     # What can't be a category of this shop is one that it has no longer.
     values = category.parsed(sorted(set(texts))) if category is not None else []
-    if not values:
+    if category is None or not values:
         return None
     tree = CategoryTree.of(category)
     return category.select(get_catalogue().all_products(), **{"in": tree.below(values) if tree else values})

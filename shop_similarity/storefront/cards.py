@@ -92,7 +92,7 @@ def _in_stock(products: list[models.Model]) -> list[models.Model]:
     return [product for product in products if product.pk in keys]
 
 
-def card_of(product: models.Model) -> Card:
+def card_of(product: Any) -> Card:
     """The card of a product that a search of :mod:`shop_similarity.search` found."""
     photos = get_catalogue().product_photos(product)
     first = photos[0].file if photos else None

@@ -73,5 +73,5 @@ def _assign(request: HttpRequest | None, is_program: bool) -> Assignment:
     # A program may drop cookies, so it would get another arm with every request.
     if wants_privacy(request) or (is_program and visitor.known is None):
         return Assignment(control)
-    experiment.bucket = visitor.bucket()
-    return Assignment(treatment if is_treatment(experiment, experiment.bucket) else control, experiment)
+    bucket = vars(experiment)["bucket"] = visitor.bucket()
+    return Assignment(treatment if is_treatment(experiment, bucket) else control, experiment)

@@ -156,6 +156,8 @@ def similar_products(
 def _render(context: template.Context, name: str, values: dict[str, Any]) -> str:
     """Within the page's own context and engine, as ``{% include %}`` does."""
     with context.push(**values):
+        # Bound, for a page is being rendered.
+        assert context.template is not None
         return context.template.engine.get_template(name).render(context)
 
 

@@ -47,6 +47,7 @@ def results(query: VisualQuery, options: SearchOptions | None = None) -> list[mo
 
 def products(query: VisualQuery, options: SearchOptions | None = None) -> list[models.Model]:
     """What :func:`results` gives, for a query that was waited for just now."""
+    assert query.vector is not None
     return products_like(query.vector, query.version, options, _left_out(query))
 
 
@@ -94,16 +95,21 @@ class FiltersForm(forms.Form):
     def __init__(self, data: Any, *, categories: list[tuple[str, str]], leanings: bool) -> None:
         super().__init__(data, label_suffix="")
         if categories:
-            self.fields["category"].choices = [("", _("All categories")), *categories]
+            self._choices_of("category", [("", _("All categories")), *categories])
         else:
             del self.fields["category"]
         if not PRICE_MIN.is_offered:
             del self.fields["price_min"], self.fields["price_max"]
         if leanings:
             names = [(name, str(label).capitalize()) for name, label in LABELS.items()]
-            self.fields["lean"].choices = [(EVERYTHING, _("Everything")), *names]
+            self._choices_of("lean", [(EVERYTHING, _("Everything")), *names])
         else:
             del self.fields["lean"]
+
+    def _choices_of(self, name: str, choices: list[tuple[str, Any]]) -> None:
+        field = self.fields[name]
+        assert isinstance(field, forms.ChoiceField)
+        field.choices = choices
 
     def clean(self) -> dict[str, Any]:
         super().clean()

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from django.contrib.auth.models import Permission, User
+from django.core.cache import cache
+from django.core.management import call_command
 from django.db import connection, connections
+from django.test import Client
 from PIL import Image
 
 from catalog.models import Product, ProductPhoto
@@ -25,8 +31,15 @@ from shop_similarity.search import similar_products
 from shop_similarity.visual_search import queue
 from shop_similarity.workers.drain import drain
 from tests.conftest import RUN_FOLDER
-from tests.shop_similarity.factories import add_photo, make_photos_without_files, make_product, make_version
+from tests.shop_similarity.factories import (
+    add_photo,
+    make_photos_without_files,
+    make_product,
+    make_version,
+    store_vectors,
+)
 from tests.support.pgbouncer import find_pgbouncer, pgbouncer
+from tests.vectors import random_vectors
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
@@ -146,3 +159,34 @@ def test_workers_do_all_their_work_through_it(pooled, tiny_version):
         assert cursor.fetchone() == (0,), "nothing is left with a session that others use"
         cursor.execute("SELECT count(*) FROM pg_listening_channels()")
         assert cursor.fetchone() == (0,)
+
+
+def test_each_of_many_readers_gets_the_whole_feed_and_so_does_the_command(pooled):
+    cache.clear()
+    made = [make_product(f"Lamp {number}") for number in range(6)]
+    store_vectors(make_version(), make_photos_without_files(made), random_vectors(6))
+    mailer = User.objects.create_user("mailer")
+    mailer.user_permissions.add(Permission.objects.get(codename="view_feed"))
+    client = Client()
+    client.force_login(mailer)
+
+    def read(since: str) -> list[str]:
+        reader, told = Client(), []
+        reader.cookies = client.cookies
+        url = f"/api/similarity/v1/feed/?products=2&limit=3{since}"
+        try:
+            while url:
+                response = reader.get(url)
+                assert response.status_code == 200, response.content
+                told += [json.loads(line)["product"] for line in b"".join(response.streaming_content).splitlines()]
+                url = response.get("Link", "").partition(">")[0].removeprefix("<")
+        finally:
+            connections.close_all()
+        return told
+
+    keys = [str(product.pk) for product in made]
+    with ThreadPoolExecutor(2 * SESSIONS) as readers:
+        assert list(readers.map(read, ["", "&since=2026-01-01T00:00:00Z"] * SESSIONS)) == [keys] * 2 * SESSIONS
+    written = io.StringIO()
+    call_command("similarity_feed", "--limit", "3", stdout=written, stderr=io.StringIO())
+    assert [json.loads(line)["product"] for line in written.getvalue().splitlines()] == keys

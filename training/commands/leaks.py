@@ -52,8 +52,8 @@ def leak_of_run(data: TrainingData, before: Seen) -> Leak:
     measured = data.measured_photos()
     trained = {data.digests[place] for place in data.training_photos().tolist()}
     # Of its own photos all are known, not a sample.
-    if both := len(measured & trained):
-        leak = replace(leak, photos=(both, len(measured)))
+    if alike := len(measured & trained):
+        leak = replace(leak, photos=(alike, len(measured)))
     if both := {name for shared in data.shared for name in shared.leakage.same_group}:
         leak = replace(leak, groups=(len(both), len(data.measured_groups())))
     return leak
@@ -102,7 +102,8 @@ def leak_on(validation: Validation, version: ModelVersion, sides: Sides | None =
         paths += [validation.retrieval.paths[place] for place in validation.retrieval.judged()]
     if validation.look_alike:
         paths += [validation.look_alike.paths[place] for place in np.unique(validation.look_alike.queries)]
-    keys, groups = TABLE, set()
+    keys = TABLE
+    groups: set[str] = set()
     if triplets is not None:
         keys = sides.keys if sides else triplets.keys
         groups = set(triplets.query_group.tolist()) - {""} if by_query else triplets.group_names()

@@ -147,13 +147,15 @@ def _from_version(options: Mapping[str, Any], values: Mapping[str, Any]) -> _Sta
 
 def _from_backbone(options: Mapping[str, Any], values: Mapping[str, Any], console: Console) -> _Start:
     from shop_similarity.training.networks.architectures import backbone_of, full_config
+    from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
 
     architecture = options["architecture"] or recipe.DEFAULT
     first = recipe.RECIPES.get(architecture)
     config = {**({**first.config, **recipe.TRAINED} if first else {}), **values}
     if "instance" in config and "instance" not in values:
         one_question = {**config, "instance": 0.0}
-        config = config if full_config(architecture, one_question).takes_questions else one_question
+        whole = full_config(architecture, one_question)
+        config = config if isinstance(whole, MildnetConfig) and whole.takes_questions else one_question
     # A wrong option is told before weights are fetched.
     full_config(architecture, config)
     weights = fetch_weights(backbone_of(architecture, config), options, console)

@@ -190,10 +190,14 @@ def _read(
             raise RetrievalSetError(
                 f"{path} lacks the column {' and '.join(missing)}: its first line must be {','.join(wanted)}."
             )
-        rows, bad = [], []
+        rows: list[tuple[str, ...]] = []
+        bad: list[int] = []
         for row in reader:
             values = tuple((row[column] or "").strip() for column in columns)
-            (rows if all(values) else bad).append(values if all(values) else text.skipped + reader.line_num)
+            if all(values):
+                rows.append(values)
+            else:
+                bad.append(text.skipped + reader.line_num)
             for name, found in labels.items():
                 found.append((row.get(name) or "").strip())
     except FileNotFoundError:
@@ -212,7 +216,11 @@ def _read(
 
 def _unique(path: Path, ids: Sequence[str]) -> tuple[str, ...]:
     seen: set[str] = set()
-    twice = [name for name in ids if name in seen or seen.add(name)]
+    twice: list[str] = []
+    for name in ids:
+        if name in seen:
+            twice.append(name)
+        seen.add(name)
     if twice:
         raise RetrievalSetError(f"{path} has ids more than once: {_some(twice)}.")
     return tuple(ids)

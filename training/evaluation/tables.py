@@ -34,18 +34,19 @@ def tables(comparison: Comparison) -> str:
         texts.append(_triplets(rows))
     if comparison.models:
         texts.append(_codes(list(comparison.models.items())))
-    differences = [(title, comparison.difference(evaluation)) for title, evaluation in rows]
-    differences = [(title, difference) for title, difference in differences if difference]
-    if differences:
+    all_differences = [(title, comparison.difference(evaluation)) for title, evaluation in rows]
+    differences = [(title, difference) for title, difference in all_differences if difference]
+    if differences and comparison.reference is not None:
         texts.append(_differences(comparison.reference, differences))
     return "\n\n".join(texts)
 
 
 def _look_alike(evaluations: Rows) -> str:
-    first = evaluations[0][1].look_alike
+    results = [(name, each.look_alike) for name, each in evaluations if each.look_alike is not None]
+    first = results[0][1]
     rows = [["", *(TITLES[name] for name in LOOK_ALIKE_METRICS)]]
-    for name, evaluation in evaluations:
-        rows += _with_intervals(name, [evaluation.look_alike.estimate(metric) for metric in LOOK_ALIKE_METRICS])
+    for name, result in results:
+        rows += _with_intervals(name, [result.estimate(metric) for metric in LOOK_ALIKE_METRICS])
     return (
         f"Look-alikes: {first.queries:,} queries ({first.exact_queries:,} with exact hits: mAP, R@1), "
         f"{first.gallery:,} photos, {_groups(first)}\n{_grid(rows)}"
@@ -58,26 +59,27 @@ def _groups(result: RetrievalResult) -> str:
 
 
 def _retrieval(evaluations: Rows) -> str:
-    first = evaluations[0][1].retrieval
+    results = [(name, each.retrieval) for name, each in evaluations if each.retrieval is not None]
+    first = results[0][1]
     rows = [["", *(TITLES[name] for name in RETRIEVAL_METRICS)]]
-    for name, evaluation in evaluations:
-        rows += _with_intervals(name, [evaluation.retrieval.estimate(metric) for metric in RETRIEVAL_METRICS])
+    for name, result in results:
+        rows += _with_intervals(name, [result.estimate(metric) for metric in RETRIEVAL_METRICS])
     hits = "exact and partial hits" if first.min_relevance == 1 else "exact hits only"
     return f"Retrieval: {first.queries:,} queries, {first.gallery:,} photos, {hits}, {_groups(first)}\n{_grid(rows)}"
 
 
 def _triplets(evaluations: Rows) -> str:
-    first = evaluations[0][1].triplets
+    results = [(name, each.triplets) for name, each in evaluations if each.triplets is not None]
+    first = results[0][1]
     block = f"{len(first.block.accuracies)} x {first.block.size}"
     rows = [["", "all", block]]
-    for name, evaluation in evaluations:
-        result = evaluation.triplets
+    for name, result in results:
         value, interval = _with_intervals(name, [result.estimate()])
         rows += [[*value, _number(result.block.mean)], [*interval, f"±{_number(result.block.spread)}"]]
     count = len(first.correct)
     text = f"Triplet accuracy: {count:,} triplets, intervals over {len(set(first.groups.tolist())):,} groups\n"
     text += _grid(rows)
-    by_type = [(name, evaluation.triplets.to_dict()) for name, evaluation in evaluations]
+    by_type = [(name, result.to_dict()) for name, result in results]
     for key, title in (("by_positive_type", "by positive"), ("by_negative_type", "by negative")):
         types = by_type[0][1][key]
         if not types:
@@ -91,10 +93,10 @@ def _triplets(evaluations: Rows) -> str:
 
 
 def _codes(evaluations: Rows) -> str:
-    first = evaluations[0][1].codes
+    results = [(name, each.codes) for name, each in evaluations if each.codes is not None]
+    first = results[0][1]
     rows = [["candidates", *(f"{count:,}" for count in first.recall)]]
-    for name, evaluation in evaluations:
-        codes = evaluation.codes
+    for name, codes in results:
         rows += _with_intervals(
             name, [Estimate(value, *codes.intervals[count]) for count, value in codes.recall.items()], digits=4
         )

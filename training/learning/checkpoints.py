@@ -60,7 +60,8 @@ def save(folder: Path, name: str, arrays: Mapping[str, np.ndarray], state: Mappi
         private_folder(folder)
         part = Path(tempfile.mkdtemp(prefix=_PART, dir=folder))
         with (part / "arrays.npz").open("wb") as file:
-            np.savez(file, **arrays)
+            named: dict[str, Any] = dict(arrays)
+            np.savez(file, **named)
             sync(file)
         with (part / "state.json").open("w", encoding="utf-8") as file:
             json.dump(dict(state), file, allow_nan=False)
@@ -158,4 +159,5 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _place(path: Path) -> tuple[int, int]:
     match = _NAME.fullmatch(path.name)
+    assert match is not None
     return int(match[1]), int(match[2] or 0)

@@ -97,8 +97,10 @@ class TrainingData:
         """
         places = [self.validation_rows[:, :1] if self.by_query else self.validation_rows]
         if self.retrieval is not None:
+            assert self.retrieval_places is not None
             places.append(self.retrieval_places[self.retrieval.judged()])
         if self.look_alike is not None:
+            assert self.look_alike_places is not None
             places.append(self.look_alike_places[self.look_alike.queries])
         return {
             self.digests[place] for place in np.unique(np.concatenate([each.reshape(-1) for each in places])).tolist()
@@ -137,10 +139,12 @@ class TrainingData:
         search = None
         if self.look_alike is not None:
             photos, places = self.look_alike, self.look_alike_places
+            assert places is not None
             search = Search(places[photos.queries], places[photos.gallery], photos.relevance, photos.left_out)
         validation = Validation(self.validation_rows, relations, options.batch_size, look_alike=search)
         if self.retrieval is None:
             return validation
+        assert self.retrieval_places is not None
         return replace(
             validation,
             queries=self.retrieval_places[self.retrieval.queries],
@@ -155,9 +159,9 @@ class TrainingData:
         for rows in (self.train_rows, self.validation_rows, *([] if self.old is None else [self.old_rows])):
             digest.update(f"triplets {len(rows)}\n".encode())
             digest.update("".join(self.digests[place] for place in rows.reshape(-1).tolist()).encode())
-        if self.retrieval is not None:
+        if self.retrieval is not None and self.retrieval_places is not None:
             digest.update("".join(["retrieval", *(self.digests[place] for place in self.retrieval_places)]).encode())
-        if self.look_alike is not None:
+        if self.look_alike is not None and self.look_alike_places is not None:
             digest.update("".join(["look-alike", *(self.digests[place] for place in self.look_alike_places)]).encode())
         # Runs had unlabelled photos once; the records of those without any count on the word.
         digest.update(b"bystanders")

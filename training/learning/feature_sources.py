@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -122,12 +122,13 @@ class PhotoReader:
             yield from dataset.as_numpy_iterator()
 
 
-def ahead(items: Iterable[Item], count: int = BATCHES_AHEAD) -> Iterator[Item]:
+def ahead(items: Iterable[Item], count: int = BATCHES_AHEAD) -> Generator[Item, None, None]:
     """The same items, made by a thread that runs some of them ahead; its exceptions are raised here."""
-    results: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(count)
+    # An item, or what ended the thread.
+    results: queue.Queue[tuple[bool, Any]] = queue.Queue(count)
     stopped = threading.Event()
 
-    def put(result: tuple[bool, Item | BaseException | None]) -> bool:
+    def put(result: tuple[bool, Any]) -> bool:
         while not stopped.is_set():
             try:
                 results.put(result, timeout=0.1)

@@ -428,7 +428,7 @@ def _stop_requests() -> Iterator[threading.Event]:
 
     def request(number: int, frame: Any) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     # What a parent told us to ignore stays ignored.

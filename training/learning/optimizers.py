@@ -6,6 +6,7 @@ each step, which on a CPU takes as long as the rest of the step; TensorFlow has 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -50,6 +51,15 @@ def _schedule(options: TrainingOptions, total_steps: int, steps_per_epoch: int) 
 
 
 class _FusedUpdate:
+    # What it finds in the optimizer that it is mixed into.
+    iterations: Any
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    _momentums: list[Any]
+    _velocities: list[Any]
+    _get_variable_index: Callable[[Any], int]
+
     def update_step(self, gradient: tf.Tensor, variable: Any, learning_rate: Any) -> None:
         place = self._get_variable_index(variable)
         number = tf.cast(self.iterations + 1, tf.float32)

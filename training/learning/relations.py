@@ -116,6 +116,7 @@ class Relations:
             if self._kind == "neighbours":
                 together |= self._positives.share(unique)
             elif self._kind == "components":
+                assert self._components is not None
                 components = self._components[unique]
                 together |= components[:, None] == components
             negative = ~together | unlike

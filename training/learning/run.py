@@ -34,6 +34,7 @@ from shop_similarity.training.learning.setup import Setup
 from shop_similarity.training.learning.step import boundary
 from shop_similarity.training.networks.architectures import FEATURES, build, full_config, trunk_of
 from shop_similarity.training.networks.architectures.colour import COLOUR
+from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
 from shop_similarity.training.networks.backbones import TrunkWeights
 from shop_similarity.training.networks.precision import dtype_policy
 from shop_similarity.training.networks.questions import Questions
@@ -168,6 +169,7 @@ class TrainingRun:
         """Train; see :meth:`shop_similarity.training.learning.loop.Trainer.fit`."""
         setup = self.setup
         trunk = trunk_of(setup.architecture, setup.config)
+        assert self._split is not None and self._source is not None
         try:
             self._trainer = Trainer(
                 self.model,
@@ -190,6 +192,7 @@ class TrainingRun:
 
     def embed(self, places: np.ndarray, what: str) -> np.ndarray:
         """Embeddings ``(n, d)`` of photos as the model stands now, by their places in the data's list."""
+        assert self._trainer is not None
         return self._trainer.embed(places, self._counted(what))
 
     def load_start(self) -> None:
@@ -226,6 +229,7 @@ class TrainingRun:
         recipe = RECIPES.get(self.setup.architecture)
         if recipe is None:
             return
+        assert isinstance(self._config, MildnetConfig)
         try:
             head = calibrate_head(
                 self.model,
@@ -252,19 +256,21 @@ class TrainingRun:
         """``(n, d)``: what the head is fed with, of ``count`` training photos at most, as the model stands now."""
         photos = self._sample(count)
         model = None
-        if FEATURES not in self._split.boundary:
+        divided, source = self._split, self._source
+        assert divided is not None and source is not None
+        if FEATURES not in divided.boundary:
             # From the whole model's tensors: those of the trainable half are copies where it begins in the middle.
-            model = keras.Model(self._split.frozen.outputs, self.model.get_layer(FEATURES).output)
+            model = keras.Model(divided.frozen.outputs, self.model.get_layer(FEATURES).output)
 
         def head_input(*features: tf.Tensor) -> tf.Tensor:
-            tensors = boundary(self._split, features, self._source.from_photos)
+            tensors = boundary(divided, features, source.from_photos)
             return model(tensors, training=False) if model else tensors[0]
 
         step = FixedShape(head_input, _CHUNK)
         chunks = [photos[start : start + _CHUNK] for start in range(0, len(photos), _CHUNK)]
         progress = self._counted("Reading features")
         parts, done = [], 0
-        for chunk, features in zip(chunks, self._source.plain(chunks), strict=True):
+        for chunk, features in zip(chunks, source.plain(chunks), strict=True):
             parts += step(*features)
             done += len(chunk)
             if progress:

@@ -128,17 +128,17 @@ class TripletSampler:
         rows = self._rows[np.random.default_rng((self._seed, _ORDER, number)).permutation(len(self._rows))]
         places = [rows[start : start + self._size] for start in range(0, len(rows), self._size)]
         if self._old is not None:
-            old = self._turn(number * len(places) * self._old_size, len(places) * self._old_size)
+            old = self._turn(self._old, number * len(places) * self._old_size, len(places) * self._old_size)
             places = [np.concatenate(pair) for pair in zip(places, np.split(old, len(places)), strict=True)]
         generator = np.random.default_rng((self._seed, _VIEWS, number))
         return [self._views.batch(each, generator) for each in places]
 
-    def _turn(self, start: int, count: int) -> np.ndarray:
+    def _turn(self, old: np.ndarray, start: int, count: int) -> np.ndarray:
         """``(count, 3)`` old triplets from ``start`` on, in an endless row of permutations."""
-        size = len(self._old)
+        size = len(old)
         rounds = range(start // size, (start + count - 1) // size + 1)
         row = np.concatenate([np.random.default_rng((self._seed, _OLD, number)).permutation(size) for number in rounds])
-        return self._old[row[start - rounds.start * size :][:count]]
+        return old[row[start - rounds.start * size :][:count]]
 
 
 class InstanceSampler:

@@ -143,14 +143,15 @@ class TrainingStep:
         if len(batches) == 1 and not self._float16:
             loss, right = self._whole(*self._arguments(batches[0]))
             return StepResult(float(loss), int(right), triplets, photos)
-        total, sums, rights = None, np.zeros(2), 0
+        total: list[tf.Tensor] = []
+        sums, rights = np.zeros(2), 0
         scale = tf.constant(self._scale if self._float16 else 1.0, tf.float32)
         for batch in batches:
             loss, count, right, gradients = self._gradients(*self._arguments(batch), scale)
             sums += float(loss) * float(count), float(count)
             rights += int(right)
             shares = [gradient * count for gradient in gradients]
-            total = shares if total is None else [one + other for one, other in zip(total, shares, strict=True)]
+            total = shares if not total else [one + other for one, other in zip(total, shares, strict=True)]
         gradients = [gradient / max(sums[1], 1.0) for gradient in total]
         finite = bool(self._finite(gradients))
         if finite:
@@ -325,7 +326,7 @@ class TrainingStep:
         What is told is the loss by what triplets name; of two questions it is the sum, by triplet, for there may be no
         second photo of any product.
         """
-        alike = None
+        alike: Any = None
         if self._by_look or self._questions:
             colours = self._distribution.gather(features[:, -self._colours :])
             alike = tf.matmul(colours, colours, transpose_b=True) >= ONE_COLOUR

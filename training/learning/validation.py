@@ -86,6 +86,7 @@ class Validation:
             "val_accuracy": triplet_accuracy(embeddings, rows),
         }
         if self.queries is not None:
+            assert self.gallery is not None and self.relevance is not None
             queries = embeddings[np.searchsorted(photos, self.queries)]
             gallery = embeddings[np.searchsorted(photos, self.gallery)]
             ranking = rank((asked(queries) if asked else queries) @ gallery.T, self.relevance, self.itself)

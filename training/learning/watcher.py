@@ -72,6 +72,7 @@ class ProgressWatcher(Watcher):
         self._sums[1] += result.correct
         self._sums[2] += result.triplets
         loss, correct, triplets = self._sums
+        assert self._bar is not None
         self._bar.set_postfix(loss=f"{loss / triplets:.4f}", accuracy=f"{correct / triplets:.4f}", refresh=False)
         self._bar.update()
 

@@ -69,8 +69,9 @@ def parse_devices(names: Sequence[str], counts: dict[str, int]) -> tuple[str, li
         DeviceError: one is not there or is named twice, or they are of different kinds.
     """
     there = [f"{kind}:{number}" for kind, count in counts.items() for number in range(count)]
-    parsed = [_NAME.fullmatch(name.upper()) for name in names]
-    unknown = [name for name, match in zip(names, parsed, strict=True) if match is None or match[0] not in there]
+    parsed = [match for name in names if (match := _NAME.fullmatch(name.upper())) and match[0] in there]
+    known = {match[0] for match in parsed}
+    unknown = [name for name in names if name.upper() not in known]
     if unknown:
         no_gpu = "" if counts.get("GPU") else " TensorFlow sees no GPU: look at its driver and CUDA_VISIBLE_DEVICES."
         raise DeviceError(

@@ -60,6 +60,7 @@ def load_photo(
             f"checkpoint with --resume."
         ) from error
     if augmentation is not None:
+        assert generator is not None
         image = augmentation.apply(image, generator)
     return preprocessing.prepare(image)
 

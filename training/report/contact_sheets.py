@@ -11,6 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -93,7 +94,7 @@ def sheet(
     """
     if not any(rows):
         raise ValueError("A contact sheet needs a row with a photo.")
-    font = ImageFont.load_default(_FONT_SIZE)
+    font: Any = ImageFont.load_default(_FONT_SIZE)
     cell = thumbnail + _GAP
     text_lines = max((len(tile.lines) for row in rows for tile in row), default=0)
     row_height = thumbnail + text_lines * _LINE + _GAP

@@ -61,9 +61,9 @@ class Report:
 
     def __post_init__(self) -> None:
         for name, photos, embeddings in (
-            ("triplet", self.triplets and self.triplets.images, self.triplet_embeddings),
-            ("retrieval", self.retrieval and self.retrieval.paths, self.retrieval_embeddings),
-            ("look_alike", self.look_alike and self.look_alike.paths, self.look_alike_embeddings),
+            ("triplet", self.triplets.images if self.triplets else None, self.triplet_embeddings),
+            ("retrieval", self.retrieval.paths if self.retrieval else None, self.retrieval_embeddings),
+            ("look_alike", self.look_alike.paths if self.look_alike else None, self.look_alike_embeddings),
         ):
             if embeddings is not None and (photos is None or len(photos) != len(embeddings)):
                 raise ValueError(f"{name}_embeddings must hold one row for each photo of the {name} set.")
@@ -114,7 +114,7 @@ def from_comparison(
     """
     models, baselines = comparison["models"], comparison.get("baselines", {})
     trained = next(iter(models), None) if trained is None else trained
-    if trained not in models:
+    if trained is None or trained not in models:
         raise ValueError(f"{trained} was not measured; there are {', '.join(models) or 'no models'}.")
     evaluations = {trained: models[trained]} | dict(models) | dict(baselines)
     reference = comparison.get("reference")

@@ -80,7 +80,7 @@ def _tables(exploration: Exploration) -> list[Table]:
             tables.append(Table(f"{caption} by type, {exploration.name}", ("Type", "Triplets", "Share"), rows))
     if exploration.categories:
         shown = list(exploration.categories)[:_CATEGORIES]
-        rows = [
+        shares = [
             (
                 name,
                 *_share(exploration.categories[name], exploration.categories),
@@ -91,7 +91,7 @@ def _tables(exploration: Exploration) -> list[Table]:
         more = len(exploration.categories) - len(shown)
         caption = f"Categories, {exploration.name}" + (f" (the {len(shown)} largest; {more:,} more)" if more else "")
         head = ("Category", "Photos", "Share", "Triplets by their query", "Share")
-        tables.append(Table(caption, head, rows))
+        tables.append(Table(caption, head, shares))
     return tables
 
 

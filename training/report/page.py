@@ -49,7 +49,7 @@ class Table:
 
     caption: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     numeric: bool = True
 
 
@@ -87,7 +87,7 @@ def write_page(path: Path, title: str, sentences: Sequence[tuple[str, Sequence[s
         OSError: the file can't be written.
     """
     path = Path(path)
-    engine = Engine(dirs=[_FOLDER], autoescape=True)
+    engine = Engine(dirs=[str(_FOLDER)], autoescape=True)
     style = mark_safe((_FOLDER / "style.css").read_text(encoding="utf-8"))  # noqa: S308, our own file  # nosec B308 B703
     context = {"title": title, "style": style, "summary": sentences, "sections": sections.all}
     # What comes from a file system may hold half a character.
@@ -245,7 +245,7 @@ def _searched(codes: Mapping[str, Any]) -> str:
 
 def _measured_on(part: Mapping[str, Any]) -> str:
     if "queries" in part:
-        hits = {1: ", partial hits count", 2: ", exact hits only"}.get(part.get("min_relevance"), "")
+        hits = {1: ", partial hits count", 2: ", exact hits only"}.get(part.get("min_relevance", 0), "")
         if "exact_queries" in part:
             hits = f", {part['exact_queries']:,} with exact hits"
         return f"{part['queries']:,} queries in {part.get('gallery', 0):,} photos{hits}{_groups(part)}"

@@ -74,7 +74,8 @@ def _triplet_row(triplets: Triplets, place: int, positive: np.ndarray, negative:
     kinds = ", ".join(filter(None, (str(triplets.positive_type[place]), str(triplets.negative_type[place]))))
     caption = f"margin {far - near:+.3f}" + (f" ({kinds})" if kinds else "")
     alt = f"Query {names[0]}; positive {names[1]} at distance {near:.3f}; negative {names[2]} at distance {far:.3f}."
-    row = triplet_row(*(triplets.root / name for name in names), near, far)
+    query, alike, other = (triplets.root / name for name in names)
+    row = triplet_row(query, alike, other, near, far)
     return Row(data_uri(sheet([row], thumbnail=_TRIPLET_SIDE)), caption, alt)
 
 

@@ -140,8 +140,8 @@ def build_triplets(
         Triplets(
             tuple(shop.names),
             triplets,
-            positive_type=[positive for positive, _ in types],
-            negative_type=[negative for _, negative in types],
+            positive_type=np.array([positive for positive, _ in types], dtype=np.str_),
+            negative_type=np.array([negative for _, negative in types], dtype=np.str_),
             root=root,
             query_group=groups[:, 0],
             positive_group=groups[:, 1],
@@ -207,8 +207,8 @@ class _Shop:
         names_of_groups = list(groups)
         self.group_names: list[str] = [""] * self.products
         category = [""] * self.products
-        for (photo, product), (_, group) in zip(links, group_links, strict=True):
-            place = self.product[photo]
+        for (number, product), (_, group) in zip(links, group_links, strict=True):
+            place = self.product[number]
             if not self.group_names[place]:
                 self.group_names[place] = names_of_groups[group]
                 category[place] = category_of_product[product]

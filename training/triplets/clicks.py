@@ -117,13 +117,14 @@ def shop_click_triplets(
     places = {name: place for place, name in enumerate(images)}
     groups = group_names()
     query_group, positive_group, negative_group = (
-        [groups.get(rows[row][column], product_name(rows[row][column])) for row in ordered] for column in range(3)
+        np.array([groups.get(rows[row][column], product_name(rows[row][column])) for row in ordered], dtype=np.str_)
+        for column in range(3)
     )
     triplets = Triplets(
         tuple(images),
         np.array([[places[name] for name in row] for row in ordered], dtype=np.int32),
-        positive_type=["clicked"] * len(rows),
-        negative_type=["skipped"] * len(rows),
+        positive_type=np.full(len(rows), "clicked"),
+        negative_type=np.full(len(rows), "skipped"),
         root=Path(folder),
         query_group=query_group,
         positive_group=positive_group,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def _split(
     order = np.argsort(origins, kind="stable")
     unchanged = ("positive_type", "query_group", "positive_group", "query_category", "positive_category")
     # The names of a photo that was drawn are not written in its row.
-    drawn = {
+    drawn: dict[str, Any] = {
         f"negative_{what}": np.concatenate(
             [getattr(triplets, f"negative_{what}")[whole], triplets.first_names(names)[rows[:, 2]]]
         )[order]

@@ -90,8 +90,8 @@ def near_pairs(
         ``(p, 2)`` places, ascending; within one set each pair once, the smaller place first.
     """
     within = other_hashes is None
-    right = hashes if within else other_hashes
-    right_colours = colours if within else other_colours
+    right = hashes if other_hashes is None else other_hashes
+    right_colours = colours if other_colours is None else other_colours
     bits = right.astype(np.float32)
     counts = bits.sum(axis=1)
     places = []

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
@@ -83,6 +84,10 @@ class Problem:
         return f"{self.count:,} x {self.what}: {', '.join(self.examples)}{more}. {self.advice}"
 
 
+# A column that is not given becomes one of empty strings.
+_NOT_GIVEN: Any = None
+
+
 @dataclass(frozen=True, eq=False)
 class Triplets:
     """A set of triplets over photos below one folder.
@@ -109,12 +114,12 @@ class Triplets:
     positive_type: np.ndarray
     negative_type: np.ndarray
     root: Path
-    query_group: np.ndarray | None = None
-    positive_group: np.ndarray | None = None
-    negative_group: np.ndarray | None = None
-    query_category: np.ndarray | None = None
-    positive_category: np.ndarray | None = None
-    negative_category: np.ndarray | None = None
+    query_group: np.ndarray = _NOT_GIVEN
+    positive_group: np.ndarray = _NOT_GIVEN
+    negative_group: np.ndarray = _NOT_GIVEN
+    query_category: np.ndarray = _NOT_GIVEN
+    positive_category: np.ndarray = _NOT_GIVEN
+    negative_category: np.ndarray = _NOT_GIVEN
     notices: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     keys: str = TABLE
@@ -412,9 +417,9 @@ class _Reader:
             return
         names = [cells[columns[name]] for name in COLUMNS]
         clean = [self._name(line, column, name) for column, name in zip(COLUMNS, names, strict=True)]
-        if None in clean:
-            return
         query, positive, negative = clean
+        if query is None or positive is None or negative is None:
+            return
         for one, other, what in (
             (query, positive, "the query is its own positive"),
             (query, negative, "the query is its own negative"),
@@ -423,7 +428,7 @@ class _Reader:
             if one == other:
                 self.problem("same", what, f"line {line} “{one}”")
                 return
-        row = tuple(self._place(name, line) for name in clean)
+        row = self._place(query, line), self._place(positive, line), self._place(negative, line)
         if row in self.rows:
             self.repeated += 1
             if len(self.repeated_lines) < EXAMPLES:
@@ -462,12 +467,13 @@ class _Reader:
                 f"{'was' if one else 'were'} dropped ({'line' if one else 'lines'} {lines})."
             )
         labels = np.array(list(self.rows.values()), dtype=np.str_).reshape(len(self.rows), len(LABELS))
+        columns: dict[str, Any] = {name: labels[:, index] for index, name in enumerate(LABELS)}
         triplets = Triplets(
             images=tuple(self.images),
             rows=np.array(list(self.rows), dtype=np.int32).reshape(-1, 3),
             root=self.root,
             notices=tuple(notices),
-            **{name: labels[:, index] for index, name in enumerate(LABELS)},
+            **columns,
         )
         read = "1 triplet was" if self.lines == 1 else f"{self.lines:,} triplets were"
         return Parsed(

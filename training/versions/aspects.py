@@ -85,10 +85,11 @@ def _linear_head(version: ModelVersion, model: keras.Model, features: np.ndarray
     """The head as one linear map of joined taps; None for a model that has no such head."""
     from shop_similarity.training.networks.architectures import HEAD, full_config
     from shop_similarity.training.networks.architectures.colour import COLOUR
+    from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
     from shop_similarity.training.networks.architectures.parts import CHANGE
 
     config = full_config(version.architecture, version.config)
-    if not getattr(config, "is_linear", False):
+    if not isinstance(config, MildnetConfig) or not config.is_linear:
         return None
     lengths = config.tap_lengths
     aspects: dict[str, int] = {COLOUR: ASPECTS.index("colour")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int], None]
 """Called with the number of photos done."""
+
+_Made = TypeVar("_Made")
 
 _EXAMPLES = 5
 _AHEAD = 64
@@ -81,12 +83,12 @@ def embed_files(
 
 
 def map_files(
-    function: Callable[[Image.Image], np.ndarray],
+    function: Callable[[Image.Image], _Made],
     paths: Sequence[Path],
     limits: ImageLimits = DEFAULT_LIMITS,
     target_size: int | None = None,
     progress: Progress | None = None,
-) -> Iterator[np.ndarray]:
+) -> Iterator[_Made]:
     """A function of every photo, in the order of the paths; computed in threads, some photos ahead.
 
     Args:
@@ -101,7 +103,7 @@ def map_files(
     """
     reasons: dict[Path, str] = {}
 
-    def apply(path: Path) -> np.ndarray | str:
+    def apply(path: Path) -> _Made | str:
         try:
             return function(open_image(path, limits, target_size))
         except (ImageError, OSError) as error:

@@ -107,16 +107,19 @@ def make_first_version(
         )
     from shop_similarity.training.heads.calibration import calibrate_head
     from shop_similarity.training.networks.architectures import build, feature_model, full_config
+    from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
     from shop_similarity.training.networks.precision import dtype_policy, fast_policy
     from shop_similarity.training.networks.runner import extract
 
-    config = full_config(architecture, chosen.config if config is None else config)
+    whole = full_config(architecture, chosen.config if config is None else config)
+    # The recipes are those of MILDNet, on several backbones.
+    assert isinstance(whole, MildnetConfig)
     preprocessing = replace(preprocessing or chosen.preprocessing, mean=weights.mean, std=weights.std)
     skipped: list[Skipped] = []
     used: list[ImageRow] = []
-    policy = fast_policy(config.spec)
+    policy = fast_policy(whole.spec)
     with dtype_policy(policy):
-        model = build(architecture, config.to_dict(), preprocessing)
+        model = build(architecture, whole.to_dict(), preprocessing)
     weights.apply(model)
     what = _("Looking at the shop's photos")
     features = extract(
@@ -139,10 +142,10 @@ def make_first_version(
     head = calibrate_head(
         model,
         features,
-        config,
+        whole,
         strength=chosen.whitening,
         seed=seed,
-        tap_trust=recipe.trust_by_depth(config.taps) if chosen.tap_trust is None else chosen.tap_trust,
+        tap_trust=recipe.trust_by_depth(whole.taps) if chosen.tap_trust is None else chosen.tap_trust,
         products=products,
     )
     _require_usable(model, features)
@@ -150,7 +153,7 @@ def make_first_version(
         model,
         name=name,
         architecture=architecture,
-        config=config.to_dict(),
+        config=whole.to_dict(),
         preprocessing=preprocessing,
         weights_source=weights.source,
         metrics={

@@ -105,7 +105,7 @@ def silence() -> None:
 
     They report to their makers without asking, where the package of this name can be imported.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None keeps a module from being loaded
 
 
 def write_network(model: openvino.Model, path: Path) -> None:

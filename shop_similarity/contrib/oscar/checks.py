@@ -8,6 +8,7 @@ shop_similarity_oscar.W002 by Oscar's stock records no product can be had, so no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.apps import apps
@@ -39,7 +40,7 @@ def check_order(app_configs: Any = None, **kwargs: Any) -> list[checks.CheckMess
 
 
 @checks.register(checks.Tags.database)
-def check_stock(databases: list[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
+def check_stock(databases: Sequence[str] | None = None, **kwargs: Any) -> list[checks.CheckMessage]:
     alias = database.read_alias()
     try:
         if alias not in (databases or []) or get_settings().in_stock != oscar_settings()["IN_STOCK"]:

@@ -75,7 +75,8 @@ def may_see(request: HttpRequest) -> bool:
     """Whether the user may see Oscar's dashboard at all."""
     from oscar.views.decorators import check_permissions
 
-    return check_permissions(request.user, apps.get_app_config("dashboard").get_permissions("index"))
+    dashboard: Any = apps.get_app_config("dashboard")
+    return check_permissions(request.user, dashboard.get_permissions("index"))
 
 
 def editable_products(request: HttpRequest) -> QuerySet:

@@ -25,7 +25,8 @@ class ParentPage(Subquery):
     levels_above = 2
 
     def __init__(self) -> None:
-        self._path = get_catalogue().product_model._meta.get_field("path")
+        # Of treebeard, whose pages know the length of a step.
+        self._path: Any = get_catalogue().product_model._meta.get_field("path")
         super().__init__(self._pages().filter(**{self._path.name: self._above(OuterRef(self._path.name))}).values("pk"))
 
     def products_with(self, keys: Any) -> Exists:

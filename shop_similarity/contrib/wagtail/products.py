@@ -22,7 +22,7 @@ def visible_products() -> QuerySet:
     """
     model = get_catalogue().product_model
     names = {field.name for field in model._meta.get_fields()}
-    rows = model._default_manager.all()
+    rows: Any = model._default_manager.all()
     if "live" in names:
         rows = rows.filter(live=True)
     if "expire_at" in names:
@@ -35,7 +35,7 @@ def visible_products() -> QuerySet:
     return rows.filter(functools.reduce(operator.or_, below)).public() if below else rows.none()
 
 
-def products_beside(product: Model) -> QuerySet | None:
+def products_beside(product: Any) -> QuerySet | None:
     """The visible products of the site and the language of a product; None where the shop has one of each."""
     if not is_page(type(product)):
         if getattr(settings, "WAGTAIL_I18N_ENABLED", False) and hasattr(product, "locale_id"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from ... import database
@@ -27,20 +29,21 @@ def write_stream_photos(product: models.Model, *fields: str) -> None:
             "IMAGES must lead over a model with foreign keys to the product and to an image, such as "
             "'stream_photos.image.file'."
         )
-    image = path.row_model._meta.get_field(path.hops[0])
+    image: Any = path.row_model._meta.get_field(path.hops[0])
+    streams: list[Any] = [product._meta.get_field(name) for name in fields]
     wanted = [
         image.target_field.to_python(key)
-        for name in fields
-        for model, key, *_paths in product._meta.get_field(name).extract_references(getattr(product, name))
+        for stream in streams
+        for model, key, *_paths in stream.extract_references(getattr(product, stream.name))
         if model is image.related_model
     ]
     with database.atomic():
         rows = path.row_model._base_manager.filter(**{path.product: product})
-        for row in rows.exclude(**{f"{image.name}__in": wanted}):
-            row.delete()
+        for unwanted in rows.exclude(**{f"{image.name}__in": wanted}):
+            unwanted.delete()
         known = {getattr(row, image.attname): row for row in rows}
         for place, key in enumerate(dict.fromkeys(wanted)):
-            row = known.get(key) or path.row_model(**{path.product: product, image.attname: key})
+            row: Any = known.get(key) or path.row_model(**{path.product: product, image.attname: key})
             if row.pk is None or getattr(row, "sort_order", place) != place:
                 row.sort_order = place
                 row.save()

@@ -130,6 +130,42 @@ def test_a_rule_is_looked_at_before_it_is_saved(open_page, drawn_shop, settings)
     assert MerchandisingRule.objects.get().attribute == "brand"
 
 
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_mode_is_looked_at_before_a_template_has_it(open_page, drawn_shop, settings, javascript):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "ATTRIBUTES": {"brand": "description"}}
+    Product.objects.filter(pk__in=[drawn_shop[0].pk, drawn_shop[3].pk]).update(description="ours")
+    # axe writes inline styles.
+    page = open_page(
+        reverse("admin:shop_similarity_product", args=[drawn_shop[0].pk]),
+        watched=False,
+        bypass_csp=True,
+        java_script_enabled=javascript,
+    )
+    page.get_by_role("link", name="Preview of modes").click()
+    page.get_by_label("Mode").select_option("same")
+    page.get_by_label("What they share").select_option("brand")
+    page.get_by_role("button", name="Show").click()
+    lists = page.locator(".shop-similarity-strip")
+    expect(lists).to_have_count(2)
+    expect(lists.nth(0).locator("li")).to_have_count(4)
+    expect(lists.nth(1).locator("li")).to_have_count(1)
+    expect(lists.nth(1).locator("li")).to_contain_text(drawn_shop[3].name)
+    page.get_by_label("Mode").select_option("share")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator(".errorlist")).to_contain_text("Say how much")
+    if javascript:
+        violations = Axe().run(page, context={"include": ["#content-main"]}).response["violations"]
+        assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in violations] == []
+    page.get_by_label("How much").fill("0.9")
+    page.get_by_role("button", name="Show").click()
+    expect(lists.nth(1).locator("li").first).to_contain_text(drawn_shop[3].name)
+    if PICTURES and javascript:
+        page.screenshot(path=Path(PICTURES) / "admin-modes.png", full_page=True)
+        page.set_viewport_size({"width": 390, "height": 844})
+        page.screenshot(path=Path(PICTURES) / "admin-modes-phone.png", full_page=True)
+    assert not MerchandisingRule.objects.exists()
+
+
 def test_enter_in_a_field_saves_the_product_and_pins_nothing(open_page, drawn_shop):
     page = open_page(change_page(drawn_shop[0]))
     page.locator("#id_name").fill("Another name")
@@ -160,6 +196,7 @@ def pages(shop: list[Product]) -> dict[str, str]:
         "dashboard": reverse("admin:shop_similarity_dashboard"),
         "compare": reverse("admin:shop_similarity_compare"),
         "own": reverse("admin:shop_similarity_product", args=[shop[0].pk]),
+        "modes": reverse("admin:shop_similarity_modes", args=[shop[0].pk]),
         "products": reverse("admin:shop_similarity_products"),
         "activate": reverse("admin:shop_similarity_activate", args=[ModelVersion.objects.get(name="second").pk]),
         "index": reverse("admin:app_list", args=["shop_similarity"]),

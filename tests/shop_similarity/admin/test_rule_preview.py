@@ -124,6 +124,15 @@ class TestDashboard:
         assert f'href="{url}"' in page
         assert client.get(url, follow=True).templates[0].name == "shop_similarity/admin/dashboard.html"
 
+    def test_its_own_entry_of_the_sidebar_is_marked(self, staff, shop):
+        client = staff("shop_similarity.view_dashboard", "shop_similarity.view_modelversion")
+        url = reverse("admin:shop_similarity_dashboard")
+        page = client.get(url).content.decode()
+        assert set(re.findall(r'<a href="([^"]*)" aria-current="page"', page)) == {url}
+        versions = reverse("admin:shop_similarity_modelversion_changelist")
+        page = client.get(versions).content.decode()
+        assert set(re.findall(r'<a href="([^"]*)" aria-current="page"', page)) == {versions}
+
     def test_others_are_not_shown_it(self, staff, shop):
         client = staff("shop_similarity.view_merchandisingrule")
         url = reverse("admin:shop_similarity_dashboard_changelist")

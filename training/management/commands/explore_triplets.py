@@ -60,7 +60,7 @@ class Command(BaseCommand):
             sets = [self._explore(name, path, products, options) for name, path in files.items() if path is not None]
         except TrainingError as error:
             raise CommandError(str(error)) from error
-        shared = overlap(*map(usable, sets), products) if len(sets) == 2 else None
+        shared = overlap(usable(sets[0]), usable(sets[1]), products) if len(sets) == 2 else None
         if options["verbosity"] > 0:
             self._tell(sets, shared)
         if options["html"]:

@@ -64,6 +64,10 @@ __all__ = [
 POOLINGS = ("avg", "max", "gem")
 
 
+# Taps that are not named become those of the backbone.
+_OF_BACKBONE: Any = None
+
+
 @dataclass(frozen=True, slots=True)
 class MildnetConfig(Config):
     """Options of MILDNet.
@@ -114,7 +118,7 @@ class MildnetConfig(Config):
 
     kind: ClassVar[str] = "MILDNet option"
 
-    taps: tuple[str, ...] | None = None
+    taps: tuple[str, ...] = _OF_BACKBONE
     pooling: str = "avg"
     gem_power: float = 3.0
     tap_power: float = 1.0

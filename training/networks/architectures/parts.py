@@ -25,6 +25,13 @@ FAMILIARITY = "familiarity"
 class Config(PlainValues):
     """Options of an architecture."""
 
+    backbone: str
+    embedding_dim: int
+    hidden: tuple[int, ...]
+    dropout: float
+    frozen_through: str | None
+    width: float
+
     def _check_head(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         if not 0 <= self.dropout < 1:
@@ -205,7 +212,8 @@ class UnitParts(keras.layers.Layer):
         self.length = length
         self.stored = tuple(stored)
         self.trainable = False
-        self._questions = Questions(length, self.stored, self.stored)
+        first, second, colours = self.stored
+        self._questions = Questions(length, (first, second, colours), (first, second, colours))
 
     def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         first, second = self._questions.signs

@@ -36,9 +36,14 @@ class Sources(Protocol):
         ADVICE: what to do where they can't be fetched.
     """
 
-    REMOTE: Sequence[Callable[[Progress], Pretrained]]
-    FILES: str
-    ADVICE: str
+    @property
+    def REMOTE(self) -> Sequence[Callable[[Progress], Pretrained]]: ...
+
+    @property
+    def FILES(self) -> str: ...
+
+    @property
+    def ADVICE(self) -> str: ...
 
     def from_file(self, path: Path) -> Pretrained | None:
         """Read a file that a user names and that is no HDF5; ``None`` if it is of no known kind.

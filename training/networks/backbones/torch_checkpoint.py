@@ -18,7 +18,7 @@ from shop_similarity.training.networks.backbones.sources import SourceError
 
 MAGIC = 0x1950A86A20F9469CFC6C
 VERSION = 1001
-_TYPES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+_TYPES: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
 
 class _Tensor(NamedTuple):

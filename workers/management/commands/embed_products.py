@@ -110,9 +110,13 @@ class Command(BaseCommand):
             ) as bar:
                 while not stop.is_set():
                     settled = bar.n
+
+                    def show(now: DrainReport, before: float = settled) -> None:
+                        bar.update(before + now.settled - bar.n)
+
                     report = drain(
                         keys,
-                        progress=lambda now, before=settled: bar.update(before + now.settled - bar.n),
+                        progress=show,
                         stop=stop,
                         look_after=advance_rollout,
                     )

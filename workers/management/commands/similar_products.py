@@ -44,7 +44,7 @@ class Command(BaseCommand):
                     f"Product {target} ({product}) has no embedding in {version.name}: run `manage.py embed_products`."
                 )
             query = {"product": str(product.pk), "name": str(product)}
-            found = similar_products(product, options["k"], version=version)
+            found: list[Any] = similar_products(product, options["k"], version=version)
         elif Path(target).is_file():
             query = {"image": target}
             vector = self._vector(version, Path(target))
