@@ -58,8 +58,8 @@ def fast_policy(backbone: str | Trunk = "vgg16") -> str:
 def saliency_policy() -> str:
     """The Keras dtype policy in which the objects of a photo are found.
 
-    bfloat16 halves the time where the CPU multiplies it; in 95 of a hundred photos it moves no edge of the largest box by
-    more than two per cent of the photo (``docs/visual_search.md``).
+    bfloat16 halves the time where the CPU multiplies it. In 95 of a hundred photos it moves no edge of the largest box
+    by more than two per cent of the photo (``docs/visual_search.md``).
     """
     import tensorflow as tf
 

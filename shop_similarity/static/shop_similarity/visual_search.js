@@ -47,16 +47,17 @@
       return this.root.querySelector(selector);
     }
 
-    // What only works with a script is not there without one.
     prepare() {
+      // What only works with a script is not shown without one. Where the style sheet can tell, it is shown before.
+      this.root.classList.add("visual-search--scripted");
+      // A template of the shop's own may still keep it in a template.
       const extras = this.find("[data-visual-search-extras]");
-      if (extras) {
-        const content = extras.content.cloneNode(true);
-        const camera = content.querySelector("[data-visual-search-camera]");
-        if (camera && matchMedia("(pointer: coarse)").matches) this.addCamera(camera);
-        else camera?.remove();
-        extras.replaceWith(content);
-      }
+      extras?.replaceWith(extras.content.cloneNode(true));
+      const camera = this.find("[data-visual-search-camera]");
+      if (camera && matchMedia("(pointer: coarse)").matches) this.addCamera(camera);
+      else camera?.remove();
+      // A sentence above the form would push it down; below it, its space is kept.
+      if (this.error.hidden) this.find("[data-visual-search-notices]")?.append(this.error);
       this.results = this.isPage ? document.querySelector("[data-visual-search-results]") : null;
       if (!this.results) {
         this.results = document.createElement("div");
@@ -148,6 +149,8 @@
       }
       this.photo = file;
       this.chosen = false;
+      // The box of the photo before goes with it, and does not move.
+      this.box = null;
       this.setEdges(WHOLE);
       try {
         this.bitmap = await createImageBitmap(file);
@@ -163,30 +166,28 @@
 
     // The preview is painted: an address of the photo (blob:) would need an exception from a shop's content policy.
     showPreview() {
-      if (!this.preview) {
-        const template = this.find("[data-visual-search-preview]");
-        template.after(template.content.cloneNode(true));
-        this.preview = template.nextElementSibling;
-        this.frame = this.preview.querySelector("[data-visual-search-frame]");
-        this.box = this.preview.querySelector("[data-visual-search-box]");
-        this.canvas = this.preview.querySelector("canvas");
-        this.objects = this.preview.querySelector("[data-visual-search-objects]");
-        this.acceptDrags();
-      }
+      // New elements for each photo: those of the one before would move, for no two are of one shape. At the end of
+      // the form, where they push nothing of it.
+      this.preview?.remove();
+      this.form.append(this.find("[data-visual-search-preview]").content.cloneNode(true));
+      this.preview = this.form.lastElementChild;
+      this.frame = this.preview.querySelector("[data-visual-search-frame]");
+      this.box = this.preview.querySelector("[data-visual-search-box]");
+      this.canvas = this.preview.querySelector("canvas");
+      this.objects = this.preview.querySelector("[data-visual-search-objects]");
+      this.acceptDrags();
       const { width, height } = this.bitmap;
       const scale = Math.min(1, 720 / Math.max(width, height));
       this.canvas.width = Math.max(1, Math.round(width * scale));
       this.canvas.height = Math.max(1, Math.round(height * scale));
       this.canvas.getContext("2d").drawImage(this.bitmap, 0, 0, this.canvas.width, this.canvas.height);
-      this.preview.hidden = false;
-      this.root.classList.add("visual-search--chosen");
       this.offer([]);
       this.paintBox();
     }
 
     hidePreview() {
-      if (this.preview) this.preview.hidden = true;
-      this.root.classList.remove("visual-search--chosen");
+      this.preview?.remove();
+      this.preview = this.box = this.objects = null;
     }
 
     acceptDrags() {
@@ -440,7 +441,8 @@
           this.results.replaceChildren(document.adoptNode(found));
           const summary = found.querySelector("[data-visual-search-summary]")?.textContent ?? "";
           this.say(`${summary} ${this.photo ? this.suggest(found) : ""}`.trim(), true);
-          found.querySelector("h2")?.focus({ preventScroll: false });
+          // First seen, then scrolled to: what follows the results would be taken for shifted by them.
+          requestAnimationFrame(() => setTimeout(() => found.querySelector("h2")?.focus({ preventScroll: false })));
           this.root.dispatchEvent(new CustomEvent("visual-search:shown", { bubbles: true, detail: { url } }));
           return;
         }
