@@ -241,22 +241,36 @@ def versions_with_work() -> list[int]:
     return [pk for pk, _state, _urgency in ordered]
 
 
-def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
-    """Claim up to ``limit`` photos of a version, committed at once.
+def has_saved(version_id: int) -> bool:
+    """Whether a photo can be claimed for the version that the shop has just saved."""
+    saved = _claimable().filter(version=version_id, priority__lte=OutboxEntry.Priority.SAVED)
+    return _is_any(saved, "priority", "id")
+
+
+def claim(version_id: int, limit: int, worker: str, *, saved: bool = False) -> list[Claim]:
+    """Claim up to ``limit`` photos of a version, what the shop has just saved first, committed at once.
 
     A photo that was claimed before and never came back may be what killed its worker, so it is claimed alone, after
     all others of its priority: should it kill again, it takes nothing with it.
+
+    Args:
+        version_id: key of the model version.
+        limit: photos at most.
+        worker: who claims them.
+        saved: none but those that the shop has just saved.
     """
     make_ready()
-    while (claims := _claim(version_id, limit, worker)) is None:
+    while (claims := _claim(version_id, limit, worker, saved)) is None:
         give_up_lost(version_id, limit)
     return claims
 
 
-def _claim(version_id: int, limit: int, worker: str) -> list[Claim] | None:
+def _claim(version_id: int, limit: int, worker: str, saved: bool) -> list[Claim] | None:
     """See :func:`claim`; None where photos have to be given up first."""
     with database.short_atomic():
         entries = _claimable().select_for_update(skip_locked=True).filter(version=version_id).order_by("priority", "id")
+        if saved:
+            entries = entries.filter(priority__lte=OutboxEntry.Priority.SAVED)
         picked = list(entries[:limit])
         if _lost(picked):
             return None
