@@ -6,10 +6,10 @@ The reference shop runs as it is deployed, with one worker. So many drawn photos
 its tables without a word to the plugin; one sweep queues them. From then on the number of embeddings and the worker's
 memory are read every ten seconds, and the processor time of worker and Postgres, which tells of the rate on a machine
 that has other work too; for the last time as soon as nothing waits, for then the index is built, whose time belongs to
-no photo of the last tenth. At 30 % the worker is killed with SIGKILL and started anew; at 60 % a photo of one product is
-saved, and it is measured how long its widget takes to follow. The peer of the rate is the first tenth of the same run: a
-backfill that slows down with what it has done has a ratio below 1. The last line is JSON. The exit status is 1 if a
-photo was lost.
+no photo of the last tenth. At 30 % the worker is killed with SIGKILL and started anew; at 60 % a photo of one product
+is saved, and it is measured how long its widget takes to follow. The peer of the rate is the first tenth of the same
+run: a backfill that slows down with what it has done has a ratio below 1. The last line is JSON. The exit status is 1
+if a photo was lost.
 """
 
 from __future__ import annotations
