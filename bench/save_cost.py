@@ -57,7 +57,7 @@ def run(photos: int, saves: int) -> dict[str, Any]:
     category, _made = Category.objects.get_or_create(slug=_MARK, defaults={"name": "Things"})
     product, _made = Product.objects.get_or_create(slug=_MARK, defaults={"sku": _MARK, "category": category})
 
-    # As most have; those that are saved here get more and more.
+    # With as many photos as most have; the other one gets a photo with each save of a new one.
     usual, _made = Product.objects.get_or_create(
         slug=f"{_MARK}-2", defaults={"sku": f"{_MARK}-2", "category": category}
     )
@@ -79,7 +79,8 @@ def run(photos: int, saves: int) -> dict[str, Any]:
         for what, made in (
             ("a new photo", save_new),
             ("a photo again", save_again),
-            ("a product", lambda: product.save),
+            ("a product", lambda: usual.save),
+            ("a product of hundreds of photos", lambda: product.save),
         ):
             (peer, peer_worked), (ours, worked) = _in_turns(made, saves)
             figure = {"peer": tails(peer), "with hooks": tails(ours)}

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -170,18 +170,19 @@ class Embedder:
                 rows = self._step(batch)
             yield from rows
 
-    def compute_ahead(self, photos: Sequence[np.ndarray], stop: threading.Event) -> None:
-        """Compute photos for the call of :meth:`embed` that will be given the same arrays.
+    def compute_ahead(self, photos: Sequence[np.ndarray], is_stopped: Callable[[], bool]) -> None:
+        """Compute photos for the call of :meth:`embed` that will be given the same arrays, each once.
 
         Meant for a thread: while who calls ``embed`` writes one batch, the network computes the next.
 
         Args:
             photos: as for :meth:`embed`.
-            stop: ends it after a step.
+            is_stopped: asked after each photo whether that was the last one.
         """
+        photos = [photo for photo in photos if id(photo) not in self._ahead]
         for photo, row in zip(photos, self._rows(photos), strict=True):
             self._ahead[id(photo)] = photo, row
-            if stop.is_set():
+            if is_stopped():
                 break
 
     def forget_ahead(self, photos: Sequence[np.ndarray]) -> None:

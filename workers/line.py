@@ -1,7 +1,8 @@
 """The assembly line of one model version: claim, read and decode, embed, write, batch after batch.
 
 While the network computes one batch, the next is claimed, read and decoded in threads; while a batch is written and
-the one after the next is claimed, the network computes the next. So it never waits for the database.
+the one after the next is claimed, the network computes the next. So it never waits for the database. A photo that the
+shop has just saved waits for no batch of a backfill: the network leaves off, embeds it, and goes on.
 
 From claim to settlement one rule holds. **Whatever goes wrong with a photo counts a try of that photo, and of no
 other.** A photo that can never be embedded (its file is damaged, the network makes no usable vector of it) fails at
@@ -17,7 +18,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -42,6 +43,8 @@ from shop_similarity.workers.identity import worker_name
 logger = logging.getLogger(__name__)
 
 _READ_AGAIN_SECONDS = 0.2
+# While the network computes a batch of a backfill, what the shop has saved is looked for so often.
+_LOOK_SECONDS = 0.5
 # What could not be given back, for the database was away.
 _kept_claims: list[Claim] = []
 
@@ -128,14 +131,18 @@ class _Batch:
         reading: what goes on in the threads.
         computing: what the network does ahead with it, once that has begun.
         ahead: the prepared photos that it does that with.
+        known: hashes of the bytes of which it computes nothing.
         embedder: by which.
+        is_overtaken: whether the network leaves off after the step it is at.
     """
 
     photos: list[_Photo] = field(default_factory=list)
     reading: list[Future] = field(default_factory=list)
     computing: Future | None = None
     ahead: list[np.ndarray] = field(default_factory=list)
+    known: frozenset[str] = frozenset()
     embedder: Embedder | None = None
+    is_overtaken: bool = False
 
     def settled(self, photos: Sequence[_Photo]) -> None:
         """These are."""
@@ -185,8 +192,9 @@ class Line:
         self.threads = ThreadPoolExecutor(settings.decode_threads, thread_name_prefix="shop-similarity-decode")
         self.network = ThreadPoolExecutor(1, thread_name_prefix="shop-similarity-network")
         self.ending = threading.Event()
-        # The batch behind the one at hand.
+        # The batch behind the one at hand, and one of saved photos that overtakes it.
         self.following: _Batch | None = None
+        self.saved = _Batch()
         self.counted = {outcome: getattr(report, outcome) for outcome in meters.OUTCOMES}
 
     def run(self) -> bool:
@@ -216,7 +224,7 @@ class Line:
             self._count()
             self.threads.shutdown(wait=True, cancel_futures=True)
             self.network.shutdown(wait=True, cancel_futures=True)
-            for left in (batch, following):
+            for left in (self.saved, batch, following):
                 if left is not None:
                     self._forget_ahead(left)
                 if left is not None and left.photos:
@@ -238,9 +246,9 @@ class Line:
             _kept_claims.extend(claims)
             logger.debug("Claims could not be given back.", exc_info=True)
 
-    def _begin(self) -> _Batch:
-        """Claim a batch and have the threads read it."""
-        claims = outbox.claim(self.version.pk, self.batch_size, worker_name())
+    def _begin(self, *, saved: bool = False) -> _Batch:
+        """Claim a batch and have the threads read it; with ``saved`` of nothing but what the shop has saved."""
+        claims = outbox.claim(self.version.pk, self.batch_size, worker_name(), saved=saved)
         batch = _Batch([_Photo(claim) for claim in claims])
         try:
             self._apart(batch, batch.photos, self._look_up)
@@ -329,13 +337,28 @@ class Line:
     def _finish(self, batch: _Batch) -> None:
         for future in batch.reading:
             future.result()
-        if batch.computing is not None:
-            batch.computing.result()
+        while batch.computing is not None and not wait([batch.computing], _LOOK_SECONDS).done:
+            self._let_saved_pass(batch)
         for photo in list(batch.photos):
             self._apart(batch, [photo], self._settle_unread)
         if batch.photos:
             self._apart(batch, list(batch.photos), self._embed_and_write)
         self._forget_ahead(batch)
+
+    def _let_saved_pass(self, batch: _Batch) -> None:
+        """Embed what the shop has saved before the rest of a batch of a backfill."""
+        if any(photo.claim.is_saved for photo in batch.photos) or not outbox.has_saved(self.version.pk):
+            return
+        following, self.following = self.following, None
+        batch.is_overtaken = True
+        try:
+            self.saved = self._begin(saved=True)
+            self._finish(self.saved)
+        finally:
+            self.following = following
+        batch.computing.result()
+        batch.computing, batch.is_overtaken = None, False
+        self._begin_computing(batch, batch.known)
 
     def _forget_ahead(self, batch: _Batch) -> None:
         """Drop what the network made of photos that needed nothing of it, for another has the same bytes."""
@@ -346,10 +369,10 @@ class Line:
         """Have the network compute a batch whose photos are read or still being read."""
         if batch is None or batch.computing is not None or not batch.reading:
             return
-        batch.embedder = get_embedder(self.version)
-        batch.computing = self.network.submit(self._compute_ahead, batch, frozenset(known))
+        batch.embedder, batch.known = get_embedder(self.version), frozenset(known)
+        batch.computing = self.network.submit(self._compute_ahead, batch)
 
-    def _compute_ahead(self, batch: _Batch, known: Collection[str]) -> None:
+    def _compute_ahead(self, batch: _Batch) -> None:
         """Compute photos of a batch, one of those with the same bytes; runs in a thread.
 
         Whatever goes wrong with it comes again where the batch is settled, and counts there.
@@ -360,11 +383,11 @@ class Line:
             by_digest = {
                 photo.digest: photo.pixels
                 for photo in reversed(batch.photos)
-                if photo.pixels is not None and not photo.error and photo.digest not in known
+                if photo.pixels is not None and not photo.error and photo.digest not in batch.known
             }
             batch.ahead = list(by_digest.values())
             assert batch.embedder is not None
-            batch.embedder.compute_ahead(batch.ahead, self.ending)
+            batch.embedder.compute_ahead(batch.ahead, lambda: batch.is_overtaken or self.ending.is_set())
 
     def _settle_unread(self, batch: _Batch, photos: Sequence[_Photo]) -> None:
         """Settle a photo that the network has nothing to do with."""

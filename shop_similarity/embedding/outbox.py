@@ -56,6 +56,13 @@ class Claim:
     worker: str = ""
 
 
+# Rows of a photo and a version, found in the order of their index. By equality, and in a table that was empty when
+# Postgres last counted it, the planner takes any index that begins with the version, and walks over all that waits.
+_IN_ORDER = "version_id = v.id AND image_id BETWEEN photo.image AND photo.image ORDER BY image_id"
+_IS_QUEUED = f"EXISTS (SELECT 1 FROM {_OUTBOX} WHERE {_IN_ORDER} OFFSET 0)"
+_IS_WAITING = _IS_QUEUED.replace("WHERE", "WHERE leased_until IS NULL AND failed_at IS NULL AND")
+
+
 def enqueue_saved(photos: QuerySet, *, new_file: bool, using: str) -> bool:
     """Queue photos that were just saved, for every live version. One statement; returns whether it queued anything.
 
@@ -67,11 +74,28 @@ def enqueue_saved(photos: QuerySet, *, new_file: bool, using: str) -> bool:
         new_file: whether their file was written by the save.
         using: alias of the database that the shop saves in.
     """
+    return _enqueue_rows(photos, f"NOT (known.as_it_is AND {_IS_WAITING})", new_file=new_file, using=using) > 0
+
+
+def enqueue_missing_of_products(product_ids: Collection[Any], *, using: str) -> int:
+    """Queue the photos of products that a live version neither holds nor waits for. Returns how many rows.
+
+    One statement, of which the shop's process reads nothing, however many photos a product has.
+    """
+    photos = get_catalogue().images_of(product_ids)
+    return _enqueue_rows(photos, f"NOT known.as_it_is AND NOT {_IS_QUEUED}", new_file=False, using=using)
+
+
+def _enqueue_rows(photos: QuerySet, wanted: str, *, new_file: bool, using: str) -> int:
+    """Queue photos for the live versions for which an SQL condition holds; returns how many rows.
+
+    It may ask whether the version holds the photo as it is, ``known.as_it_is``.
+    """
     try:
         query = photos.using(using).order_by().values_list("pk", PRODUCT, FILE).query
         rows, parameters = query.get_compiler(using=using).as_sql()
     except EmptyResultSet:
-        return False
+        return 0
     with database.cursor(using) as cursor:
         cursor.execute(
             f"""INSERT INTO {_OUTBOX}
@@ -80,51 +104,14 @@ def enqueue_saved(photos: QuerySet, *, new_file: bool, using: str) -> bool:
             SELECT v.id, photo.product, photo.image, CASE WHEN known.as_it_is THEN %s ELSE %s END,
                    now(), 0, '', '', '', ''
             FROM ({rows}) photo (image, product, file) CROSS JOIN {_VERSION} v CROSS JOIN LATERAL (
-                SELECT NOT %s AND EXISTS (
-                    SELECT 1 FROM {_EMBEDDING} e
-                    WHERE e.version_id = v.id AND e.image_id = photo.image AND e.product_id = photo.product
-                        AND e.file_name = photo.file
-                ) AS as_it_is
+                SELECT NOT %s AND coalesce((
+                    SELECT product_id = photo.product AND file_name = photo.file FROM {_EMBEDDING} WHERE {_IN_ORDER}
+                ), false) AS as_it_is OFFSET 0
             ) known
-            WHERE v.state = ANY(%s) AND NOT (known.as_it_is AND EXISTS (
-                SELECT 1 FROM {_OUTBOX} o
-                WHERE o.version_id = v.id AND o.image_id = photo.image AND o.leased_until IS NULL
-                    AND o.failed_at IS NULL
-            ))""",
+            WHERE v.state = ANY(%s) AND {wanted}""",
             [OutboxEntry.Priority.SWEPT.value, OutboxEntry.Priority.SAVED.value, *parameters, new_file, _LIVE],
         )
-        return cursor.rowcount > 0
-
-
-def enqueue_missing_of_products(product_ids: Collection[Any], *, using: str) -> int:
-    """Queue the photos of products that a live version neither holds nor waits for. Returns how many rows."""
-    catalogue = get_catalogue()
-    rows = list(catalogue.rows(catalogue.images_of(product_ids).using(using)))
-    if not rows:
-        return 0
-    versions = list(ModelVersion.objects.using(using).live().values_list("pk", flat=True))
-    if not versions:
-        return 0
-    embedded = set(
-        Embedding.objects.using(using)
-        .filter(version__in=versions, image_id__in=[row.image_id for row in rows])
-        .values_list("version_id", "image_id", "product_id", "file_name")
-    )
-    missing = {
-        version: [row for row in rows if (version, row.image_id, row.product_id, row.file_name) not in embedded]
-        for version in versions
-    }
-    if not any(missing.values()):
-        return 0
-    waiting = set(
-        OutboxEntry.objects.using(using)
-        .filter(version__in=versions, image_id__in=[row.image_id for row in rows])
-        .values_list("version_id", "image_id")
-    )
-    return sum(
-        enqueue(version, [row for row in lacking if (version, row.image_id) not in waiting], using=using)
-        for version, lacking in missing.items()
-    )
+        return cursor.rowcount
 
 
 def enqueue(
@@ -254,22 +241,36 @@ def versions_with_work() -> list[int]:
     return [pk for pk, _state, _urgency in ordered]
 
 
-def claim(version_id: int, limit: int, worker: str) -> list[Claim]:
-    """Claim up to ``limit`` photos of a version, committed at once.
+def has_saved(version_id: int) -> bool:
+    """Whether a photo can be claimed for the version that the shop has just saved."""
+    saved = _claimable().filter(version=version_id, priority__lte=OutboxEntry.Priority.SAVED)
+    return _is_any(saved, "priority", "id")
+
+
+def claim(version_id: int, limit: int, worker: str, *, saved: bool = False) -> list[Claim]:
+    """Claim up to ``limit`` photos of a version, what the shop has just saved first, committed at once.
 
     A photo that was claimed before and never came back may be what killed its worker, so it is claimed alone, after
     all others of its priority: should it kill again, it takes nothing with it.
+
+    Args:
+        version_id: key of the model version.
+        limit: photos at most.
+        worker: who claims them.
+        saved: none but those that the shop has just saved.
     """
     make_ready()
-    while (claims := _claim(version_id, limit, worker)) is None:
+    while (claims := _claim(version_id, limit, worker, saved)) is None:
         give_up_lost(version_id, limit)
     return claims
 
 
-def _claim(version_id: int, limit: int, worker: str) -> list[Claim] | None:
+def _claim(version_id: int, limit: int, worker: str, saved: bool) -> list[Claim] | None:
     """See :func:`claim`; None where photos have to be given up first."""
     with database.short_atomic():
         entries = _claimable().select_for_update(skip_locked=True).filter(version=version_id).order_by("priority", "id")
+        if saved:
+            entries = entries.filter(priority__lte=OutboxEntry.Priority.SAVED)
         picked = list(entries[:limit])
         if _lost(picked):
             return None

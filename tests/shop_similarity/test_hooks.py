@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 import pytest
 from django.core.files.base import ContentFile
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from catalog.models import Product, ProductPhoto
 from shop_similarity import database
@@ -162,6 +164,63 @@ def test_saved_photo_costs_one_statement_more():
     with CaptureQueriesContext(connection) as queries:
         photo.save()
     assert [q["sql"].split()[0] for q in queries] == ["INSERT", "INSERT"]
+
+
+@pytest.mark.parametrize("photos", [2, 200])
+def test_saved_product_costs_one_statement_more_and_reads_none_of_its_photos(photos):
+    """However many it has, and whether a version has them, they wait for it or neither."""
+    version = make_version()
+    make_version("candidate", state=ModelVersion.State.CANDIDATE)
+    product = make_product()
+    rows = make_photos_without_files([product], photos)
+    store_vectors(version, rows[: photos // 2], random_vectors(photos // 2))
+    for queued in (photos - photos // 2 + photos, 0):
+        waiting = OutboxEntry.objects.count()
+        with CaptureQueriesContext(connection) as queries:
+            product.save()
+        assert [query["sql"].split()[0] for query in queries] == ["UPDATE", "INSERT"]
+        assert OutboxEntry.objects.count() == waiting + queued
+    assert not OutboxEntry.objects.exclude(priority=OutboxEntry.Priority.SAVED).exists()
+
+
+def test_failed_photo_of_a_saved_product_is_not_queued_again():
+    version = make_version()
+    product = make_product()
+    (photo,) = make_photos_without_files([product], 1)
+    OutboxEntry.objects.create(
+        version=version, product_id=product.pk, image_id=photo.pk, failed_at=timezone.now(), last_error="damaged"
+    )
+    product.save()
+    assert OutboxEntry.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ends", ["commits", "rolls back"])
+def test_nobody_calls_the_broker_before_the_transaction_has_ended(ends, settings):
+    make_version()
+    product = make_product()
+    make_photos_without_files([product], 1)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        bell._app.cache_clear()
+        try:
+            with suppress(RuntimeError), transaction.atomic():
+                product.save()
+                add_photo(product, BYTES)
+                assert len(_waiting()) == 2
+                assert bell.flush(0), "the bell was rung within the transaction"
+                if ends == "rolls back":
+                    raise RuntimeError
+            listener.settimeout(0.3 if ends == "rolls back" else 10)
+            with suppress(TimeoutError):
+                connection_of_the_bell, _address = listener.accept()
+                connection_of_the_bell.close()
+                assert ends == "commits"
+                return
+            assert ends == "rolls back"
+        finally:
+            assert bell.flush(30)
+            bell._app.cache_clear()
 
 
 def test_proxy_of_the_photo_model_is_heard_too():

@@ -243,6 +243,81 @@ def test_the_network_computes_the_next_batch_while_one_is_written(tiny_version, 
         assert float(np.array(row.vector) @ exact[row.image_id]) == pytest.approx(1, abs=1e-3)
 
 
+def test_a_photo_that_the_shop_saves_overtakes_the_batch_of_a_backfill_that_is_computed(tiny_version, monkeypatch):
+    version = tiny_version()
+    photos = _photos(12)
+    OutboxEntry.objects.update(priority=OutboxEntry.Priority.BACKFILL)
+    loaded = embedder.get_embedder(version)
+    step, write, has_saved = loaded._step, line.write_embeddings, outbox.has_saved
+    saved, computed, written = [], [], []
+
+    def compute(batch):
+        computed.append(len(batch))
+        until = time.monotonic() + 30
+        while threading.current_thread().name.startswith("shop-similarity-network") and not saved:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return step(batch)
+
+    def save_one(version_id):
+        if not saved:
+            saved.append(add_photo(photos[0].product, _jpeg(99), "new.jpg").pk)
+        return has_saved(version_id)
+
+    def write_in_order(version_id, items):
+        written.append([item.row.image_id for item in items])
+        return write(version_id, items)
+
+    monkeypatch.setattr(line, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(loaded, "_step", compute)
+    monkeypatch.setattr(outbox, "has_saved", save_one)
+    monkeypatch.setattr(line, "write_embeddings", write_in_order)
+    assert drain().embedded == 13
+    keys = [photo.pk for photo in photos]
+    assert written == [keys[:4], saved, keys[4:8], keys[8:]]
+    # One of the step that was under way may be computed twice.
+    assert 13 <= sum(computed) <= 14
+    assert not loaded._ahead and not _unsettled()
+    exact = {pk: loaded.embed_one(_prepared(seed)) for seed, pk in [*enumerate(keys), (99, saved[0])]}
+    for row in Embedding.objects.defer(None):
+        assert float(np.array(row.vector) @ exact[row.image_id]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("fault", [OperationalError("away"), RuntimeError("broken")], ids=["away", "broken"])
+def test_what_overtakes_a_batch_is_given_back_with_it(tiny_version, monkeypatch, fault):
+    version = tiny_version()
+    photos = _photos(12)
+    OutboxEntry.objects.update(priority=OutboxEntry.Priority.BACKFILL)
+    loaded = embedder.get_embedder(version)
+    step, has_saved = loaded._step, outbox.has_saved
+    saved = []
+
+    def compute(batch):
+        while threading.current_thread().name.startswith("shop-similarity-network") and not saved:
+            time.sleep(0.01)
+        return step(batch)
+
+    def save_one(version_id):
+        saved.extend([] if saved else [add_photo(photos[0].product, _jpeg(99), "new.jpg").pk])
+        return has_saved(version_id)
+
+    def finish(self, batch):
+        if [photo.claim.image_id for photo in batch.photos] == saved:
+            raise fault
+        return whole(self, batch)
+
+    whole = line.Line._finish
+    monkeypatch.setattr(line, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(loaded, "_step", compute)
+    monkeypatch.setattr(outbox, "has_saved", save_one)
+    monkeypatch.setattr(line.Line, "_finish", finish)
+    with pytest.raises(type(fault)):
+        drain()
+    assert set(_unsettled()) == {*saved, *(photo.pk for photo in photos[4:])}
+    assert not OutboxEntry.objects.exclude(leased_until=None).exists(), "they wait for no lease"
+    assert not loaded._ahead
+
+
 def test_a_line_that_is_stopped_leaves_nothing_computed_ahead_behind(tiny_version, settings):
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "BATCH_SIZE": 2}
     version = tiny_version()

@@ -97,7 +97,12 @@ def test_new_photos_go_before_a_backfill():
     version = make_version()
     _queue(version, 2, priority=OutboxEntry.Priority.BACKFILL)
     outbox.enqueue(version.pk, [ImageRow(99, 1, "new.jpg")])
+    assert outbox.has_saved(version.pk)
     assert _images(outbox.claim(version.pk, 1, "w")) == [99]
+    assert not outbox.has_saved(version.pk)
+    assert outbox.claim(version.pk, 16, "w", saved=True) == []
+    outbox.enqueue(version.pk, [ImageRow(98, 1, "new.jpg")])
+    assert _images(outbox.claim(version.pk, 16, "w", saved=True)) == [98]
 
 
 @pytest.mark.django_db

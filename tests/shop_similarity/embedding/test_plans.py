@@ -68,6 +68,25 @@ def test_the_deletion_of_a_photo_looks_up_its_rows_by_whole_keys(photos):
     assert not OutboxEntry.objects.filter(image_id__in=[photos[7].pk, lonely.pk]).exists()
 
 
+def test_a_save_looks_up_its_own_rows_among_all_that_waits_where_nothing_did_when_it_was_counted(photos):
+    product = make_product()
+    own = make_photos_without_files([product], 5)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE TEMPORARY TABLE waiting AS SELECT * FROM {OutboxEntry._meta.db_table}; "
+            f"DELETE FROM {OutboxEntry._meta.db_table}; ANALYZE {OutboxEntry._meta.db_table}; "
+            f"INSERT INTO {OutboxEntry._meta.db_table} SELECT * FROM waiting; DROP TABLE waiting"
+        )
+    for _ in range(2):
+        with scans() as found:
+            product.save()
+            own[0].save()
+        ours = [scan for scan in found if scan.table in (Embedding._meta.db_table, OutboxEntry._meta.db_table)]
+        # Each of two versions looks for each of five photos. By another index each look read all that waits.
+        assert ours and max(scan.rows for scan in ours) <= 2 * len(own), ours
+    assert OutboxEntry.objects.filter(product_id=product.pk).count() == 2 * len(own) + 4
+
+
 def test_a_tick_reads_nothing_of_what_waits_for_a_later_try(photos):
     with scans() as found:
         look_round(lambda: pytest.fail("nothing is due"), lambda _job: None)
