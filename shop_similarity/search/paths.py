@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -255,16 +254,13 @@ def searched_among(candidates: int, indexed: int) -> int:
     return min(round(room * max(indexed / _MANY, 1) ** _GROWTH), _MOST_SEARCHED)
 
 
-@contextmanager
-def scan_settings(path: Path, candidates: int, indexed: int = 0) -> Iterator[None]:
-    """Settings of the index scan for one statement, gone with its transaction."""
-    if path is not Path.INDEX:
-        yield
-        return
-    using = database.read_alias()
-    with database.atomic(using), database.cursor(using) as cursor:
-        cursor.execute(
-            "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)",
-            [str(searched_among(candidates, indexed))],
-        )
-        yield
+def scan_settings(candidates: int, indexed: int) -> Sql:
+    """A row whose making sets what a scan of the index in the same statement goes by, until the transaction ends.
+
+    pgvector looks at them when the scan begins to walk, not when the statement is planned.
+    """
+    return Sql.of(
+        "SELECT set_config('hnsw.ef_search', {searched}, true), "
+        "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
+        searched=str(searched_among(candidates, indexed)),
+    )
