@@ -166,11 +166,10 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
         ranked: whether the ranking needs codes, categories and groups of variants.
         path: how candidates are found; chosen by the number of photos by default.
     """
-    condition = embeddings_among(scope.version, scope.among, scope.exclude, scope.hidden)
-    if condition is None:
-        return
     # Which few products are left out changes with every page and decides nothing.
-    among = embeddings_among(scope.version, scope.among) or condition
+    among = embeddings_among(scope.version, scope.among)
+    if among is None:
+        return
     reach = choose_path(scope.version, among)
     path = path or reach.path
     # Of a basket each photo names a quarter of them as it is.
@@ -185,7 +184,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
                 named.ask(candidates, wider=is_wider)
             except EngineDown as error:
                 path = _without_engine(scope.version, reach, error)
-        level = _run(_Statement(path, scope, condition, candidates, ranked, reach.indexed, named), size)
+        level = _run(_Statement(path, scope, candidates, ranked, reach.indexed, named), size)
         if path is Path.ENGINE and named is not None and not level.has_all and named.can_widen:
             # The filter lets fewer pass than was thought.
             is_wider = True
@@ -307,7 +306,6 @@ class _Statement:
     Args:
         path: how candidates are found.
         scope: where.
-        condition: which embeddings may be found, on the alias ``e``.
         candidates: how many photos each vector of the query names.
         ranked: whether the ranking needs codes, categories and groups of variants.
         indexed: photos in the version's index, where it is used.
@@ -318,7 +316,6 @@ class _Statement:
         self,
         path: Path,
         scope: Scope,
-        condition: Sql,
         candidates: int,
         ranked: bool,
         indexed: int = 0,
@@ -338,7 +335,7 @@ class _Statement:
         self._boosted = None if scope.boosted is None else keys_sql(scope.boosted)
         self._pieces = {
             "table": Sql(Embedding._meta.db_table),
-            "condition": condition,
+            "condition": self._condition(),
             "probes": probes,
             "candidates": Sql.number(self.candidates),
             "keys": self._keys,
@@ -382,6 +379,14 @@ class _Statement:
             **self._facts(),
             **self._pieces,
         )
+
+    def _condition(self) -> Sql:
+        """Which embeddings may be found, on the alias ``e``; there are products that they may be of."""
+        scope = self.scope
+        condition = embeddings_among(
+            scope.version, scope.among, scope.exclude, scope.hidden, is_listed=self.path is Path.CODES
+        )
+        return condition or Sql("false")
 
     def _settings(self) -> dict[str, Sql]:
         """What the walk through the index goes by, set by the statement itself and gone with its transaction.

@@ -54,7 +54,12 @@ def keys_sql(products: QuerySet) -> Sql | None:
 
 
 def embeddings_among(
-    version: ModelVersion, among: QuerySet | None, exclude: Collection[Any] = (), hidden: Collection[QuerySet] = ()
+    version: ModelVersion,
+    among: QuerySet | None,
+    exclude: Collection[Any] = (),
+    hidden: Collection[QuerySet] = (),
+    *,
+    is_listed: bool = False,
 ) -> Sql | None:
     """The condition that embeddings of a version have to meet to be found, on the alias ``e``.
 
@@ -63,6 +68,9 @@ def embeddings_among(
         among: queryset of the products that may be found; None for all.
         exclude: keys of products that may not.
         hidden: querysets of products that may not either.
+        is_listed: whether the keys of ``among`` are made into a list first, by which one scan of the index over
+            products finds all of their photos, instead of a search of it for each product; for a search that is going
+            to look at each of them.
 
     Returns:
         The condition, None where nothing can meet it.
@@ -73,7 +81,8 @@ def embeddings_among(
         keys = keys_sql(among)
         if keys is None:
             return None
-        conditions.append(Sql.of("e.product_id IN ({keys})", keys=keys))
+        is_among = "e.product_id = ANY(ARRAY({keys}))" if is_listed else "e.product_id IN ({keys})"
+        conditions.append(Sql.of(is_among, keys=keys))
     if exclude:
         conditions.append(Sql.of("e.product_id <> ALL({keys})", keys=prepared_keys(exclude)))
     for products in hidden:
