@@ -166,11 +166,10 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
         ranked: whether the ranking needs codes, categories and groups of variants.
         path: how candidates are found; chosen by the number of photos by default.
     """
-    condition = embeddings_among(scope.version, scope.among, scope.exclude, scope.hidden)
-    if condition is None:
-        return
     # Which few products are left out changes with every page and decides nothing.
-    among = embeddings_among(scope.version, scope.among) or condition
+    among = embeddings_among(scope.version, scope.among)
+    if among is None:
+        return
     reach = choose_path(scope.version, among)
     path = path or reach.path
     # Of a basket each photo names a quarter of them as it is.
@@ -185,7 +184,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
                 named.ask(candidates, wider=is_wider)
             except EngineDown as error:
                 path = _without_engine(scope.version, reach, error)
-        level = _run(_Statement(path, scope, condition, candidates, ranked, reach.indexed, named), size)
+        level = _run(_Statement(path, scope, candidates, ranked, reach.indexed, named), size)
         if path is Path.ENGINE and named is not None and not level.has_all and named.can_widen:
             # The filter lets fewer pass than was thought.
             is_wider = True
@@ -239,8 +238,7 @@ class _Level:
 
 def _run(statement: _Statement, size: int) -> _Level:
     began = time.perf_counter()
-    with scan_settings(statement.path, statement.candidates, statement.indexed):
-        rows = statement.sql(size).rows()
+    rows = statement.sql(size).rows()
     if statement.ranked:
         # What is not ranked measures the recall, and goes ways that no shopper waits for.
         meters.count_search(statement.path.value, time.perf_counter() - began)
@@ -276,9 +274,30 @@ _ORDERS = {
     Path.INDEX: "e.code <~> q.code",
     # The sum hides the expression from the index: behind a narrow filter it would find too little.
     Path.CODES: "(e.code <~> q.code) + 0",
-    Path.EXACT: "e.vector <=> q.vector",
+    Path.EXACT: "distance",
 }
 _ORDERS[Path.ENGINE] = _ORDERS[Path.CODES]
+# A photo `e` and how similar it is to a vector `q` of the query.
+_PAIR = "q.part, e.id, e.product_id, e.image_id, (1 - (e.vector <=> q.vector)) * q.weight AS similarity"
+# Of each product the photo that is most similar: to the one thing asked with, or on average to several.
+_BEST = Sql(
+    """best AS (
+            SELECT DISTINCT ON (product_id) product_id, similarity, id
+            FROM compared ORDER BY product_id, similarity DESC, image_id
+        )"""
+)
+_BEST_OF_SEVERAL = Sql(
+    """parts AS (
+            SELECT product_id, part, max(similarity) AS similarity,
+                   (array_agg(id ORDER BY similarity DESC, image_id))[1] AS id
+            FROM compared GROUP BY product_id, part
+        ),
+        best AS (
+            SELECT product_id, avg(similarity) AS similarity,
+                   (array_agg(id ORDER BY similarity DESC, id))[1] AS id
+            FROM parts GROUP BY product_id
+        )"""
+)
 
 
 class _Statement:
@@ -287,7 +306,6 @@ class _Statement:
     Args:
         path: how candidates are found.
         scope: where.
-        condition: which embeddings may be found, on the alias ``e``.
         candidates: how many photos each vector of the query names.
         ranked: whether the ranking needs codes, categories and groups of variants.
         indexed: photos in the version's index, where it is used.
@@ -298,7 +316,6 @@ class _Statement:
         self,
         path: Path,
         scope: Scope,
-        condition: Sql,
         candidates: int,
         ranked: bool,
         indexed: int = 0,
@@ -318,7 +335,7 @@ class _Statement:
         self._boosted = None if scope.boosted is None else keys_sql(scope.boosted)
         self._pieces = {
             "table": Sql(Embedding._meta.db_table),
-            "condition": condition,
+            "condition": self._condition(),
             "probes": probes,
             "candidates": Sql.number(self.candidates),
             "keys": self._keys,
@@ -334,29 +351,17 @@ class _Statement:
         """
         return Sql.of(
             """
-        WITH query AS MATERIALIZED (
+        WITH {settings}query AS MATERIALIZED (
             SELECT row_number() OVER ({order}) AS n, part, weight, subvector(vector, 1, {dimensions}) AS vector, code
-            FROM ({query}) asked
+            FROM ({query}) asked{set}
         ),
         nearest AS MATERIALIZED ({nearest}),
-        compared AS MATERIALIZED (
-            SELECT q.part, e.id, e.product_id, e.image_id, (1 - (e.vector <=> q.vector)) * q.weight AS similarity
-            FROM {source}
-        ),
-        parts AS (
-            SELECT product_id, part, max(similarity) AS similarity,
-                   (array_agg(id ORDER BY similarity DESC, image_id))[1] AS id
-            FROM compared GROUP BY product_id, part
-        ),
-        products AS (
-            SELECT product_id, avg(similarity) AS similarity,
-                   (array_agg(id ORDER BY similarity DESC, id))[1] AS id, {kind} AS kind
-            FROM parts GROUP BY product_id
-        ),
+        compared AS MATERIALIZED ({compared}),
+        {best},
         placed AS MATERIALIZED (
             SELECT * FROM (
                 SELECT *, row_number() OVER (PARTITION BY kind ORDER BY similarity DESC, product_id) AS place
-                FROM products
+                FROM (SELECT *, {kind} AS kind FROM best) products
             ) numbered WHERE kind = 2 OR place <= {size}
         ){own}
         SELECT p.product_id, p.similarity, b.image_id, p.kind, (SELECT count(*) FROM nearest) AS nearest,
@@ -366,12 +371,35 @@ class _Statement:
             query=self.scope.query.sql,
             dimensions=Sql.number(EMBEDDING_DIM),
             nearest=Sql("SELECT 0 AS n, 0 AS id WHERE false") if self._compares_all else self._scan(),
-            source=self._source(),
+            compared=self._compared(),
+            best=_BEST_OF_SEVERAL if self.scope.query.several else _BEST,
             kind=self._kind(),
             size=size,
+            **self._settings(),
             **self._facts(),
             **self._pieces,
         )
+
+    def _condition(self) -> Sql:
+        """Which embeddings may be found, on the alias ``e``; there are products that they may be of."""
+        scope = self.scope
+        condition = embeddings_among(
+            scope.version, scope.among, scope.exclude, scope.hidden, is_listed=self.path is Path.CODES
+        )
+        return condition or Sql("false")
+
+    def _settings(self) -> dict[str, Sql]:
+        """What the walk through the index goes by, set by the statement itself and gone with its transaction.
+
+        The walk can't begin before, for the vectors that it begins with are not there without the settings. Set
+        beforehand they would be three more ways to the server and back.
+        """
+        if self.path is not Path.INDEX:
+            return {"settings": Sql(""), "set": Sql("")}
+        return {
+            "settings": Sql.of("settings AS MATERIALIZED ({set}), ", set=scan_settings(self.candidates, self.indexed)),
+            "set": Sql(" CROSS JOIN settings"),
+        }
 
     @property
     def _compares_all(self) -> bool:
@@ -379,60 +407,56 @@ class _Statement:
         return self.path is Path.EXACT and self.scope.query.several
 
     def _scan(self, more: str = "") -> Sql:
-        """The nearest photos of each vector, by their codes or exactly."""
-        if self.path is Path.EXACT and self.scope.query.is_one_vector:
+        """The nearest photos of each vector, by their codes or exactly, with their similarity to it.
+
+        What is found brings the pointer to its vector along, so that no photo is looked up a second time. Of several
+        things asked with each photo is compared with all, so that only its key counts here.
+        """
+        is_exact, several = self.path is Path.EXACT, self.scope.query.several
+        vector, lateral = "q.vector", " LATERAL"
+        if is_exact and self.scope.query.is_one_vector:
             # Processes that scan together can't look into a CTE, but are told what was found in it before.
-            return Sql.of(
-                "SELECT q.n, c.id FROM query q CROSS JOIN (SELECT e.id FROM {table} e "
-                f"WHERE {{condition}}{more} ORDER BY e.vector <=> (SELECT vector FROM query) LIMIT {{candidates}}) c",
-                **self._pieces,
-            )
-        if self.path is Path.ENGINE and self._named is not None:
-            if not more:
-                return Sql.of(
-                    "SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM "
-                    "unnest({named}) WITH ORDINALITY k(id, place) JOIN {table} e ON e.id = k.id "
-                    "WHERE {condition} ORDER BY k.place LIMIT {candidates}) c",
-                    named=self._named.keys_of("q.n"),
-                    **self._pieces,
-                )
-            return Sql.of(
-                f"SELECT q.n, c.id FROM {{probes}} CROSS JOIN LATERAL (SELECT e.id FROM (SELECT e.id, e.code FROM "
-                f"{{table}} e WHERE {{condition}}{more} LIMIT {_MOST_BOOSTED}) e "
-                f"ORDER BY {_ORDERS[self.path]} LIMIT {{candidates}}) c",
-                **self._pieces,
-            )
-        order = _ORDERS[self.path]
+            vector, lateral = "(SELECT vector FROM query)", ""
+        rows, order = f"{{table}} e WHERE {{condition}}{more}", _ORDERS[self.path]
+        pieces = dict(self._pieces)
+        if self.path is Path.ENGINE and self._named is not None and not more:
+            rows = "unnest({named}) WITH ORDINALITY k(id, place) JOIN {table} e ON e.id = k.id WHERE {condition}"
+            order, pieces["named"] = "k.place", self._named.keys_of("q.n")
+        elif self.path is Path.ENGINE:
+            rows = f"(SELECT e.* FROM {{table}} e WHERE {{condition}}{more} LIMIT {_MOST_BOOSTED}) e"
+        found = f"e.vector <=> {vector} AS distance" if is_exact else "e.vector"
+        distance = "c.distance" if is_exact else "c.vector <=> q.vector"
+        similar = f"q.part, c.id, c.product_id, c.image_id, (1 - ({distance})) * q.weight AS similarity"
         return Sql.of(
-            "SELECT q.n, c.id FROM {probes} CROSS JOIN LATERAL (SELECT e.id FROM {table} e "
-            f"WHERE {{condition}}{more} ORDER BY {order} LIMIT {{candidates}}) c",
-            **self._pieces,
+            f"SELECT {'q.n, c.id' if several else similar} FROM {{probes}} CROSS JOIN{lateral} ("
+            f"SELECT e.id, e.product_id, e.image_id, {found} FROM {rows} ORDER BY {order} LIMIT {{candidates}}) c",
+            **pieces,
         )
 
-    def _source(self) -> Sql:
-        """Which photos are compared with which vectors."""
+    def _compared(self) -> Sql:
+        """Photos with their similarity to each part of the query; one may be there twice."""
+        several = self.scope.query.several
         if self._compares_all:
-            return Sql.of("query q CROSS JOIN {table} e WHERE {condition}", **self._pieces)
-        scans = [Sql("SELECT n, id FROM nearest")]
+            return Sql.of(f"SELECT {_PAIR} FROM query q CROSS JOIN {{table}} e WHERE {{condition}}", **self._pieces)
+        scans = [Sql("SELECT * FROM nearest")]
         if self._boosted is not None:
             scans.append(self._scan(" AND e.product_id IN ({boosted})"))
         if self._keys:
             scans.append(
                 Sql.of(
-                    "SELECT q.n, e.id FROM query q CROSS JOIN {table} e "
+                    f"SELECT {'q.n, e.id' if several else _PAIR} FROM query q CROSS JOIN {{table}} e "
                     "WHERE {condition} AND e.product_id = ANY({keys})",
                     **self._pieces,
                 )
             )
-        photos, pairs = "{photos}", "n = c.n"
-        if self.scope.query.several:
-            # What one product named is compared with all of them.
-            photos, pairs = "SELECT DISTINCT id FROM ({photos}) every", "true"
+        if not several:
+            return Sql.join(" UNION ALL ", scans)
         return Sql.of(
-            # Whatever stands in a CTE the planner takes for a row or two; behind OFFSET it counts one for each photo.
-            f"({photos}) c CROSS JOIN LATERAL (SELECT * FROM query WHERE {pairs} OFFSET 0) q "
-            f"JOIN {{table}} e ON e.id = c.id",
-            photos=Sql.join(" UNION ", scans),
+            # What one product named is compared with all of them. Whatever stands in a CTE the planner takes for a row
+            # or two; behind OFFSET it counts one for each photo.
+            f"SELECT {_PAIR} FROM (SELECT DISTINCT id FROM ({{photos}}) every) c "
+            "CROSS JOIN LATERAL (SELECT * FROM query OFFSET 0) q JOIN {table} e ON e.id = c.id",
+            photos=Sql.join(" UNION ALL ", scans),
             **self._pieces,
         )
 

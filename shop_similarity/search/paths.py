@@ -11,8 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -55,7 +54,12 @@ def keys_sql(products: QuerySet) -> Sql | None:
 
 
 def embeddings_among(
-    version: ModelVersion, among: QuerySet | None, exclude: Collection[Any] = (), hidden: Collection[QuerySet] = ()
+    version: ModelVersion,
+    among: QuerySet | None,
+    exclude: Collection[Any] = (),
+    hidden: Collection[QuerySet] = (),
+    *,
+    is_listed: bool = False,
 ) -> Sql | None:
     """The condition that embeddings of a version have to meet to be found, on the alias ``e``.
 
@@ -64,6 +68,9 @@ def embeddings_among(
         among: queryset of the products that may be found; None for all.
         exclude: keys of products that may not.
         hidden: querysets of products that may not either.
+        is_listed: whether the keys of ``among`` are made into a list first, by which one scan of the index over
+            products finds all of their photos, instead of a search of it for each product; for a search that is going
+            to look at each of them.
 
     Returns:
         The condition, None where nothing can meet it.
@@ -74,7 +81,8 @@ def embeddings_among(
         keys = keys_sql(among)
         if keys is None:
             return None
-        conditions.append(Sql.of("e.product_id IN ({keys})", keys=keys))
+        is_among = "e.product_id = ANY(ARRAY({keys}))" if is_listed else "e.product_id IN ({keys})"
+        conditions.append(Sql.of(is_among, keys=keys))
     if exclude:
         conditions.append(Sql.of("e.product_id <> ALL({keys})", keys=prepared_keys(exclude)))
     for products in hidden:
@@ -255,16 +263,13 @@ def searched_among(candidates: int, indexed: int) -> int:
     return min(round(room * max(indexed / _MANY, 1) ** _GROWTH), _MOST_SEARCHED)
 
 
-@contextmanager
-def scan_settings(path: Path, candidates: int, indexed: int = 0) -> Iterator[None]:
-    """Settings of the index scan for one statement, gone with its transaction."""
-    if path is not Path.INDEX:
-        yield
-        return
-    using = database.read_alias()
-    with database.atomic(using), database.cursor(using) as cursor:
-        cursor.execute(
-            "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'relaxed_order', true)",
-            [str(searched_among(candidates, indexed))],
-        )
-        yield
+def scan_settings(candidates: int, indexed: int) -> Sql:
+    """A row whose making sets what a scan of the index in the same statement goes by, until the transaction ends.
+
+    pgvector looks at them when the scan begins to walk, not when the statement is planned.
+    """
+    return Sql.of(
+        "SELECT set_config('hnsw.ef_search', {searched}, true), "
+        "set_config('hnsw.iterative_scan', 'relaxed_order', true)",
+        searched=str(searched_among(candidates, indexed)),
+    )
