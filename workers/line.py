@@ -356,6 +356,7 @@ class Line:
             self._finish(self.saved)
         finally:
             self.following = following
+        assert batch.computing is not None
         batch.computing.result()
         batch.computing, batch.is_overtaken = None, False
         self._begin_computing(batch, batch.known)
