@@ -216,8 +216,11 @@ class Catalogue:
         """The given products with their photos read: one query, however many they are."""
         products = list(products)
         if self._is_read_by_accessor:
-            assert self.path.accessor is not None
-            models.prefetch_related_objects(products, self.path.accessor)
+            accessor = self.path.accessor
+            assert accessor is not None
+            # What the shop's own queryset has read already Django would only look at once more, product by product.
+            if not all(accessor in getattr(product, "_prefetched_objects_cache", ()) for product in products):
+                models.prefetch_related_objects(products, accessor)
         elif products and not (self.has_own_photo and not self.path.hops and not self.is_filtered):
             photos = self._load(products)
             for product in products:

@@ -150,6 +150,48 @@ def test_the_exact_path_reads_no_more_than_the_plain_scan(settings, by_similarit
     assert _pages_read(searched[0]) < 1.5 * _pages_read(plain % version.pk)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_index_is_asked_by_one_statement_that_leaves_no_setting_behind(settings, by_similarity):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, **PATHS["index"]}
+    made = _shop(40)
+    build_index(ModelVersion.objects.active().pk)
+    version = ModelVersion.objects.active()
+    query = Query.of_product(version, made[0], photos=1)
+    find_matches(version, query, limit=5, among=None)
+    with CaptureQueriesContext(connection) as queries:
+        assert len(find_matches(version, query, limit=5, among=None)) == 5
+    (statement,) = [entry["sql"] for entry in queries]
+    assert "set_config('hnsw.ef_search', '44', true)" in statement
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting('hnsw.ef_search'), current_setting('hnsw.iterative_scan')")
+        assert cursor.fetchone() == ("40", "off")
+
+
+@pytest.mark.parametrize("path", [Path.EXACT, Path.CODES, Path.INDEX])
+def test_what_a_scan_names_is_not_looked_up_again(by_similarity, path):
+    made = _shop(30)
+    version = ModelVersion.objects.active()
+    with _statements("compared AS") as searched:
+        find_matches(version, Query.of_product(version, made[0], photos=1), limit=2, among=None, path=path)
+    (statement,) = searched
+    assert "shop_similarity_embedding" not in statement.split("compared AS")[1].split("best AS")[0]
+
+
+def test_codes_behind_a_filter_are_looked_up_by_one_list_of_its_products(by_similarity):
+    """A search of the index over products for each of them takes half as long again, and twice behind a fifth."""
+    made = _shop(30)
+    version = ModelVersion.objects.active()
+    query = Query.of_product(version, made[0], photos=1)
+    among = Product.objects.filter(pk__in=[product.pk for product in made[10:]])
+    found = {}
+    for path in (Path.EXACT, Path.CODES, Path.INDEX):
+        with _statements("compared AS") as searched:
+            found[path] = find_matches(version, query, limit=2, among=among, path=path)
+        assert ("e.product_id = ANY(ARRAY(SELECT" in searched[0]) == (path is Path.CODES)
+    assert {match.product_id for match in found[Path.CODES]} <= {product.pk for product in made[10:]}
+    assert found[Path.EXACT] == found[Path.CODES] == found[Path.INDEX]
+
+
 def _pages_read(statement: str) -> int:
     """How often the server looks at a page of 8 KiB, in memory or not."""
     with connection.cursor() as cursor:
