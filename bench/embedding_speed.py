@@ -7,8 +7,9 @@ A version of each is calibrated on the folder's photos in a shop of its own. Wha
 machine that does nothing else:
 
     vector  from files to embeddings: read, decoded and prepared in threads ahead of the network
-    row     the same through the outbox into Postgres
-    busy    share of the time of ``row`` in which the network computed
+    row     the same through the outbox into Postgres; queueing is not part of it
+    busy    share of the time of ``row``, up to the end of the network's last step, in which it computed: while work
+            waits, the first batch included, which is read before there is anything to compute
     one     milliseconds of the network for one photo that a shopper waits for
 
 The peer is ``predict``: from files to embeddings, decoded one after the other, and ``model.predict`` in ``float32`` for
@@ -88,7 +89,7 @@ class Subject:
         if runtime.endswith("-int8"):
             quantize(version)
         self.embedder = Embedder(version)
-        self.computed = 0.0
+        self.computed = self.ended = 0.0
         self._step, self.embedder._step = self.embedder._step, self._timed
 
     def _timed(self, photos: np.ndarray) -> np.ndarray:
@@ -96,11 +97,13 @@ class Subject:
         try:
             return self._step(photos)
         finally:
-            self.computed += time.perf_counter() - began
+            self.ended = time.perf_counter()
+            self.computed += self.ended - began
 
     def one_round(self, rows: Sequence[ImageRow]) -> dict[str, float]:
         """Seconds of ``vector``, ``one`` and ``row``, and the share that is ``busy``."""
         from shop_similarity.workers import embedder
+        from shop_similarity.workers.drain import drain
 
         embedder._loaded.clear()
         embedder._loaded[self.version.pk] = self.embedder
@@ -109,9 +112,10 @@ class Subject:
             "vector": timed(lambda: embed_files(self.version, rows)),
             "one": statistics.median(timed(lambda: self.embedder.embed_one(photo)) for _ in range(9)),
         }
-        self.computed = 0.0
-        figures["row"] = timed(lambda: embed_through_outbox(self.version))
-        return figures | {"busy": self.computed / figures["row"]}
+        queue(self.version)
+        self.computed, began = 0.0, time.perf_counter()
+        figures["row"] = timed(lambda: drain([self.version.pk]))
+        return figures | {"busy": self.computed / (self.ended - began)}
 
 
 def measure(files: Sequence[Path], given: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -268,14 +272,13 @@ def embed_files(version: ModelVersion, rows: Sequence[ImageRow]) -> None:
         raise SystemExit(f"{skipped[0].file_name}: {skipped[0].reason}")
 
 
-def embed_through_outbox(version: ModelVersion) -> None:
+def queue(version: ModelVersion) -> None:
+    """Have all photos wait for the version, as if it had none of them."""
     from shop_similarity.embedding.sweep import sweep
     from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
-    from shop_similarity.workers.drain import drain
 
     Embedding.objects.filter(version=version).delete()
     sweep(files=False, versions=ModelVersion.objects.filter(pk=version.pk), priority=OutboxEntry.Priority.BACKFILL)
-    drain([version.pk])
 
 
 def multiplications(model: keras.Model) -> int:
