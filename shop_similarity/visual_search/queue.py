@@ -204,7 +204,8 @@ def _make_room() -> None:
     """Forget the oldest photos that are kept, so that no more than :data:`MOST_KEPT` are."""
     kept = queries().filter(is_kept=True, answered_at__isnull=False, photo__isnull=False)
     oldest = list(kept.order_by("-created_at").values_list("pk", flat=True)[MOST_KEPT - 1 : 2 * MOST_KEPT])
-    queries().filter(pk__in=oldest).update(photo=None)
+    # The mark goes too: the index by it holds what is kept, and no search for the oldest reads what once was.
+    queries().filter(pk__in=oldest).update(photo=None, is_kept=False)
 
 
 def has_photo(query: VisualQuery) -> bool:
@@ -304,7 +305,7 @@ def answer(
     stays = claim.is_kept and vector is not None and len(regions) > 0
     # One statement: the photo is gone as soon as its vector is there.
     queries().filter(pk=claim.key, claimed_at=claim.claimed_at, answered_at__isnull=True).update(
-        **({} if stays else {"photo": None}),
+        **({} if stays else {"photo": None, "is_kept": False}),
         **({"regions": [list(region) for region in regions]} if claim.finds_objects else {}),
         vector=vector,
         vote=vote,
@@ -363,7 +364,9 @@ def purge() -> int:
         unanswered = _waiting().filter(created_at__lt=now - timedelta(seconds=PHOTO_SECONDS))
         late = list(unanswered.select_for_update(skip_locked=True).values_list("pk", flat=True))
         if late:
-            queries().filter(pk__in=late).update(photo=None, error=VisualQuery.Error.TOO_LATE, answered_at=now)
+            queries().filter(pk__in=late).update(
+                photo=None, is_kept=False, error=VisualQuery.Error.TOO_LATE, answered_at=now
+            )
         old = queries().filter(created_at__lt=now - keep)
         removed = database.raw_delete(queries().filter(pk__in=old.select_for_update(skip_locked=True).values("pk")))
     return len(late) + removed
