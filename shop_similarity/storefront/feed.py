@@ -16,6 +16,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from ..catalogue import get_catalogue, product_url
@@ -31,6 +32,9 @@ from .cards import card_of, cards_of
 
 PAGE = 100
 FORMATS = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
+# So many photos for each product of a page are looked through in the order of products, before what has changed is
+# looked up by its time.
+_LOOKED_THROUGH = 50
 # A worker's transaction may end some time after the moment that its rows are marked with.
 _SLACK = timedelta(minutes=5)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,15 +98,14 @@ def feed_keys(options: FeedOptions, version: ModelVersion, after: Any = None, si
     """
     keys = _changed_keys(version, options.since, after, size) if options.since is not None else None
     if keys is None:
-        products = _told(options)
-        products = products if after is None else products.filter(pk__gt=after)
+        products = _told(options, **({} if after is None else {"pk__gt": after}))
         return list(products.order_by("pk").values_list("pk", flat=True)[:size])
     return keys
 
 
 def feed_lines(options: FeedOptions, version: ModelVersion, keys: list[Any]) -> Iterator[Line]:
     """The lines of these products, those that the shop does not show any more left out."""
-    by_key = {product.pk: product for product in _told(options).filter(pk__in=keys)}
+    by_key = {product.pk: product for product in _told(options, pk__in=keys)}
     wishes = replace(options.search, explain=False)
     if wishes.min_similarity is None:
         wishes = replace(wishes, min_similarity=get_settings().min_similarity)
@@ -130,14 +133,15 @@ def _csv(rows: Iterable[list[Any]]) -> str:
     return text.getvalue()
 
 
-def _told(options: FeedOptions) -> QuerySet:
-    """The products that the feed is about."""
-    products = get_catalogue().visible_products()
+def _told(options: FeedOptions, **where: Any) -> QuerySet:
+    """The products that the feed is about, of those that a condition on their keys names."""
+    products = get_catalogue().visible_products().filter(**where)
     if not options.alternatives:
         return products
     if get_settings().in_stock is None:
         return products.none()
-    to_be_had = in_stock(get_catalogue().all_products().order_by())
+    # Postgres may read both sides in the order of keys, and carries the condition from neither to the other.
+    to_be_had = in_stock(get_catalogue().all_products().order_by().filter(**where))
     return products.filter(~Exists(to_be_had.filter(pk=OuterRef("pk"))))
 
 
@@ -182,7 +186,7 @@ def _changed_keys(version: ModelVersion, since: datetime, after: Any, size: int)
     ).order_by()
     if rules.filter(product_id__isnull=True, category="").exists():
         return None
-    embedded = Embedding.objects.filter(version=version, embedded_at__gte=since)
+    embedded = Embedding.objects.filter(version=version, product_id__in=_embedded_keys(version, since, after, size))
     of_products = rules.filter(product_id__isnull=False)
     parts = [rows.annotate(key=F("product_id")) for rows in (embedded, of_products)]
     if (
@@ -194,7 +198,30 @@ def _changed_keys(version: ModelVersion, since: datetime, after: Any, size: int)
         (part if after is None else part.filter(key__gt=after)).order_by("key").values_list("key").distinct()[:size]
         for part in parts
     ]
+    # The database has an order of its own for texts.
     return [key for (key,) in pages[0].union(*pages[1:]).order_by("key")[:size]]
+
+
+def _embedded_keys(version: ModelVersion, since: datetime, after: Any, size: int) -> list[Any]:
+    """Keys of the next products with a photo that was embedded since, in their order.
+
+    Where many have changed, they are found by the order of products, where few have, by their time. Postgres chooses
+    one of the two as if what has changed were spread evenly, and would read a whole catalogue to the new products at
+    its end; so the order is followed for a while only.
+    """
+    rows = Embedding.objects.filter(version=version)
+    rows = rows if after is None else rows.filter(product_id__gt=after)
+    in_order = rows.order_by("product_id").values_list("product_id", flat=True)
+    edge = next(iter(in_order[_LOOKED_THROUGH * size :][:1]), None)
+    changed = rows.filter(embedded_at__gte=since)
+    near = changed if edge is None else changed.filter(product_id__lte=edge)
+    keys = list(near.order_by("product_id").values_list("product_id", flat=True).distinct()[:size])
+    if edge is None or len(keys) == size:
+        return keys
+    # By an expression, which no index has in order.
+    key = Coalesce(F("product_id"), F("product_id"))
+    far = changed.filter(product_id__gt=edge).annotate(key=key).order_by("key").values_list("key", flat=True)
+    return keys + list(far.distinct()[: size - len(keys)])
 
 
 def _of_categories(texts: Iterable[str]) -> QuerySet | None:

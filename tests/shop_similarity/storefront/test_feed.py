@@ -16,6 +16,7 @@ from django.utils import timezone
 from catalog.models import Product
 from shop_similarity.models import Embedding, MerchandisingRule, ModelVersion
 from shop_similarity.search import SearchOptions, similar_products
+from shop_similarity.storefront import feed
 from shop_similarity.storefront.feed import FeedOptions, feed_keys, feed_lines
 from tests.shop_similarity.factories import (
     make_category,
@@ -168,7 +169,8 @@ class TestPlans:
     MANY, SIZE = 3_000, 20
 
     @pytest.fixture
-    def many(self, db) -> ModelVersion:
+    def many(self, db, monkeypatch) -> ModelVersion:
+        monkeypatch.setattr(feed, "_LOOKED_THROUGH", 1)
         version = make_version(activated_at=LONG_AGO)
         category = make_category()
         rows = [
@@ -187,11 +189,13 @@ class TestPlans:
                 ) v""",
                 [version.pk, LONG_AGO],
             )
-        changed = [photo.pk for photo in photos[5 :: self.MANY // 5]]
-        Embedding.objects.filter(image_id__in=changed).update(embedded_at=timezone.now())
+        self.change([photo.pk for photo in photos[5 :: self.MANY // 5]])
+        return version
+
+    def change(self, photos: list[int]) -> None:
+        Embedding.objects.filter(image_id__in=photos).update(embedded_at=timezone.now())
         with connection.cursor() as cursor:
             cursor.execute("ANALYZE")
-        return version
 
     @pytest.mark.parametrize("since", [None, datetime(2026, 1, 1, tzinfo=UTC)], ids=["all", "changed"])
     def test_a_page_of_keys_reads_itself_alone(self, many, since):
@@ -199,6 +203,40 @@ class TestPlans:
         with scans() as found:
             keys = feed_keys(FeedOptions(SearchOptions(), since), many, middle, self.SIZE)
         assert len(keys) == (self.SIZE if since is None else 2)
+        assert max(scan.rows for scan in found) <= 2 * self.SIZE, found
+
+    def test_a_page_of_what_is_sold_out_reads_nothing_that_lies_before_it(self, many, settings):
+        settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "IN_STOCK": "stock"}
+        Product.objects.update(stock=1)
+        keys = list(Product.objects.order_by("pk").values_list("pk", flat=True))
+        Product.objects.filter(pk__in=keys[::2]).update(stock=0)
+        with connection.cursor() as cursor:
+            # In a larger catalogue Postgres joins by the order of keys.
+            cursor.execute("SET LOCAL enable_hashjoin = off")
+            cursor.execute("SET LOCAL enable_nestloop = off")
+            cursor.execute("ANALYZE")
+        options = FeedOptions(SearchOptions(), alternatives=True)
+        after = keys[-4 * self.SIZE]
+        with scans() as found:
+            assert feed_keys(options, many, after, self.SIZE) == [key for key in keys[::2] if key > after][: self.SIZE]
+        assert max(scan.rows for scan in found) <= 4 * self.SIZE, found
+
+    def test_new_products_at_the_end_are_found_without_reading_those_before_them(self, many):
+        new = Product.objects.order_by("-pk")[: self.MANY // 5]
+        photos = list(Embedding.objects.filter(product_id__in=[product.pk for product in new]))
+        self.change([photo.image_id for photo in photos])
+        options = FeedOptions(SearchOptions(), datetime(2026, 1, 1, tzinfo=UTC))
+        after = min(product.pk for product in new) - self.MANY // 2
+        with connection.cursor() as cursor:
+            # In a larger catalogue a sort of all that has changed costs more than the way through the order seems to.
+            cursor.execute("SET LOCAL enable_sort = off")
+        with scans() as found:
+            keys = feed_keys(options, many, after, self.SIZE)
+        # Two that are spread over the catalogue stand before the new ones.
+        assert keys[2:] == sorted(product.pk for product in new)[: self.SIZE - 2]
+        assert max(scan.rows for scan in found) <= self.MANY // 5 + self.SIZE, found
+        with scans() as found:
+            assert feed_keys(options, many, keys[-1], self.SIZE)[0] == keys[-1] + 1
         assert max(scan.rows for scan in found) <= 2 * self.SIZE, found
 
 
