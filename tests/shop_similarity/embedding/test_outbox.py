@@ -106,6 +106,17 @@ def test_new_photos_go_before_a_backfill():
 
 
 @pytest.mark.django_db
+def test_nothing_that_has_waited_enough_costs_one_statement(django_assert_num_queries):
+    """It is asked for twice with each batch, in a transaction of five statements before."""
+    version = make_version()
+    _queue(version, 2)
+    with django_assert_num_queries(1):
+        outbox.make_ready()
+    with django_assert_num_queries(2):
+        assert outbox.versions_with_work() == [version.pk]
+
+
+@pytest.mark.django_db
 def test_entries_of_one_photo_are_served_together():
     version = make_version()
     for _ in range(3):
