@@ -170,7 +170,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
     among = embeddings_among(scope.version, scope.among)
     if among is None:
         return
-    reach = choose_path(scope.version, among)
+    reach = choose_path(scope.version, among, scope.among)
     path = path or reach.path
     # Of a basket each photo names a quarter of them as it is.
     candidates = reach.candidates(Path.CODES if scope.query.several else path, least)
@@ -184,7 +184,7 @@ def _levels(scope: Scope, size: int, least: int, *, ranked: bool = False, path: 
                 named.ask(candidates, wider=is_wider)
             except EngineDown as error:
                 path = _without_engine(scope.version, reach, error)
-        level = _run(_Statement(path, scope, candidates, ranked, reach.indexed, named), size)
+        level = _run(_Statement(path, scope, candidates, ranked, reach, named), size)
         if path is Path.ENGINE and named is not None and not level.has_all and named.can_widen:
             # The filter lets fewer pass than was thought.
             is_wider = True
@@ -308,7 +308,7 @@ class _Statement:
         scope: where.
         candidates: how many photos each vector of the query names.
         ranked: whether the ranking needs codes, categories and groups of variants.
-        indexed: photos in the version's index, where it is used.
+        reach: how many photos may be found.
         named: what the engine beside Postgres has named, where it is used.
     """
 
@@ -318,10 +318,10 @@ class _Statement:
         scope: Scope,
         candidates: int,
         ranked: bool,
-        indexed: int = 0,
+        reach: Reach,
         named: Named | None = None,
     ) -> None:
-        self.path, self.scope, self.ranked, self.indexed = path, scope, ranked, indexed
+        self.path, self.scope, self.ranked, self.reach = path, scope, ranked, reach
         self._named = named
         self.candidates, probes = candidates, Sql("query q")
         if scope.query.several:
@@ -383,9 +383,8 @@ class _Statement:
     def _condition(self) -> Sql:
         """Which embeddings may be found, on the alias ``e``; there are products that they may be of."""
         scope = self.scope
-        condition = embeddings_among(
-            scope.version, scope.among, scope.exclude, scope.hidden, is_listed=self.path is Path.CODES
-        )
+        is_listed = self.path is Path.CODES and self.reach.is_listed
+        condition = embeddings_among(scope.version, scope.among, scope.exclude, scope.hidden, is_listed=is_listed)
         return condition or Sql("false")
 
     def _settings(self) -> dict[str, Sql]:
@@ -396,8 +395,9 @@ class _Statement:
         """
         if self.path is not Path.INDEX:
             return {"settings": Sql(""), "set": Sql("")}
+        values = scan_settings(self.candidates, self.reach.indexed)
         return {
-            "settings": Sql.of("settings AS MATERIALIZED ({set}), ", set=scan_settings(self.candidates, self.indexed)),
+            "settings": Sql.of("settings AS MATERIALIZED ({values}), ", values=values),
             "set": Sql(" CROSS JOIN settings"),
         }
 

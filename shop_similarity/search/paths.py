@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -104,6 +104,8 @@ _CHEAPLY_PASSED = 10
 # From so many photos on both costs are what they were measured as, and nobody waits for more to be scanned or counted.
 _MANY = 100_000
 _MOST_COUNTED = 50_000
+# So many keys in a list cost what it costs to look one photo up among the products.
+_LISTED = 4
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,12 @@ class Reach:
     Attributes:
         rows: their number; the planner's estimate where they are too many to be counted.
         indexed: photos in the version's index or its copy in an engine; 0 where they are so few that it is not used.
+        is_listed: whether the products that may be found are so few that a list of their keys is worth its making.
     """
 
     rows: int
     indexed: int = 0
+    is_listed: bool = False
 
     @property
     def path(self) -> Path:
@@ -162,8 +166,8 @@ def forget_paths() -> None:
     _indexed.clear()
 
 
-def choose_path(version: ModelVersion, condition: Sql) -> Reach:
-    """The path of a search, by how many photos of a version the condition admits.
+def choose_path(version: ModelVersion, condition: Sql, among: QuerySet | None = None) -> Reach:
+    """The path of a search, by how many photos of a version the condition admits, which is made of ``among``.
 
     It is kept for a minute: a path chosen by an old number is slower, never wrong.
     """
@@ -187,6 +191,9 @@ def choose_path(version: ModelVersion, condition: Sql) -> Reach:
         if most < rows <= (scanned := _most_scanned(indexed)):
             rows = _count(condition, scanned)
         reach = Reach(rows, indexed)
+    if among is not None and reach.path is Path.CODES and (keys := keys_sql(among)) is not None:
+        # Where a few of very many products have photos, each photo is looked up among the products instead.
+        reach = replace(reach, is_listed=_planned_rows(keys) <= _LISTED * max(rows, 1))
     if len(_reaches) >= _MOST_KEPT:
         _reaches.clear()
     _reaches[key] = (time.monotonic() + _KEPT_SECONDS, reach)
@@ -237,11 +244,13 @@ def _lasting(value: Any) -> Any:
 
 def _estimate(condition: Sql) -> int:
     """How many photos the planner expects to meet a condition."""
-    explaining = Sql.of(
-        "EXPLAIN (FORMAT JSON) SELECT 1 FROM {table} e WHERE {condition}",
-        table=Sql(Embedding._meta.db_table),
-        condition=condition,
-    )
+    table = Sql(Embedding._meta.db_table)
+    return _planned_rows(Sql.of("SELECT 1 FROM {table} e WHERE {condition}", table=table, condition=condition))
+
+
+def _planned_rows(statement: Sql) -> int:
+    """How many rows the planner expects of a statement."""
+    explaining = Sql.of("EXPLAIN (FORMAT JSON) {statement}", statement=statement)
     (plan,) = explaining.rows()[0]
     return int((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]["Plan Rows"])
 

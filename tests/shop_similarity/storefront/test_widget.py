@@ -12,6 +12,7 @@ from django.db import connection
 from django.template import engines
 from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 
 import shop_similarity
 from catalog.models import Product
@@ -434,6 +435,21 @@ def test_number_of_queries_is_constant(settings, cached):
     first, again = counts[0]
     assert first <= 12
     assert again < first if cached else again == first
+
+
+def test_a_list_kept_by_the_hosts_own_fragment_cache_costs_no_statement(settings):
+    """As docs/storefront.md has it, by the language and whatever else the shop names."""
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "kept"}}
+    documented = Path(shop_similarity.__file__).parents[1] / "docs" / "storefront.md"
+    (source,) = re.findall(r"^{% load cache .*?{% endcache %}", documented.read_text(), re.DOTALL | re.MULTILINE)
+    products = _embedded(4)
+    first = _render(source, product=products[0])
+    with CaptureQueriesContext(connection) as queries:
+        assert _render(source, product=products[0]) == first
+    assert not queries.captured_queries and first.count("<img") + first.count("<li") >= 3
+    assert _render(source, product=products[1]) != first
+    with translation.override("de"):
+        assert "Ähnliche" in _render(source, product=products[0])
 
 
 def test_a_lazy_widget_costs_the_page_next_to_nothing():
