@@ -121,9 +121,9 @@ def parts(photos: list[bytes]) -> dict[str, dict[str, float]]:
 
     from shop_similarity.models import ModelVersion, VisualQuery
     from shop_similarity.search import SearchOptions
-    from shop_similarity.visual_search import results
     from shop_similarity.visual_search.common_part import without_common_part
     from shop_similarity.visual_search.expansion import drawn_to_the_shop
+    from shop_similarity.visual_search.results import products
     from shop_similarity.visual_search.uploads import prepare_photo
     from shop_similarity.workers import objects
     from shop_similarity.workers.embedder import get_embedder
@@ -152,7 +152,7 @@ def parts(photos: list[bytes]) -> dict[str, dict[str, float]]:
         rest = part("worker: less the mean", without_common_part, version, vector)
         drawn = part("worker: draw to the shop", drawn_to_the_shop, version, rest)
         query = VisualQuery(version=version, vector=np.asarray(drawn))
-        part("web: search", results, query, SearchOptions(limit=24))
+        part("web: search", products, query, SearchOptions(limit=24))
     return {
         name: {
             "processor_ms": round(1e3 * float(np.median(times, axis=0)[0]), 1),
