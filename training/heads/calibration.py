@@ -52,9 +52,6 @@ HALF_OF_PAIRS = 40
 DRAWN = 0.1
 # The dot product of two colour histograms from which on two views of a product are taken for views in one colour.
 ONE_COLOUR = 0.7
-# Strength of whitening of the part of an embedding that tells the product itself. What tells one product from others of
-# its kind lies in directions in which photos differ little.
-INSTANCE = 0.8
 
 
 class CalibrationError(TrainingError):
@@ -218,8 +215,7 @@ def fit_head(
         views: ``(n,)`` numbers, the same for views of one product in one colour.
         within: share of the covariance within products, 0 to 1; ``None`` for what :func:`within_share` says.
         colour: length of the histogram of colours at the end of the features, 0 for none, and its share of the energy.
-        questions: of an embedding in three parts. The second, which tells the product itself, is whitened more, with
-            :data:`INSTANCE` at least.
+        questions: of an embedding in three parts; the first two begin alike.
 
     Raises:
         CalibrationError: if there are no features, they are not finite, or the taps don't add up to them.
@@ -243,11 +239,7 @@ def fit_head(
         if colours is None:
             raise CalibrationError("An embedding of two questions needs the histogram of colours.")
         shares = questions.stored
-        product = replace(levelled.block, scales=levelled.variances ** (-max(strength, INSTANCE) / 2))
-        first = [
-            _map(block.with_energy(energy), questions.part_length)
-            for block, energy in zip((levelled.block, product), shares, strict=False)
-        ]
+        first = [_map(levelled.block.with_energy(energy), questions.part_length) for energy in shares[:2]]
         rows = np.zeros((d, questions.parts[-1].stop))
         for part, kernel in zip(questions.parts, first, strict=False):
             rows[: d - hues, part] = np.pad(kernel, ((0, 0), (0, questions.part_length - kernel.shape[1])))
