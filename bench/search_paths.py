@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--exact-queries", type=int, default=20, help="whose truth is known, for the recall")
     parser.add_argument("--slow-queries", type=int, default=5, help="of searches that take seconds")
     parser.add_argument("--folder", type=Path, help="where the shop stays for the next measurement")
+    parser.add_argument("--rebuild", action="store_true", help="build the index of a shop that stays anew, to time it")
     parser.add_argument("--json", type=Path, help="file that the figures are written to")
     parser.add_argument("--memory", default="512MB", help="Postgres' maintenance_work_mem")
     parser.add_argument("--buffers", default="4GB", help="Postgres' shared_buffers, for index and rows of a million")
@@ -76,7 +77,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from django.db import connection
 
     from catalog.models import Product
-    from shop_similarity.embedding.index import build_index, index_state
+    from shop_similarity.embedding.index import build_index, drop_index, index_state
     from shop_similarity.models import Embedding
     from shop_similarity.search import Path as SearchPath
     from shop_similarity.search import Query, SearchOptions, find_matches, similar_products
@@ -90,6 +91,8 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
     figures |= {"photos": photos, "machine": machine(), "shared_buffers": options.buffers}
     version = make_shop(photos, per_product)
+    if options.rebuild:
+        drop_index(version.pk)
     if index_state(version.pk).state != "ready":
         started = time.perf_counter()
         build_index(version.pk)
