@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, help="a folder of photos, looked through to its bottom")
     parser.add_argument("--count", type=int, default=120, help="photos that are embedded in each round (120)")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--architectures", help="names, separated by commas (all)")
+    parser.add_argument("--architectures", help="names, separated by commas (all that bring their weights)")
     parser.add_argument("--runtimes", default="tensorflow", help="names, separated by commas (tensorflow)")
     parser.add_argument("--batch-size", type=int, help="the setting BATCH_SIZE (the shop's)")
     parser.add_argument("--float32", action="store_true", help="compute as a CPU without bfloat16 does")
@@ -135,7 +135,7 @@ def measure(files: Sequence[Path], given: argparse.Namespace) -> dict[str, dict[
         precision.cpu_multiplies_bfloat16 = lambda: False
     fill_shop(files)
     rows = sample_rows(len(files))
-    names = given.architectures.split(",") if given.architectures else list(RECIPES)
+    names = given.architectures.split(",") if given.architectures else sorted(RECIPES.keys() - {"mildnet-encoder"})
     if given.shrunk:
         versions = {"shrunk": make_shrunk_version()}
     else:
