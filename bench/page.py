@@ -66,8 +66,9 @@ This page and its plots are made by `make bench` from `bench/results/summary.jso
 `make bench PARTS="search save"`; the parts are those of `python -m bench --help`. Each figure has a named peer that was
 measured in the same run, in turns with it, for times of different runs on different days can't be compared.
 
-Searches were measured on: {_described(summary["machine"])}. Where other work ran at the same time, the ratios count and
-the times are too long; the processor time beside them is what it takes by itself."""
+Searches were measured on: {_described(summary["machine"])}. Part of that load
+is what the measurement before left. Where other work ran at the same time, the ratios count and the times are too long;
+the processor time beside them is what it takes by itself."""
 
 
 def _goals(summary: Mapping[str, Any]) -> str:
