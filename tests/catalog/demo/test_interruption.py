@@ -1,6 +1,5 @@
 """A signal ends the demo, even where Python drops the exception that it became."""
 
-import os
 import signal
 import sys
 import weakref
@@ -20,7 +19,8 @@ def test_what_a_finalizer_swallows_is_raised_at_the_next_step(monkeypatch):
     with Interruption() as interruption:
         interruption.check()
         thing = Thing()
-        weakref.finalize(thing, os.kill, os.getpid(), signal.SIGINT)
+        # To this thread: what is sent to the process another thread may take, and then it is heard only later.
+        weakref.finalize(thing, signal.raise_signal, signal.SIGINT)
         del thing
         with pytest.raises(Interrupted, match="SIGINT"):
             interruption.check()
