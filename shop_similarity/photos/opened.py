@@ -43,4 +43,8 @@ def _frame(image: Image.Image, data: bytes) -> Frame | None:
     box = webp_first_frame(data) if image.format == "WEBP" else None
     if isinstance(image, ImageFile.ImageFile) and image.format == "GIF" and image.tile:
         box = image.tile[0][1]
-    return Frame(image.size, box) if box else None
+    if box is None:
+        return None
+    # Decoders of WebP go by the size in the picture's own data, and never look whether the frame's lies in the whole.
+    left, top, right, bottom = box[0], box[1], min(box[2], image.width), min(box[3], image.height)
+    return Frame(image.size, (left, top, right, bottom)) if left < right and top < bottom else None
