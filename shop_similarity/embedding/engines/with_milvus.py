@@ -60,6 +60,7 @@ class Milvus:
         self._client: Any = None
         # When it could not be connected to the last time, and why.
         self._refused_at, self._refusal = 0.0, ""
+        self._left: list[Any] = []
         # Lists of a collection's index, and photos in it; how long that is believed.
         self._sizes: dict[str, tuple[float, int, int]] = {}
 
@@ -166,6 +167,10 @@ class Milvus:
                 if came_at < self._refused_at:
                     # Whoever waited meanwhile has waited as long as a page can.
                     raise ConnectionError(self._refusal)
+                # pymilvus keeps what nobody closes. Not at once: what others asked it may still be answered.
+                while self._left:
+                    with suppress(Exception):
+                        self._left.pop().close()
                 try:
                     self._client = self._connection()
                 except Exception as error:
@@ -184,14 +189,10 @@ class Milvus:
         )
 
     def _leave(self, client: Any) -> None:
-        """Close a connection that failed: pymilvus keeps what nobody closes."""
-        if client is None:
-            return
         with self._lock:
-            if self._client is client:
+            if client is not None and self._client is client:
                 self._client = None
-        with suppress(Exception):
-            client.close()
+                self._left.append(client)
 
 
 def _lists(photos: int) -> int:

@@ -45,7 +45,7 @@ def test_many_pages_wait_for_a_silent_server_together_and_not_one_after_the_othe
     assert len(waited) == 12 and max(waited) < 6, waited
 
 
-def test_a_connection_that_failed_is_closed(silent, monkeypatch):
+def test_connections_that_failed_are_closed_before_another_is_made(silent):
     closed = []
 
     class Broken:
@@ -60,6 +60,9 @@ def test_a_connection_that_failed_is_closed(silent, monkeypatch):
         with pytest.raises(EngineDown, match="reset by peer"):
             silent.state(COPY)
         assert silent._client is None
+    assert not closed, "others may be asking by them"
+    with pytest.raises(EngineDown, match="does not answer"):
+        silent.state(COPY)
     assert len(closed) == 3
 
 
