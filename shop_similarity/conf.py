@@ -227,6 +227,7 @@ class Settings:
         None,
         'Options of the engine, for Milvus its address: {"uri": "http://localhost:19530"}. None: the engine\'s own.',
         hashed=False,
+        shown=False,
     )
     least_recall: float = _setting(
         0.95,

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from shop_similarity import database
 from shop_similarity.conf import get_settings
@@ -86,7 +87,9 @@ def _end_at(deadline: float, exit_: Callable[[int], object] | None) -> None:
     if exit_ is None:
         return
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        # Whoever read it may be gone, or nobody ever did.
+        with suppress(Exception):
+            stream.flush()
     # Not by an exception: the threads that it would have to wait for are what takes so long.
     exit_(0)
 

@@ -21,8 +21,10 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import numpy as np
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from shop_similarity import database, meters
@@ -143,6 +145,12 @@ class _Batch:
     known: frozenset[str] = frozenset()
     embedder: Embedder | None = None
     is_overtaken: bool = False
+
+    @property
+    def is_urgent(self) -> bool:
+        """Whether so much of a lease is over that the batch has to be written: what is lost then has lost a try."""
+        soon = timezone.now() + timedelta(seconds=get_settings().lease_seconds / 2)
+        return any(photo.claim.leased_until is not None and photo.claim.leased_until < soon for photo in self.photos)
 
     def settled(self, photos: Sequence[_Photo]) -> None:
         """These are."""
@@ -347,7 +355,9 @@ class Line:
 
     def _let_saved_pass(self, batch: _Batch) -> None:
         """Embed what the shop has saved before the rest of a batch of a backfill."""
-        if any(photo.claim.is_saved for photo in batch.photos) or not outbox.has_saved(self.version.pk):
+        if any(photo.claim.is_saved for photo in batch.photos) or batch.is_urgent:
+            return
+        if not outbox.has_saved(self.version.pk):
             return
         following, self.following = self.following, None
         batch.is_overtaken = True

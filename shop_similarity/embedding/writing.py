@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from django.db.models import Case, F, When
+from django.db.models.functions import Now
 from pgvector import HalfVector
 
 from .. import database
@@ -194,7 +196,9 @@ def keep(version_id: int, claim: Claim, row: ImageRow, file_mark: str) -> bool:
     """
     there = Embedding.objects.filter(version=version_id, image_id=row.image_id)
     now = {"product_id": row.product_id, "file_name": row.file_name, "file_mark": file_mark}
-    return _settle(version_id, claim, lambda: there.exclude(**now).update(**now))
+    # To another product its photo is new.
+    since = Case(When(product_id=row.product_id, then=F("embedded_at")), default=Now())
+    return _settle(version_id, claim, lambda: there.exclude(**now).update(**now, embedded_at=since))
 
 
 def forget(version_id: int, claim: Claim) -> bool:

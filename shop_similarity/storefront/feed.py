@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce
@@ -35,8 +36,9 @@ FORMATS = {"jsonl": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 # So many photos for each product of a page are looked through in the order of products, before what has changed is
 # looked up by its time.
 _LOOKED_THROUGH = 50
-# A worker's transaction may end some time after the moment that its rows are marked with.
-_SLACK = timedelta(minutes=5)
+# Rows are marked with the moment at which a worker's transaction began. It may wait for one of the shop's that deletes
+# photos, ten minutes in each of three statements at most (shop_similarity.database), and a replica comes behind.
+_SLACK = timedelta(minutes=35)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,7 +48,7 @@ class FeedOptions:
 
     Attributes:
         search: how look-alikes are searched for; its limit is how many each product has.
-        since: only products whose look-alikes may be others since then; None: all.
+        since: only products whose look-alikes may be others since then, with its zone; None: all.
         alternatives: only products that are sold out.
         details: whether name, address and picture of look-alikes are told, which costs two statements a product.
         absolute: makes an absolute address of one of the shop's.
@@ -75,12 +77,17 @@ class Line:
         """A row for each look-alike; where there is none, one with nothing but the product."""
         places: list[tuple[Any, dict[str, Any]]] = list(enumerate(self.similar, 1)) or [("", {})]
         for position, values in places:
-            told = (values.get(name, "") for name in columns)
-            yield [
-                self.product,
-                position,
-                *(str(value).lower() if value is True or value is False else value for value in told),
-            ]
+            yield [self.product, position, *(_cell(name, values.get(name, "")) for name in columns)]
+
+
+# A spreadsheet takes a text that begins so for a formula, and in a market place anybody may name a product.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def _cell(name: str, value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if name == "name" and value.startswith(_FORMULA) else value
 
 
 _COLUMNS = ("id", "similarity", "pinned")
@@ -99,7 +106,8 @@ def feed_keys(options: FeedOptions, version: ModelVersion, after: Any = None, si
     keys = _changed_keys(version, options.since, after, size) if options.since is not None else None
     if keys is None:
         products = _told(options, **({} if after is None else {"pk__gt": after}))
-        return list(products.order_by("pk").values_list("pk", flat=True)[:size])
+        # A shop that joins its photos, say, has a product for each of them.
+        return list(products.order_by("pk").values_list("pk", flat=True).distinct()[:size])
     return keys
 
 
@@ -178,6 +186,8 @@ def _details(product: models.Model, absolute: Callable[[str], str]) -> dict[str,
 def _changed_keys(version: ModelVersion, since: datetime, after: Any, size: int) -> list[Any] | None:
     """Keys of products whose look-alikes may have changed; None where that may be all of them."""
     since = max(since, _EPOCH) - _SLACK
+    if not settings.USE_TZ:
+        since = timezone.make_naive(since, timezone.get_default_timezone())
     if version.activated_at is not None and version.activated_at >= since:
         return None
     now = timezone.now()

@@ -27,7 +27,7 @@ def scans() -> Iterator[list[Scan]]:
     found: list[Scan] = []
 
     def explain(execute: Any, sql: str, params: Any, many: bool, context: dict) -> Any:
-        if not many and re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):
+        if not many and re.match(r"[\s(]*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", sql):
             cursor = context["cursor"].cursor
             cursor.execute("SAVEPOINT explained")
             cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", params)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from catalog.models import ProductPhoto
 from shop_similarity.catalogue import ImageRow
 from shop_similarity.embedding import outbox
 from shop_similarity.models import Embedding, OutboxEntry
+from shop_similarity.workers import ending
 from tests.shop_similarity.factories import add_photo, make_photos_without_files, make_product, make_version
 from tests.workers.test_worker_process import _jpeg
 
@@ -41,6 +44,20 @@ def test_what_a_worker_holds_is_given_back_with_its_tries_uncounted_and_nothing_
     assert outbox.release_all("mine") == 2
     entries = OutboxEntry.objects.order_by("id").values_list("claimed_by", "attempts")
     assert list(entries) == [("", 0), ("", 0), ("other", 1), ("", 0)]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("stream", [None, "broken"])
+def test_a_worker_ends_wherever_its_output_goes(monkeypatch, stream):
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", stream and Broken())
+    monkeypatch.setattr(ending, "_give_back", lambda: None)
+    ended: list[int] = []
+    ending._end_at(0, ended.append)
+    assert ended == [0]
 
 
 @pytest.mark.slow

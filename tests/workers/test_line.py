@@ -8,6 +8,9 @@ import logging
 import tempfile
 import threading
 import time
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,11 @@ import pytest
 from django.core.files.base import ContentFile
 from django.db import DataError, connection
 from django.db.utils import InterfaceError, OperationalError
+from django.utils import timezone
 from PIL import Image
 
 from catalog.models import ProductPhoto
+from shop_similarity.conf import get_settings
 from shop_similarity.embedding import outbox
 from shop_similarity.embedding.sweep import sweep
 from shop_similarity.models import Embedding, OutboxEntry
@@ -281,6 +286,26 @@ def test_a_photo_that_the_shop_saves_overtakes_the_batch_of_a_backfill_that_is_c
     exact = {pk: loaded.embed_one(_prepared(seed)) for seed, pk in [*enumerate(keys), (99, saved[0])]}
     for row in Embedding.objects.defer(None):
         assert float(np.array(row.vector) @ exact[row.image_id]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(("left", "passes"), [(0.9, True), (0.4, False)])
+def test_saved_photos_pass_no_batch_whose_lease_is_running_out(tiny_version, left, passes):
+    """A shop that saves without end would have it lose its photos and their tries, one after the other."""
+    version = tiny_version()
+    photo = _photos(1)[0]
+    OutboxEntry.objects.update(priority=OutboxEntry.Priority.BACKFILL)
+    (claim,) = outbox.claim(version.pk, 1, "me")
+    saved = add_photo(photo.product, _jpeg(99), "new.jpg")
+    ends = timezone.now() + timedelta(seconds=left * get_settings().lease_seconds)
+    at_work = line.Line(version, line.DrainReport(), None, threading.Event(), lambda: None)
+    try:
+        batch = line._Batch([line._Photo(replace(claim, leased_until=ends))], computing=Future())
+        batch.computing.set_result(None)
+        at_work._let_saved_pass(batch)
+    finally:
+        at_work.threads.shutdown()
+        at_work.network.shutdown()
+    assert Embedding.objects.filter(image_id=saved.pk).exists() is passes
 
 
 @pytest.mark.parametrize("fault", [OperationalError("away"), RuntimeError("broken")], ids=["away", "broken"])

@@ -155,6 +155,9 @@ def _drop_unwanted(engine: Engine) -> None:
             "%s had a copy named %s: remove it there, for ENGINE names another one now.", row.engine, row.name
         )
     _forget(others)
+    # Noted by a transaction that began when there was a copy still, and ended when there was none.
+    wanted = EngineCopy.objects.filter(is_wanted=True)
+    database.raw_delete(EngineChange.objects.exclude(version_id__in=wanted.values("version_id")))
     for row in EngineCopy.objects.filter(is_wanted=False):
         engine.drop(copy_of(row))
         row.delete()
@@ -164,12 +167,13 @@ def _forget_engines() -> None:
     rows = EngineCopy.objects.all()
     for row in rows:
         logger.warning("%s had a copy named %s: remove it there, for ENGINE is pgvector now.", row.engine, row.name)
-    _forget(rows)
     with database.short_atomic(), database.cursor() as cursor:
         cursor.execute("SELECT set_config('lock_timeout', %s, true)", [_LONGEST_WAIT])
         for event in _TRIGGERS:
             cursor.execute(f"DROP TRIGGER IF EXISTS {_trigger(event)} ON {_TABLE}")
     database.raw_delete(EngineChange.objects.all())
+    # Last: as long as there is a row, workers know that something is left to be done.
+    _forget(rows)
 
 
 def _forget(rows: Any) -> None:

@@ -11,17 +11,17 @@ import importlib.util
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+from django.views.decorators.debug import sensitive_variables
 
 from ...engine_errors import EngineDown, EngineError
 from ...models import EMBEDDING_DIM
 from .interface import Copy, EngineState
-
-_Answer = TypeVar("_Answer")
 
 _KNOWN = {"uri", "token", "user", "password", "db_name", "timeout", "prefix", "index", "consistency", "client"}
 _INDEXES = ("BIN_IVF_FLAT", "BIN_FLAT")
@@ -58,6 +58,9 @@ class Milvus:
         self._consistency = options.get("consistency", "Bounded")
         self._lock = threading.Lock()
         self._client: Any = None
+        # When it could not be connected to the last time, and why.
+        self._refused_at, self._refusal = 0.0, ""
+        self._left: list[Any] = []
         # Lists of a collection's index, and photos in it; how long that is believed.
         self._sizes: dict[str, tuple[float, int, int]] = {}
 
@@ -139,31 +142,16 @@ class Milvus:
         Raises:
             EngineDown: whatever it raises.
         """
-        return self._or_down(
-            lambda: getattr(self._connected(), method)(*arguments, timeout=timeout or self._timeout, **named)
-        )
-
-    def _connected(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                from pymilvus import MilvusClient
-
-                names = ("token", "user", "password", "db_name")
-                given = {name: self._options[name] for name in names if self._options.get(name)}
-                self._client = MilvusClient(
-                    uri=self._uri, timeout=self._timeout, dedicated=True, **given, **self._options.get("client", {})
-                )
-            return self._client
-
-    def _or_down(self, ask: Callable[[], _Answer]) -> _Answer:
+        client = None
         try:
-            return ask()
+            client = self._connected()
+            return getattr(client, method)(*arguments, timeout=timeout or self._timeout, **named)
         except ImportError as error:
             self.check()
             raise EngineDown(f"pymilvus can't be imported: {error}.") from error
         except Exception as error:
             # The next one connects anew: a server that was started again knows nothing of this connection.
-            self._client = None
+            self._leave(client)
             # The address may hold a password.
             place = urlsplit(self._uri)
             where = (place.hostname and f"{place.hostname}:{place.port or 19530}") or "its address"
@@ -171,6 +159,40 @@ class Milvus:
             raise EngineDown(
                 f"Milvus at {where} does not answer as it should ({type(error).__name__}: {said})."
             ) from error
+
+    def _connected(self) -> Any:
+        came_at = time.monotonic()
+        with self._lock:
+            if self._client is None:
+                if came_at < self._refused_at:
+                    # Whoever waited meanwhile has waited as long as a page can.
+                    raise ConnectionError(self._refusal)
+                # pymilvus keeps what nobody closes. Not at once: what others asked it may still be answered.
+                while self._left:
+                    with suppress(Exception):
+                        self._left.pop().close()
+                try:
+                    self._client = self._connection()
+                except Exception as error:
+                    self._refused_at, self._refusal = time.monotonic(), str(error)
+                    raise
+            return self._client
+
+    @sensitive_variables()
+    def _connection(self) -> Any:
+        from pymilvus import MilvusClient
+
+        names = ("token", "user", "password", "db_name")
+        given = {name: self._options[name] for name in names if self._options.get(name)}
+        return MilvusClient(
+            uri=self._uri, timeout=self._timeout, dedicated=True, **given, **self._options.get("client", {})
+        )
+
+    def _leave(self, client: Any) -> None:
+        with self._lock:
+            if client is not None and self._client is client:
+                self._client = None
+                self._left.append(client)
 
 
 def _lists(photos: int) -> int:

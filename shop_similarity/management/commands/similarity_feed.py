@@ -7,16 +7,19 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from ...catalogue import NotAKeyError, get_catalogue, product_key
 from ...embedding.magnitudes import count
+from ...engine_errors import EngineDown
 from ...models import ModelVersion
 from ...search import searched_version
 from ...search.options import SearchOptions, names_of_attributes
@@ -62,20 +65,26 @@ class Command(BaseCommand):
         feed = FeedOptions(
             search, options["since"], options["alternatives"], options["details"], lambda url: urljoin(base, url)
         )
+        try:
+            self._write(feed, version, options)
+        except (KeyboardInterrupt, EngineDown, DatabaseError, OSError) as error:
+            last = "" if self._after is None else f" Go on with --after {self._after}"
+            raise CommandError(f"{' '.join(str(error).split()) or 'Interrupted.'}{last}") from error
+
+    def _write(self, feed: FeedOptions, version: ModelVersion, options: dict[str, Any]) -> None:
         goes_on = self._after is not None
         with ExitStack() as stack:
             output: Any = self.stdout
+            write: Any = partial(output.write, ending="")
             if options["output"]:
                 mode = "a" if goes_on else "w"
                 output = stack.enter_context(options["output"].open(mode, encoding="utf-8", newline=""))
+                write = output.write
             lines = self._lines(feed, version, options["products"])
-            pieces = written(lines, options["format"], details=options["details"], with_header=not goes_on)
-            try:
-                for piece in pieces:
-                    output.write(piece) if options["output"] else output.write(piece, ending="")
-            except KeyboardInterrupt:
-                last = "" if self._after is None else f" Go on with --after {self._after}"
-                raise CommandError(f"Interrupted.{last}") from None
+            for piece in written(lines, options["format"], details=options["details"], with_header=not goes_on):
+                write(piece)
+                # A process that is killed leaves whole lines behind, and no fewer than it said.
+                output.flush()
 
     def _lines(self, feed: FeedOptions, version: ModelVersion, most: int | None) -> Iterator[Line]:
         """Line after line; ``_after`` is the key of the last one that was written."""

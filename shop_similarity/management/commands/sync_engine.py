@@ -42,12 +42,15 @@ class Command(BaseCommand):
             copies.feed()
             self.stdout.write("ENGINE is pgvector: searches ask the index in Postgres, and nothing is to be synced.")
             return
-        if options["rebuild"]:
-            for version in versions:
-                copies.start_over(version.pk)
         began = time.monotonic()
         try:
-            get_engine().check()
+            engine = get_engine()
+            engine.check()
+            for version in versions if options["rebuild"] else ():
+                if (row := copies.wanted_copy(version.pk)) is not None:
+                    # What does not answer can't be filled, and its copy may be whole.
+                    engine.state(copies.copy_of(row))
+                    copies.start_over(version.pk)
             told = self._feed([version.pk for version in versions], options["verbosity"])
         except EngineDown as error:
             raise CommandError(f"{error} Nothing is lost: run the command again when it answers.") from error

@@ -8,6 +8,8 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.cache import cache
 
+from shop_similarity.engine_errors import EngineDown
+from shop_similarity.storefront import feed
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
 from tests.vectors import random_vectors
 
@@ -88,6 +90,16 @@ def test_details(mailer, products):
 )
 def test_parameters(mailer, parameters, status):
     assert mailer.get(FEED, parameters).status_code == status
+
+
+def test_an_engine_that_is_down_is_said_before_the_first_line(mailer, monkeypatch):
+    def down(*_):
+        raise EngineDown("It is down.")
+
+    monkeypatch.setattr(feed, "_similar", down)
+    for kind in ("jsonl", "csv"):
+        answer = mailer.get(FEED, {"format": kind})
+        assert answer.status_code == 503 and answer.json()["type"].endswith("search-engine-away")
 
 
 def test_it_has_a_rate_of_its_own(mailer, settings):

@@ -8,12 +8,19 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from catalog.models import Product
+from catalog.models import Product, ProductPhoto
+from shop_similarity.catalogue import ImageRow
+from shop_similarity.embedding import outbox
+from shop_similarity.embedding.writing import keep
+from shop_similarity.engine_errors import EngineDown
+from shop_similarity.management.commands import similarity_feed
 from shop_similarity.models import Embedding, MerchandisingRule, ModelVersion
 from shop_similarity.search import SearchOptions, similar_products
 from shop_similarity.storefront import feed
@@ -75,6 +82,21 @@ def test_pages_and_going_on(products):
     assert keys == [product.pk for product in products]
 
 
+def with_photos():
+    """The shop's PRODUCTS: a product for each of its photos."""
+    return Product.objects.filter(photos__isnull=False)
+
+
+def test_a_product_that_the_shop_names_several_times_is_told_once(products, settings):
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "PRODUCTS": f"{__name__}.with_photos"}
+    for _ in range(2):
+        make_photos_without_files(products[2:4])
+    assert [line["product"] for line in lines()] == [str(product.pk) for product in products]
+    assert feed_keys(FeedOptions(SearchOptions()), ModelVersion.objects.active(), None, 4) == [
+        product.pk for product in products[:4]
+    ]
+
+
 def test_csv_has_the_same(products):
     rows = list(csv.DictReader(io.StringIO(written("--format", "csv", "--limit", "2"))))
     assert [(row["product"], row["similar"]) for row in rows] == [
@@ -93,6 +115,51 @@ def test_details_have_whole_addresses(products):
     assert first["url"] == f"https://shop.example{other.get_absolute_url()}"
 
 
+def test_a_name_is_no_formula_of_a_spreadsheet(products):
+    Product.objects.filter(pk__in=[product.pk for product in products]).update(name="=HYPERLINK(A1)")
+    arguments = ("--details", "--base-url", "https://shop.example", "--limit", "1")
+    rows = list(csv.DictReader(io.StringIO(written("--format", "csv", *arguments))))
+    assert {row["name"] for row in rows} == {"'=HYPERLINK(A1)"}
+    assert {line["similar"][0]["name"] for line in lines(*arguments)} == {"=HYPERLINK(A1)"}
+
+
+def test_what_a_sign_says_was_written_is_in_the_file(products, tmp_path, monkeypatch):
+    monkeypatch.setattr(similarity_feed, "_SECONDS_BETWEEN_SIGNS", 0)
+    file, signs = tmp_path / "feed.jsonl", []
+
+    class Signs(io.StringIO):
+        def write(self, text: str) -> int:
+            if "--after" in text:
+                signs.append(text)
+                last = file.read_text(encoding="utf-8").splitlines()[-1:]
+                # A process that is killed now leaves that much behind.
+                assert last and f"--after {json.loads(last[0])['product']} " in text
+            return super().write(text)
+
+    call_command("similarity_feed", "--output", str(file), stderr=Signs())
+    assert len(signs) >= len(products)
+
+
+@pytest.mark.parametrize("fault", [EngineDown("It is down."), OperationalError("The server went away.")], ids=str)
+def test_a_run_that_breaks_off_says_from_where_to_go_on(products, monkeypatch, fault):
+    whole, made = feed._similar, []
+
+    def similar(product, *rest):
+        if len(made) == 3:
+            raise fault
+        made.append(product.pk)
+        return whole(product, *rest)
+
+    monkeypatch.setattr(feed, "_similar", similar)
+    with pytest.raises(CommandError, match=f"{fault} Go on with --after {products[2].pk}"):
+        written()
+
+
+def test_a_file_that_can_not_be_written_is_said(products, tmp_path):
+    with pytest.raises(CommandError, match="No such file or directory"):
+        written("--output", str(tmp_path / "none" / "feed.jsonl"))
+
+
 def test_to_a_file_and_on_at_its_end(products, tmp_path):
     file = tmp_path / "feed.csv"
     written("--format", "csv", "--output", str(file), "--products", "3")
@@ -106,6 +173,42 @@ class TestSince:
     def told(self, since: str = SINCE) -> list[str]:
         return [line["product"] for line in lines("--since", since)]
 
+    @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+    def test_where_the_shop_keeps_its_own_time(self, products, settings, zone):
+        settings.TIME_ZONE, settings.USE_TZ = zone, False
+        connection.ensure_timezone()
+        try:
+            now = datetime.now(UTC)
+            Embedding.objects.filter(product_id=products[3].pk).update(embedded_at=timezone.now())
+            Embedding.objects.filter(product_id=products[4].pk).update(embedded_at=timezone.now() - timedelta(hours=2))
+            assert self.told(f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}") == [str(products[3].pk)]
+            user = User.objects.create_superuser("mailer")
+            client = Client()
+            client.force_login(user)
+            since = f"{now - timedelta(hours=1):%Y-%m-%dT%H:%M:%SZ}"
+            answer = client.get("/api/similarity/v1/feed/", {"since": since})
+            told = b"".join(answer.streaming_content).decode().splitlines()
+            assert [json.loads(line)["product"] for line in told] == [str(products[3].pk)]
+        finally:
+            settings.USE_TZ = True
+            connection.ensure_timezone()
+
+    def test_product_that_got_the_photo_of_another(self, products):
+        """Its file is what it was, so that no network looks at it."""
+        version, photo = ModelVersion.objects.active(), ProductPhoto.objects.get(product=products[2])
+        photo.product = products[5]
+        photo.save()
+        (claim,) = outbox.claim(version.pk, 5, "me")
+        row = ImageRow(photo.pk, products[5].pk, photo.file.name)
+        assert keep(version.pk, claim, row, Embedding.objects.get(image_id=photo.pk).file_mark)
+        assert self.told() == [str(products[5].pk)]
+        # One whose file has another time only is what it was.
+        Embedding.objects.update(embedded_at=LONG_AGO)
+        photo.save()
+        (claim,) = outbox.claim(version.pk, 5, "me")
+        assert keep(version.pk, claim, row, "other:mark")
+        assert self.told() == []
+
     def test_nothing_has_changed(self, products):
         assert self.told() == []
 
@@ -115,11 +218,11 @@ class TestSince:
         assert self.told() == [str(key) for key in sorted(keys)]
         assert self.told("2999-01-01T00:00:00Z") == []
 
-    def test_what_was_committed_a_little_later_is_not_lost(self, products):
-        Embedding.objects.filter(product_id=products[0].pk).update(
-            embedded_at=datetime(2025, 12, 31, 23, 56, tzinfo=UTC)
-        )
-        assert self.told() == [str(products[0].pk)]
+    @pytest.mark.parametrize(("minutes", "is_told"), [(4, True), (31, True), (60, False)])
+    def test_what_was_committed_after_long_waiting_is_not_lost(self, products, minutes, is_told):
+        began = datetime(2026, 1, 1, tzinfo=UTC) - timedelta(minutes=minutes)
+        Embedding.objects.filter(product_id=products[0].pk).update(embedded_at=began)
+        assert self.told() == [str(products[0].pk)] * is_told
 
     def test_rules_that_changed_began_or_ended(self, products, settings):
         now, rules = timezone.now(), MerchandisingRule.objects

@@ -16,7 +16,7 @@ from shop_similarity.training.versions.weights_cache import default_weights_cach
 class Command(ExtraCommand):
     help = (
         "Fetches the weights of U2-Net-p (4.6 MB), with which workers find the objects of a photo that a shopper "
-        "searches with. To be run on each machine with workers, which use them from their next start on."
+        "searches with. To be run on each machine with workers, which find them within a minute."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,4 +35,4 @@ class Command(ExtraCommand):
         with console.bars:
             path = store_weights(default_weights_cache(), console.bars.bytes, options["file"])
         console.say(_("Weights: %(source)s.") % {"source": SOURCE})
-        console.say(f"{path}: workers that start from now on find the objects of shoppers' photos.")
+        console.say(f"{path}: running workers find the objects of shoppers' photos within a minute.")

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.urls import reverse
 from django.utils.html import escape
 
 from catalog.models import Product
 from shop_similarity import database
 from shop_similarity.checks import check_database, check_settings
-from shop_similarity.embedding.engines import EngineDown, asking, copies, get_engine
+from shop_similarity.embedding.engines import EngineDown, EngineError, asking, copies, get_engine
 from shop_similarity.embedding.engines.states import trouble
 from shop_similarity.models import Embedding, EngineChange, EngineCopy
 from shop_similarity.rollout.recall import measure_code_recall
@@ -177,6 +177,60 @@ def test_back_to_pgvector_leaves_nothing(engine_beside, shop, settings):
         cursor.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'shop_similarity_engine%'")
         assert cursor.fetchone() == (0,)
     assert len(similar_products(shop.products[0], 3)) == 3
+
+
+def test_what_was_noted_for_a_copy_that_nobody_wants_any_more_is_struck_out(engine_beside, shop):
+    engine_beside.bring_up(shop.version)
+    # A transaction of the shop that began before the version was retired, and ended when its changes were forgotten.
+    EngineChange.objects.create(version_id=shop.version.pk + 1, embedding_id=1)
+    EngineChange.objects.create(version_id=shop.version.pk, embedding_id=Embedding.objects.first().pk)
+    assert copies.feed() == 1
+    assert not EngineChange.objects.exists()
+    copies.is_due()
+    assert not copies.is_due(), "the engine would be looked after without end"
+
+
+def test_way_back_to_pgvector_that_was_held_up_is_gone_to_its_end(engine_beside, shop, settings, monkeypatch):
+    engine_beside.bring_up(shop.version)
+    for row in EngineCopy.objects.all():
+        get_engine().drop(copies.copy_of(row))
+    Embedding.objects.filter(product_id=shop.products[4].pk).update(file_mark="2:2")
+    settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "ENGINE": "pgvector", "ENGINE_OPTIONS": None}
+    monkeypatch.setattr(copies, "_LONGEST_WAIT", "100ms")
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute(f"SELECT count(*) FROM {Embedding._meta.db_table}")
+        # As a long query of a report would.
+        with pytest.raises(OperationalError):
+            copies.feed()
+    finally:
+        other.close()
+    monkeypatch.setattr(copies, "_next_look", 0.0)
+    assert copies.is_due()
+    assert copies.feed() == 0
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'shop_similarity_engine%'")
+        assert cursor.fetchone() == (0,)
+    assert not EngineChange.objects.exists() and not EngineCopy.objects.exists()
+
+
+def test_rebuild_that_can_not_be_leaves_the_copy(engine_beside, shop, settings, monkeypatch):
+    engine_beside.bring_up(shop.version)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(get_engine()), "check", _unusable)
+        with pytest.raises(CommandError, match="No package"):
+            call_command("sync_engine", "--rebuild", verbosity=0)
+    engine_beside.stop()
+    with pytest.raises(CommandError, match="Nothing is lost"):
+        call_command("sync_engine", "--rebuild", verbosity=0)
+    engine_beside.start()
+    assert copies.wanted_copy(shop.version.pk).filled_at is not None
+
+
+def _unusable(*_):
+    raise EngineError("No package.")
 
 
 @pytest.mark.django_db
