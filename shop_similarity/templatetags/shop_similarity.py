@@ -36,7 +36,7 @@ def nonce_attribute(nonce: Any) -> SafeString:
     Args:
         nonce: text, or what Django and django-csp make the text of when it is first written, and which is false before.
     """
-    text = str(nonce)
+    text = "" if nonce is None else str(nonce)
     return format_html(' nonce="{}"', text) if text else SafeString("")
 
 

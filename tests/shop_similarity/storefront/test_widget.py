@@ -489,6 +489,7 @@ def test_a_policy_that_goes_by_nonces_lets_all_in(tag):
     )
     assert html.count(' nonce="abc"') == html.count("<link") + html.count("<script") > 0
     assert "nonce" not in _render(f"{{% load shop_similarity_search %}}{{% {tag} nonce=csp_nonce %}}")
+    assert "nonce" not in _render(f"{{% load shop_similarity_search %}}{{% {tag} nonce=csp_nonce %}}", csp_nonce=None)
 
 
 def nonce_of_the_page(request) -> dict:
