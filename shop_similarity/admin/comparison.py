@@ -81,12 +81,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One product with the two lists that are shown for it, each with what it is called."""
+    """One product with the two lists that are shown for it, each with what it is called.
+
+    ``is_change``: the second is what becomes of the first, so that products move in the second alone.
+    """
 
     comparison: Comparison
     picture: Sources | None
     url: str | None
     lists: tuple[tuple[Any, list[Cell]], ...]
+    is_change: bool = False
 
 
 def urls(site: admin.AdminSite) -> list[URLPattern]:
@@ -166,14 +170,16 @@ def _keys(text: str) -> tuple[list, list[str]]:
     return keys, unknown
 
 
-def comparison_row(request: HttpRequest, site: admin.AdminSite, comparison: Comparison, old: Any, new: Any) -> Row:
+def comparison_row(
+    request: HttpRequest, site: admin.AdminSite, comparison: Comparison, old: Any, new: Any, *, is_change: bool = False
+) -> Row:
     """A comparison with pictures; ``old`` and ``new`` are what its lists are called."""
     lists = tuple(
         (title, [Cell(place, picture_of(place.product), _is_pinned(place.product)) for place in places])
         for title, places in ((old, comparison.old), (new, comparison.new))
     )
     product = comparison.product
-    return Row(comparison, picture_of(product), similar_products_url(request, site, product.pk), lists)
+    return Row(comparison, picture_of(product), similar_products_url(request, site, product.pk), lists, is_change)
 
 
 def _is_pinned(product: models.Model) -> bool:

@@ -29,7 +29,7 @@ from ..embedding.sweep import last_runs
 from ..feedback.comparison import Comparison, compare
 from ..feedback.inference import wilson
 from ..feedback.statistics import ClickRate, click_rates, clicks_by_position
-from ..models import Dashboard, Embedding, Experiment, ModelVersion, OutboxEntry, Surface, SweepRun
+from ..models import Embedding, Experiment, ModelVersion, OutboxEntry, Surface, SweepRun
 from ..photos.thumbnails import Sources, sources
 from ..rollout.recall import CodeRecall, measure_code_recall, remember, remembered
 from . import access, journal
@@ -179,7 +179,6 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
         "dashboard.html",
         _("Similar products"),
         {
-            "available_apps": _entries(request, site),
             "images": images,
             "products": count(get_catalogue().all_products()),
             "active": active,
@@ -221,6 +220,7 @@ def dashboard(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             "versions_url": may("shop_similarity.view_modelversion")
             and admin_url(site, "shop_similarity_modelversion_changelist"),
         },
+        entry="shop_similarity_dashboard_changelist",
     )
 
 
@@ -327,18 +327,6 @@ def _failure(
         list(reasons.items()),
         max(entry.attempts for entry in entries),
     )
-
-
-def _entries(request: HttpRequest, site: admin.AdminSite) -> list[Any]:
-    """The sidebar. Django marks each entry that the page's address begins with, which would be that of the versions."""
-    apps = site.get_app_list(request)
-    for entry in (entry for app in apps if app["app_label"] == "shop_similarity" for entry in app["models"]):
-        if entry["object_name"] == Dashboard.__name__:
-            entry["admin_url"] = request.path
-        elif entry["object_name"] == ModelVersion.__name__ and entry["admin_url"]:
-            # The same page, by an address that the dashboard's does not begin with.
-            entry["admin_url"] += "?"
-    return apps
 
 
 def _by_position(rates: list[ClickRate]) -> tuple[list[str], list[PositionRow]]:

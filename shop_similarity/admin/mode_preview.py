@@ -24,7 +24,7 @@ from ..search.options import SearchOptions
 from . import access
 from .comparison import comparison_row
 from .pages import admin_path, admin_url, render_page
-from .pictures import similar_products_url
+from .pictures import product_entry, similar_products_url
 from .product_pages import product_of
 from .rule_form import OF_ATTRIBUTES
 from .rule_preview import proposed
@@ -89,7 +89,8 @@ def page(request: HttpRequest, site: admin.AdminSite, object_id: str) -> HttpRes
     row = None
     if version is not None and is_right:
         lists = similar_products(product, _SHOWN, version=version), _tried(product, version, values)
-        row = comparison_row(request, site, compare_lists(product, *lists), _("now"), _("with the mode"))
+        names = (_("now"), _("with the mode"))
+        row = comparison_row(request, site, compare_lists(product, *lists), *names, is_change=True)
     return render_page(
         request,
         site,
@@ -106,6 +107,7 @@ def page(request: HttpRequest, site: admin.AdminSite, object_id: str) -> HttpRes
             "tag": _tag(values) if values.get("mode") != _Kind.SHARE else "",
             "rule_url": _rule_url(request, site, product, values),
         },
+        entry=product_entry(),
     )
 
 

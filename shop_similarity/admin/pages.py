@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -75,10 +76,29 @@ class CheckedAdmin(admin.ModelAdmin):
 
 
 def render_page(
-    request: HttpRequest, site: admin.AdminSite, template: str, title: str, context: dict[str, Any], status: int = 200
+    request: HttpRequest,
+    site: admin.AdminSite,
+    template: str,
+    title: str,
+    context: dict[str, Any],
+    status: int = 200,
+    *,
+    entry: str | None = None,
 ) -> TemplateResponse:
-    """A page in the frame of the admin."""
+    """A page in the frame of the admin.
+
+    Args:
+        entry: name of the address of the sidebar's entry that the page belongs to. By default Django marks each entry
+            whose address the page's begins with, which is that of the versions.
+    """
     values = {**site.each_context(request), "title": title, **context}
+    if entry is not None:
+        # All that Django's sidebar asks of a request is where it went. Without such an entry the app alone is marked.
+        elsewhere = copy.copy(request)
+        elsewhere.path = admin_url(site, entry) or reverse(
+            "admin:app_list", args=["shop_similarity"], current_app=site.name
+        )
+        values["as_for_entry"] = elsewhere
     return TemplateResponse(request, f"shop_similarity/admin/{template}", values, status=status)
 
 

@@ -55,6 +55,12 @@ def product_admin_url(site: admin.AdminSite, key: Any) -> str | None:
     return admin_url(site, f"{options.app_label}_{options.model_name}_change", quote(key))
 
 
+def product_entry() -> str:
+    """Name of the address of the shop's products in the admin's sidebar, where it has registered them."""
+    options = get_catalogue().product_model._meta
+    return f"{options.app_label}_{options.model_name}_changelist"
+
+
 def similar_products_url(request: HttpRequest, site: admin.AdminSite, key: Any) -> str | None:
     """The plugin's own page of a product; None where the user may not see it."""
     return admin_url(site, "shop_similarity_product", key_segment(key)) if may_view_products(request) else None

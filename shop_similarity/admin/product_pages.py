@@ -21,7 +21,7 @@ from ..embedding.reembedding import reembed
 from ..models import MerchandisingRule
 from . import access, journal
 from .pages import admin_path, render_page, row_key, way_back
-from .pictures import picture_of, similar_products_url
+from .pictures import picture_of, product_entry, similar_products_url
 from .product_panel import render_panel
 
 _FOUND = 24
@@ -72,6 +72,7 @@ def find_product(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
             ],
             "has_more": len(found) > _FOUND,
         },
+        entry=product_entry(),
     )
 
 
@@ -105,6 +106,7 @@ def product_page(request: HttpRequest, site: admin.AdminSite, object_id: str) ->
         "product.html",
         _("Look-alikes of %(product)s") % {"product": product},
         {"panel": render_panel(request, site, product, back=request.path, in_form=False), "product": product},
+        entry=product_entry(),
     )
 
 

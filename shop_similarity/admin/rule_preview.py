@@ -72,7 +72,7 @@ def page(request: HttpRequest, site: admin.AdminSite, rule: MerchandisingRule) -
         {
             "rule": rule,
             "sent": sent,
-            "rows": [comparison_row(request, site, comparison, *names) for comparison in comparisons],
+            "rows": [comparison_row(request, site, comparison, *names, is_change=True) for comparison in comparisons],
             "is_same": all(comparison.is_same for comparison in comparisons),
         },
     )

@@ -22,6 +22,8 @@ from django.utils.translation import gettext_lazy
 
 from .. import database
 from ..conf import get_settings
+from ..engine_errors import EngineDown
+from ..guards import ENGINE_SENTENCE, unavailable
 from ..models import MerchandisingRule
 from . import access, product_choice, rule_preview
 from .pages import CheckedAdmin
@@ -141,10 +143,14 @@ class MerchandisingRuleAdmin(CheckedAdmin):
                 raise PermissionDenied
             form = self.get_form(request, rule, change=rule is not None)(request.POST, instance=rule)
             if form.is_valid():
-                with database.on_primary():
-                    return rule_preview.page(request, self.admin_site, form.save(commit=False))
+                try:
+                    with database.on_primary():
+                        return rule_preview.page(request, self.admin_site, form.save(commit=False))
+                except EngineDown:
+                    return unavailable(request, ENGINE_SENTENCE)
         # What is wrong is said beside the fields, and is not saved.
-        return super().changeform_view(request, object_id, form_url, extra_context)
+        context = {"may_preview": access.may_view_products(request), **(extra_context or {})}
+        return super().changeform_view(request, object_id, form_url, context)
 
     def get_urls(self) -> list[URLPattern]:
         return [*product_choice.urls(self.admin_site), *super().get_urls()]

@@ -33,4 +33,5 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in fields.items() if isinstance(value, _PLAIN)}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        # Names of files need not be text, and half a surrogate can't be written; JSON has it escaped.
+        return json.dumps(line, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()

@@ -30,10 +30,25 @@ register = template.Library()
 SIZES = "auto, (min-width: 64rem) 15rem, (min-width: 40rem) 30vw, 45vw"
 
 
+def nonce_attribute(nonce: Any) -> SafeString:
+    """The attribute of an element that a Content-Security-Policy lets in by its nonce; nothing without one.
+
+    Args:
+        nonce: text, or what Django and django-csp make the text of when it is first written, and which is false before.
+    """
+    text = "" if nonce is None else str(nonce)
+    return format_html(' nonce="{}"', text) if text else SafeString("")
+
+
 @register.simple_tag
-def similar_products_styles() -> SafeString:
-    """The ``<link>`` to the widget's style sheet, for the page's ``<head>``."""
-    return format_html('<link rel="stylesheet" href="{}">', static("shop_similarity/widget.css"))
+def similar_products_styles(nonce: str = "") -> SafeString:
+    """The ``<link>`` to the widget's style sheet, for the page's ``<head>``.
+
+    Args:
+        nonce: that of the page's Content-Security-Policy, where it goes by nonces.
+    """
+    sheet = static("shop_similarity/widget.css")
+    return format_html('<link rel="stylesheet" href="{}"{}>', sheet, nonce_attribute(nonce))
 
 
 @register.simple_tag
@@ -45,8 +60,8 @@ def similar_products_scripts(nonce: str = "") -> SafeString:
     Args:
         nonce: that of the page's Content-Security-Policy, where it goes by nonces.
     """
-    attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    return format_html('<script src="{}" defer{}></script>', static("shop_similarity/similarity.js"), attribute)
+    script = static("shop_similarity/similarity.js")
+    return format_html('<script src="{}" defer{}></script>', script, nonce_attribute(nonce))
 
 
 @register.simple_tag
@@ -56,7 +71,7 @@ def similar_products_element(nonce: str = "") -> SafeString:
     Args:
         nonce: that of the page's Content-Security-Policy, where it goes by nonces.
     """
-    attributes = format_html(' nonce="{}"', nonce) if nonce else SafeString("")
+    attributes = nonce_attribute(nonce)
     with suppress(NoReverseMatch):
         api = reverse("shop_similarity_api:similar-to-several").removesuffix("products/similar/")
         attributes += format_html(' data-api="{}"', api)

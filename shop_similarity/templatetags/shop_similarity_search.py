@@ -13,21 +13,32 @@ from django.utils.safestring import SafeString
 
 from ..catalogue import key_segment
 from ..visual_search.forms import form_context
+from .shop_similarity import nonce_attribute
 
 register = template.Library()
 
 
 @register.simple_tag
-def visual_search_styles() -> SafeString:
-    """The ``<link>`` elements of the form and of its results, for the page's ``<head>``."""
-    sheets = ("shop_similarity/widget.css", "shop_similarity/visual_search.css")
-    return format_html_join("\n", '<link rel="stylesheet" href="{}">', ((static(sheet),) for sheet in sheets))
+def visual_search_styles(nonce: str = "") -> SafeString:
+    """The ``<link>`` elements of the form and of its results, for the page's ``<head>``.
+
+    Args:
+        nonce: that of the page's Content-Security-Policy, where it goes by nonces.
+    """
+    sheets = [static(f"shop_similarity/{name}.css") for name in ("widget", "visual_search")]
+    attribute = nonce_attribute(nonce)
+    return format_html_join("\n", '<link rel="stylesheet" href="{}"{}>', ((sheet, attribute) for sheet in sheets))
 
 
 @register.simple_tag
-def visual_search_scripts() -> SafeString:
-    """The ``<script>`` that adds dropping, pasting, cropping and results in place; the form works without it."""
-    return format_html('<script src="{}" defer></script>', static("shop_similarity/visual_search.js"))
+def visual_search_scripts(nonce: str = "") -> SafeString:
+    """The ``<script>`` that adds dropping, pasting, cropping and results in place; the form works without it.
+
+    Args:
+        nonce: that of the page's Content-Security-Policy, where it goes by nonces.
+    """
+    script = static("shop_similarity/visual_search.js")
+    return format_html('<script src="{}" defer{}></script>', script, nonce_attribute(nonce))
 
 
 @register.inclusion_tag("shop_similarity/_visual_search_form.html", takes_context=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..engine_errors import EngineDown
 from ..models import Embedding, ModelVersion
 from ..search import search_by_vector
 from ..search.options import SearchOptions
@@ -32,10 +33,15 @@ def drawn_to_the_shop(version: ModelVersion, vector: np.ndarray) -> np.ndarray:
 
     Returns:
         (4096,) of length 1: the direction of the vector plus that of the mean of the nearest photos of the nearest
-        products that the shop shows; the vector itself where there are none, or one with a cosine of :data:`LIKE`.
+        products that the shop shows; the vector itself where there are none, or one with a cosine of :data:`LIKE`, or
+        while the engine that names them is away.
     """
     options = SearchOptions(limit=PRODUCTS, rules=False, diversity=0.0, sold_out=True)
-    found: list[Any] = search_by_vector(vector, version=version, options=options)
+    try:
+        found: list[Any] = search_by_vector(vector, version=version, options=options)
+    except EngineDown:
+        # The worker has others to answer, and who asks for the results is told of the engine.
+        return vector
     nearest = {
         product.similar_image_id: product.similarity
         for product in found

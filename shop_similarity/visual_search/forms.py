@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -99,7 +100,7 @@ def form_context(
             "is_page": is_page,
             "edges": [{"name": name, "label": fields[name].label, "value": value} for name, value in edges],
             "finds_objects": settings.visual_search_objects,
-            "minutes": max(1, round(settings.visual_search_keep_seconds / 60)),
+            "minutes": math.ceil(settings.visual_search_keep_seconds / 60),
             "max_bytes": settings.visual_search_max_bytes,
             "max_size": filesizeformat(settings.visual_search_max_bytes),
             "types": " ".join(_media_types(settings.visual_search_formats)),

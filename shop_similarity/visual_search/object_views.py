@@ -25,11 +25,10 @@ from ..photos.contents import read_bytes
 from ..photos.errors import ImageError
 from ..photos.limits import catalogue_limits
 from ..rate_limits import seconds_to_wait
-from ..search import searched_version
 from ..storefront.experiment_arms import version_for
 from .forms import form_context
 from .privacy import private
-from .queue import Busy, Expired, find_query, has_photo, kept_for, kept_photo, regions_of, submit, submit_part
+from .queue import Busy, Expired, find_query, has_photo, kept_photo, regions_of, submit, submit_part
 from .uploads import WHOLE, Crop, picture_of
 
 _PICTURE_SIDE = 240
@@ -190,7 +189,4 @@ def in_the_picture(request: HttpRequest, pk: str) -> HttpResponse:
     # Storages raise what they like.
     except Exception as error:
         raise _Unreadable from error
-    key = catalogue.shown_key(product)
-    version = version_for(request) or searched_version()
-    query = kept_for(key, version) or submit(photo, version=version, keep=True, product=key)
-    return _to_results(query)
+    return _to_results(submit(photo, version=version_for(request), keep=True, product=catalogue.shown_key(product)))

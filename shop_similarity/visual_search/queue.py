@@ -97,8 +97,12 @@ def _waiting() -> models.QuerySet[VisualQuery]:
 
 
 def find_query(key: UUID) -> VisualQuery | None:
-    """The query of a key with its version; None where it has expired or never was."""
-    return queries().select_related("version").filter(pk=key).first()
+    """The query of a key with its version; None where it has expired, removed already or not, or never was."""
+    return queries().select_related("version").filter(pk=key, created_at__gt=_expired_by()).first()
+
+
+def _expired_by() -> datetime:
+    return timezone.now() - timedelta(seconds=get_settings().visual_search_keep_seconds)
 
 
 def submit(
@@ -120,7 +124,11 @@ def submit(
         version: model version to search with; the active one by default.
         request: the shopper's. With it the photo may count in what all shoppers' photos share; without it does not.
         keep: whether the photo stays for as long as the answer, so that another object on it can be chosen.
-        product: key of the product whose own photo it is, which is not to be found; None for a shopper's.
+        product: key of the product whose own photo it is, which is not to be found; None for a shopper's. Where that
+            very photo is kept already, it is not queued again.
+
+    Returns:
+        The query that waits; for a product's own photo that is kept, the answered one.
 
     Raises:
         ImageError: the photo, or the region of it, can't be used; the sentence says what to do.
@@ -134,6 +142,9 @@ def submit(
         raise Busy(_CROWDED, retry_after=5) from error
     may_count = request is not None and product is None and is_vote(request)
     looks = crop is None and get_settings().visual_search_objects
+    version = version or searched_version()
+    if keep and looks and product is not None and (kept := _kept_for(product, version, photo)) is not None:
+        return kept
     return _queue(
         VisualQuery(
             photo=photo,
@@ -162,11 +173,10 @@ def submit_part(query: VisualQuery, crop: Crop) -> VisualQuery:
         raise Expired(VisualQuery.Error.GONE.label)
     version = query.version if query.version.state in ModelVersion.LIVE else None
     # Who has chosen has had a vote with the photo itself.
-    return _queue(VisualQuery(photo=part_of(photo, crop), product=query.product), version)
+    return _queue(VisualQuery(photo=part_of(photo, crop), product=query.product), version or searched_version())
 
 
 def _queue(query: VisualQuery, version: ModelVersion | None) -> VisualQuery:
-    version = version or searched_version()
     if version is None:
         raise Busy(_("Search by photo is not ready yet; please try again later."), retry_after=60)
     query.version = version
@@ -219,11 +229,16 @@ def kept_photo(query: VisualQuery) -> bytes | None:
     return None if photo is None else bytes(photo)
 
 
-def kept_for(product: Any, version: ModelVersion | None) -> VisualQuery | None:
-    """A product's own photo that somebody looked at before, and that is kept for as long again; None without one."""
+def _kept_for(product: Any, version: ModelVersion | None, photo: bytes) -> VisualQuery | None:
+    """A product's own photo that somebody looked at before, and that is kept for as long again; None without one.
+
+    A photo that has taken its place since is another one.
+    """
     half = timedelta(seconds=get_settings().visual_search_keep_seconds / 2)
     kept = queries().filter(is_kept=True, created_at__gt=timezone.now() - half)
-    return kept.filter(product=str(product), version=version, photo__isnull=False, vector__isnull=False).first()
+    kept = kept.filter(product=str(product), version=version, vector__isnull=False)
+    # Last, for it is the largest by far.
+    return kept.filter(photo=photo).first()
 
 
 def regions_of(query: VisualQuery) -> list[Crop]:
@@ -358,7 +373,6 @@ def purge() -> int:
     Called by every worker, idle or not, and by the next search: where no worker runs, that search tidies up.
     """
     now = timezone.now()
-    keep = timedelta(seconds=get_settings().visual_search_keep_seconds)
     with database.atomic():
         # Several purge at once: waiting for each other's rows they could lock each other out.
         unanswered = _waiting().filter(created_at__lt=now - timedelta(seconds=PHOTO_SECONDS))
@@ -367,6 +381,6 @@ def purge() -> int:
             queries().filter(pk__in=late).update(
                 photo=None, is_kept=False, error=VisualQuery.Error.TOO_LATE, answered_at=now
             )
-        old = queries().filter(created_at__lt=now - keep)
+        old = queries().filter(created_at__lte=_expired_by())
         removed = database.raw_delete(queries().filter(pk__in=old.select_for_update(skip_locked=True).values("pk")))
     return len(late) + removed

@@ -157,7 +157,12 @@ def visual_search_results(request: HttpRequest, pk: UUID) -> HttpResponse:
         context |= {"state": "none", "message": str(expired)}
         code = VisualQuery.Error.GONE if query is None else query.error
         status = {VisualQuery.Error.TOO_LATE: 503, VisualQuery.Error.FAILED: 422, "": 410}.get(code, 404)
-    context |= {"results_url": request.path, "again_url": request.get_full_path()}
+    is_shops_photo = query is not None and bool(query.product)
+    context |= {
+        "results_url": request.path,
+        "again_url": request.get_full_path(),
+        "is_shops_photo": is_shops_photo,
+    }
     if request.headers.get("X-Requested-With") == "fetch":
         response = render(request, "shop_similarity/_visual_search_results.html", context, status=status)
     else:

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_a_manifest_keeps_to_the_schema_of_kubernetes(file, document):
     schemas.validate(document, "1.31", strict=True)
 
 
+def test_a_web_pod_is_ready_only_when_its_database_answers(settings, client, db):
+    settings.SECURE_SSL_REDIRECT, settings.SECURE_PROXY_SSL_HEADER = True, ("HTTP_X_FORWARDED_PROTO", "https")
+    settings.ALLOWED_HOSTS = ["web"]
+    (web,) = (each for each in documents(DEPLOY / "kubernetes/web.yaml") if each["kind"] == "Deployment")
+    probe = web["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"]
+    headers = {header["name"]: header["value"] for header in probe["httpHeaders"]}
+    assert client.get(probe["path"], headers=headers).status_code == 200
+
+
 PODS = [param for param in MANIFESTS if param.values[1]["kind"] in ("Deployment", "Job")]
 
 
@@ -73,6 +83,8 @@ def test_a_pod_has_no_more_rights_than_it_needs_and_ends_in_its_time(file, docum
     assert rights["capabilities"]["drop"] == ["ALL"]
     assert container["resources"]["limits"]["memory"]
     assert container["args"][0] in roles()
+    release = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert container["image"].split(":")[1].removesuffix("-gpu") == release
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
     if document["kind"] == "Deployment":
         assert document["spec"]["selector"]["matchLabels"] == document["spec"]["template"]["metadata"]["labels"]

@@ -41,7 +41,13 @@ export type ClickEvent = CustomEvent<{
   position: number;
   originalEvent: MouseEvent;
 }>;
-export type ErrorEvent = CustomEvent<{ product: string | null; status: number; problem?: unknown; error?: unknown }>;
+export type ErrorEvent = CustomEvent<{
+  product: string | null;
+  status: number;
+  problem?: unknown;
+  error?: unknown;
+  url?: string;
+}>;
 
 export interface SimilarProductsListeners {
   "onsimilar-loaded"?: (event: LoadedEvent) => void;

@@ -16,9 +16,15 @@
   const CARD = "similar-products-card-";
 
   const WORDS = {
-    en: { heading: "Similar products", said: (count) => `${count} similar products` },
-    de: { heading: "Ähnliche Produkte", said: (count) => `${count} ähnliche Produkte` },
-    fr: { heading: "Produits similaires", said: (count) => `${count} produits similaires` },
+    en: { heading: "Similar products", said: (count) => `${count} similar product${count === 1 ? "" : "s"}` },
+    de: {
+      heading: "Ähnliche Produkte",
+      said: (count) => (count === 1 ? "1 ähnliches Produkt" : `${count} ähnliche Produkte`),
+    },
+    fr: {
+      heading: "Produits similaires",
+      said: (count) => (count < 2 ? `${count} produit similaire` : `${count} produits similaires`),
+    },
   };
 
   // Attributes that are parameters of the API, and how they are written there.
@@ -168,6 +174,19 @@
     }
   };
 
+  /** The language of the page around an element, also around the components that it stands in; "" where none is said. */
+  const languageAt = (element) => {
+    for (let node = element; node; ) {
+      const near = node.closest("[lang]");
+      if (near) return near.lang.trim().replace(/_/g, "-");
+      const root = node.getRootNode();
+      node = root instanceof ShadowRoot ? root.host : null;
+    }
+    return "";
+  };
+  // Another text no header may have, or browsers ask a server elsewhere for permission first.
+  const LANGUAGE = /^[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*$/;
+
   // Reporting
 
   const send = (url, token, events) => {
@@ -248,7 +267,7 @@
 
     set renderCard(render) {
       this.#render = typeof render === "function" ? render : null;
-      if (this.#answer && this.#root) this.#show(this.#answer);
+      if (this.#answer && this.#root) this.#draw(this.#answer);
     }
 
     /** Ask the API again. */
@@ -275,11 +294,7 @@
 
     disconnectedCallback() {
       document.removeEventListener("visibilitychange", this.#visibility);
-      if (this.#request) {
-        this.#request.abort();
-        this.#request = null;
-        this.#asked = "";
-      }
+      this.#stopAsking();
       this.#stopWaiting();
       for (const observer of [this.#near, this.#views, this.#sizes]) if (observer) observer.disconnect();
       this.#near = this.#views = this.#sizes = null;
@@ -291,7 +306,7 @@
         this.#look();
         return;
       }
-      if (name === "limit") this.#keepRoom();
+      if (name === "limit" || name === "explain") this.#keepRoom();
       this.#schedule();
     }
 
@@ -321,9 +336,8 @@
     // How it looks
 
     get #words() {
-      const near = this.closest("[lang]");
-      const language = (near ? near.lang : navigator.language || "en").toLowerCase().split("-")[0];
-      return WORDS[language] || WORDS.en;
+      const language = languageAt(this) || navigator.language || "en";
+      return WORDS[language.toLowerCase().split("-")[0]] || WORDS.en;
     }
 
     get #limit() {
@@ -415,10 +429,13 @@
       try {
         url = this.#address();
       } catch (error) {
+        this.#stopAsking();
         this.#fail({ status: 0, error });
         return;
       }
       if (!url) {
+        this.#stopAsking();
+        this.#asked = "";
         this.#forget();
         this.#become("falls-back");
         return;
@@ -452,8 +469,16 @@
       this.#near.observe(this);
     }
 
+    /** What is on its way counts no more, and may be asked for again. */
+    #stopAsking() {
+      if (!this.#request) return;
+      this.#request.abort();
+      this.#request = null;
+      this.#asked = "";
+    }
+
     async #load(url) {
-      if (this.#request) this.#request.abort();
+      this.#stopAsking();
       const request = new AbortController();
       const product = this.getAttribute("product");
       this.#request = request;
@@ -463,11 +488,11 @@
         this.#forget();
         this.#become("waits");
       }
-      const near = this.closest("[lang]");
+      const language = languageAt(this);
       try {
         const response = await fetch(url, {
           credentials: this.getAttribute("credentials") === "include" ? "include" : "same-origin",
-          headers: { Accept: "application/json", ...(near && near.lang ? { "Accept-Language": near.lang } : {}) },
+          headers: { Accept: "application/json", ...(LANGUAGE.test(language) ? { "Accept-Language": language } : {}) },
           signal: request.signal,
         });
         const answer = await response.json().catch(() => null);
@@ -496,13 +521,13 @@
       this.#answer = null;
       this.#shownFor = null;
       this.#stopWaiting();
+      this.#parts.shown.removeAttribute("aria-busy");
       this.#parts.list.replaceChildren();
     }
 
     #fail(detail) {
       console.warn("similar-products:", detail.error || `${detail.url} answered ${detail.status}`);
       this.#asked = "";
-      this.#parts.shown.removeAttribute("aria-busy");
       this.#forget();
       this.#become("falls-back");
       this.#tell("error", { product: this.getAttribute("product"), ...detail });
@@ -533,8 +558,12 @@
       if (this.#views) this.#views.disconnect();
       this.#views = null;
       this.#isSeen = this.#isVisible = false;
-      const { list, shown } = this.#parts;
-      shown.removeAttribute("aria-busy");
+      this.#parts.shown.removeAttribute("aria-busy");
+      this.#draw(answer);
+    }
+
+    #draw(answer) {
+      const { list } = this.#parts;
       this.#removeCards();
       const items = answer.results.map((result, place) => {
         const item = make("li", "item");

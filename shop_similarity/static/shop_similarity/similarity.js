@@ -42,12 +42,22 @@
 
   const waiting = new Map();
 
+  // A list may lie in view and not be painted: in a closed drawer, or below what <similar-products> shows instead.
+  const isPainted = (list) =>
+    !list.checkVisibility || list.checkVisibility({ visibilityProperty: true, checkVisibilityCSS: true });
+
   const wait = (list) => {
     if (waiting.has(list) || seen.has(list.dataset.similarityToken) || document.visibilityState === "hidden") return;
+    const wasPainted = isPainted(list);
     waiting.set(
       list,
       setTimeout(() => {
         waiting.delete(list);
+        if (!list.isConnected) return;
+        if (!wasPainted || !isPainted(list)) {
+          wait(list);
+          return;
+        }
         views.unobserve(list);
         reportImpression(list);
       }, SEEN_MS),

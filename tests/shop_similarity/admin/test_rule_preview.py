@@ -116,6 +116,22 @@ def test_who_may(staff, shop):
     assert preview(Client(), **values).status_code == 302
 
 
+def test_the_button_is_there_for_whom_may_use_it(staff, shop):
+    assert '"_preview"' not in staff("shop_similarity.add_merchandisingrule").get(reverse(ADD)).content.decode()
+
+
+def test_products_move_in_the_second_list_alone(client, shop):
+    pinned = {"kind": "pin", "target_product_id": shop["Farthest"].pk, "position": 1, "product_id": shop["Asked"].pk}
+    page = preview(client, **pinned).content.decode()
+    before, after = page.split('<ol class="shop-similarity-strip')[1:]
+    assert "↑" not in before and "↓" not in before
+    assert after.count("↑ 3") == 1 and after.count("↓ 1") == 3
+
+
+def _marked(response) -> set[str]:
+    return set(re.findall(r'<a href="([^"]*)" aria-current="page"', response.content.decode()))
+
+
 class TestDashboard:
     def test_it_is_one_click_from_the_index(self, staff, shop):
         client = staff("shop_similarity.view_dashboard")
@@ -127,11 +143,28 @@ class TestDashboard:
     def test_its_own_entry_of_the_sidebar_is_marked(self, staff, shop):
         client = staff("shop_similarity.view_dashboard", "shop_similarity.view_modelversion")
         url = reverse("admin:shop_similarity_dashboard")
-        page = client.get(url).content.decode()
-        assert set(re.findall(r'<a href="([^"]*)" aria-current="page"', page)) == {url}
+        own = reverse("admin:shop_similarity_dashboard_changelist")
+        assert _marked(client.get(url)) == {own}
         versions = reverse("admin:shop_similarity_modelversion_changelist")
-        page = client.get(versions).content.decode()
-        assert set(re.findall(r'<a href="([^"]*)" aria-current="page"', page)) == {versions}
+        assert _marked(client.get(versions)) == {versions}
+        # A theme of the shop's own that marks entries by itself gets them as Django has them.
+        entries = next(
+            app for app in client.get(url).context["available_apps"] if app["app_label"] == "shop_similarity"
+        )
+        assert {entry["admin_url"] for entry in entries["models"]} == {own, versions}
+
+    def test_pages_of_a_product_belong_to_the_shops_products(self, staff, shop):
+        client = staff(
+            "catalog.view_product", "shop_similarity.view_modelversion", "shop_similarity.add_merchandisingrule"
+        )
+        key = shop["Asked"].pk
+        for name, arguments in (("products", []), ("product", [key]), ("modes", [key])):
+            page = client.get(reverse(f"admin:shop_similarity_{name}", args=arguments))
+            assert _marked(page) == {reverse("admin:catalog_product_changelist")}, name
+            assert 'class="app-catalog module current-app"' in page.content.decode()
+        compare = staff("shop_similarity.compare_modelversion", "shop_similarity.view_modelversion")
+        page = compare.get(reverse("admin:shop_similarity_compare"))
+        assert _marked(page) == {reverse("admin:shop_similarity_modelversion_changelist")}
 
     def test_others_are_not_shown_it(self, staff, shop):
         client = staff("shop_similarity.view_merchandisingrule")

@@ -72,3 +72,9 @@ def test_a_photo_that_fails_is_logged_with_product_photo_and_version(caplog):
     photo = lines._Photo(Claim(12, (1,), 1), lines.ImageRow(12, 7, "a.jpg"))
     assert assembly._fields(photo) == {"version": version.name, "photo": "12", "product": "7"}
     assert assembly._fields(lines._Photo(Claim(12, (1,), 1))) == {"version": version.name, "photo": "12"}
+
+
+def test_a_name_that_is_no_text_can_be_written_all_the_same():
+    record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "Photo %s", ("caf\udce9.jpg",), None)
+    text = JsonFormatter().format(record)
+    assert json.loads(text.encode())["message"] == "Photo caf\udce9.jpg"

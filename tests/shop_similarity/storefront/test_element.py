@@ -316,6 +316,109 @@ class TestCounting:
         assert not Event.objects.exists()
 
 
+ELEMENT = "document.querySelector('similar-products')"
+
+
+class TestPagesThatChange:
+    """What frameworks, routers and impatient shoppers do to an element."""
+
+    def test_a_product_that_is_taken_away_comes_back(self, visit, shop):
+        page = visit(DESK, element("fallback", shop[0]))
+        wanted = names(page)
+        page.evaluate(f"{ELEMENT}.removeAttribute('product')")
+        expect(page.get_by_role("link", name="by hand")).to_be_visible()
+        page.evaluate(f"key => {ELEMENT}.setAttribute('product', key)", shop[0].pk)
+        expect(page.locator("similar-products li.item")).to_have_count(4)
+        assert names(page) == wanted
+
+    def test_an_answer_for_a_product_that_was_taken_away_is_dropped(self, visit, shop):
+        for change in ("removeAttribute('product')", "setAttribute('api', 'http://[')"):
+            page = visit(DESK, element("fallback", shop[0]), lambda page: (listening(page), slowly(page)), fails=True)
+            page.evaluate(f"{ELEMENT}.{change}")
+            page.wait_for_timeout(900)
+            expect(page.get_by_role("link", name="by hand")).to_be_visible()
+            assert page.locator("similar-products li.item").count() == 0
+            assert ["loaded", str(shop[0].pk)] not in page.evaluate("window.told")
+
+    def test_another_look_is_no_second_view(self, visit, shop):
+        page = visit(DESK, element("plain", shop[0]), listening)
+        assert events(page, 1) == [("impression", None)]
+        page.evaluate(
+            f"""() => {{ {ELEMENT}.renderCard = result => {{ const link = document.createElement("a");
+            link.href = result.url; link.className = "made"; link.textContent = result.name; return link; }} }}"""
+        )
+        expect(page.locator("a.made")).to_have_count(4)
+        page.wait_for_timeout(1_300)
+        assert page.evaluate("window.told.map(([kind]) => kind)") == ["loaded", "impression"]
+        assert Event.objects.count() == 1
+        # Another list is one.
+        page.evaluate(f"key => {ELEMENT}.setAttribute('product', key)", shop[1].pk)
+        assert [kind for kind, _target in events(page, 2)] == ["impression", "impression"]
+
+    def test_an_element_that_is_moved_shows_what_it_showed(self, visit, shop):
+        asked = []
+
+        def listen(page):
+            page.on("request", lambda request: asked.append(request.url) if "/api/" in request.url else None)
+
+        page = visit(DESK, element("template", shop[0]), listen)
+        expect(page.locator("article.own-card")).to_have_count(3)
+        page.evaluate(f"document.querySelector('main').prepend({ELEMENT})")
+        page.wait_for_timeout(200)
+        expect(page.locator("article.own-card")).to_have_count(3)
+        assert len(asked) == 1
+        assert len(events(page, 1)) == 1
+        # A copy, as a router keeps one of a page, asks anew.
+        page.evaluate(f"document.querySelector('main').append({ELEMENT}.cloneNode(true))")
+        expect(page.locator("article.own-card")).to_have_count(6)
+        assert page.locator("li.item").count() == 6
+
+    def test_room_grows_with_what_is_to_be_said(self, visit, shop):
+        page = visit(DESK, element("plain", shop[0]), slowly)
+        before = page.locator("similar-products .frame").bounding_box()["height"]
+        page.evaluate(f"{ELEMENT}.explain = true")
+        grown = page.locator("similar-products .frame").bounding_box()["height"]
+        assert grown > before + 20
+        names(page)
+        page.wait_for_load_state("networkidle")
+        assert page.locator("similar-products .frame").bounding_box()["height"] == pytest.approx(grown, abs=0.5)
+
+    def test_language_of_the_page_around_a_component(self, visit, shop):
+        page = visit(DESK, element("plain", shop[0], "language=de-AT"))
+        names(page)
+        asked = []
+        page.on("request", lambda request: asked.append(request.headers) if "/api/" in request.url else None)
+        page.evaluate(
+            f"""() => {{ const host = document.createElement("x-component"), root = host.attachShadow({{mode: "open"}});
+            root.append({ELEMENT}); document.querySelector("main").append(host); }}"""
+        )
+        page.evaluate("document.querySelector('x-component').shadowRoot.querySelector('similar-products').limit = 1")
+        expect(page.get_by_role("heading", name="Ähnliche Produkte")).to_be_visible()
+        expect(page.locator("similar-products [role=status]")).to_have_text("1 ähnliches Produkt")
+        assert asked[-1]["accept-language"] == "de-AT"
+
+    def test_a_language_that_no_header_may_have(self, visit, shop):
+        page = visit(DESK, element("plain", shop[0]))
+        names(page)
+        for language in ("de_DE", "d\u0435\n"):
+            page.evaluate(f"language => {{ document.documentElement.lang = language; {ELEMENT}.reload(); }}", language)
+            page.wait_for_timeout(300)
+            assert len(names(page)) == 4
+
+    def test_a_widget_within_counts_only_while_it_is_seen(self, visit, shop):
+        # Both come into view together, when the element has its products already.
+        page = visit(DESK, element("counted", shop[0], "theme=far"))
+        names(page)
+        page.evaluate("scrollTo(0, 3000)")
+        assert [kind for kind, _target in events(page, 1)] == ["impression"]
+        page.wait_for_timeout(1_500)
+        assert set(Event.objects.values_list("surface", flat=True)) == {"api"}
+        # What stands in view and is shown only later is seen from then on.
+        page.evaluate(f"{ELEMENT}.removeAttribute('product')")
+        events(page, 2)
+        assert set(Event.objects.values_list("surface", flat=True)) == {"api", "widget"}
+
+
 class TestFromAnotherOrigin:
     def test_a_page_elsewhere_under_a_strict_policy(self, chromium, shop, settings):
         pytest.importorskip("corsheaders")

@@ -13,6 +13,7 @@ from django.template import engines
 from django.test import RequestFactory, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
+from django.utils.functional import SimpleLazyObject, empty
 
 import shop_similarity
 from catalog.models import Product
@@ -463,6 +464,49 @@ def test_style_sheet_and_script_are_linked():
     assert 'href="/static/shop_similarity/widget' in _render("{% similar_products_styles %}")
     assert 'src="/static/shop_similarity/similarity' in _render("{% similar_products_scripts %}")
     assert 'defer nonce="a&quot;b"></script>' in _render("{% similar_products_scripts nonce=n %}", n='a"b')
+
+
+class _NonceOfThePage(SimpleLazyObject):
+    """As Django 6 and django-csp give it: false until somebody has written it."""
+
+    def __bool__(self) -> bool:
+        return self._wrapped is not empty
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "similar_products_styles",
+        "similar_products_scripts",
+        "similar_products_element",
+        "visual_search_styles",
+        "visual_search_scripts",
+    ],
+)
+def test_a_policy_that_goes_by_nonces_lets_all_in(tag):
+    html = _render(
+        f"{{% load shop_similarity_search %}}{{% {tag} nonce=csp_nonce %}}", csp_nonce=_NonceOfThePage(lambda: "abc")
+    )
+    assert html.count(' nonce="abc"') == html.count("<link") + html.count("<script") > 0
+    assert "nonce" not in _render(f"{{% load shop_similarity_search %}}{{% {tag} nonce=csp_nonce %}}")
+    assert "nonce" not in _render(f"{{% load shop_similarity_search %}}{{% {tag} nonce=csp_nonce %}}", csp_nonce=None)
+
+
+def nonce_of_the_page(request) -> dict:
+    """In the place of Django's ``context_processors.csp``, which 5.2 has not."""
+    return {"csp_nonce": _NonceOfThePage(lambda: "abc")}
+
+
+def test_the_plugins_own_pages_have_the_nonce_of_django(client, settings):
+    (engine,) = settings.TEMPLATES
+    options = engine.get("OPTIONS", {})
+    processors = [*options.get("context_processors", []), f"{__name__}.nonce_of_the_page"]
+    settings.TEMPLATES = [{**engine, "OPTIONS": {**options, "context_processors": processors}}]
+    page = client.get("/similarity/search/").content.decode()
+    for name in ("widget", "visual_search"):
+        assert re.search(rf'shop_similarity/{name}[^"]*css" nonce="abc"', page), name
+    for name in ("similarity", "visual_search"):
+        assert re.search(rf'shop_similarity/{name}[^"]*js" defer nonce="abc"', page), name
 
 
 class TestSignedOptions:

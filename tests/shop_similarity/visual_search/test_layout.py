@@ -55,3 +55,21 @@ def test_nothing_moves(visit, shop, finds_objects, how, take):  # noqa: F811
     expect(page.get_by_role("alert")).to_contain_text("cut off")
     page.wait_for_timeout(200)
     assert page.evaluate("window.shifts") == []
+
+
+_CUT = """() => [...document.querySelectorAll(".visual-search button, .visual-search label, .visual-search p")]
+    .filter(e => !e.matches(".visual-search__status--spoken"))
+    .filter(e => e.scrollWidth > e.clientWidth + 1 || e.scrollHeight > e.clientHeight + 1)
+    .map(e => `${e.textContent.trim()}: ${e.scrollWidth}/${e.clientWidth}, ${e.scrollHeight}/${e.clientHeight}`)"""
+
+
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_words_of_other_languages_fit(visit, shop, finds_objects, language):  # noqa: F811
+    page = visit(**PHONE, locale=language)
+    _drop(page, _two_products())
+    _found(page)
+    expect(page.locator(".visual-search__object")).to_have_count(3)
+    for width in (390, 320):
+        page.set_viewport_size({"width": width, "height": 844})
+        assert page.evaluate(_CUT) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width

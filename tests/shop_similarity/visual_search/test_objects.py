@@ -137,6 +137,22 @@ class TestChoice:
         queue.purge()
         assert not VisualQuery.objects.filter(pk=rows[1].pk).exists()
 
+    def test_what_has_expired_is_nobodys_though_nobody_has_tidied_up(self, tiny_version, finds_objects):  # noqa: F811
+        tiny_version()
+        url = _post(TWO, keep="on").url
+        visual_queries.answer_waiting()
+        client, key = Client(), url.split("/")[-2]
+        assert [client.get(f"{url}{page}").status_code for page in ("", "part/1.jpg")] == [200, 200]
+        VisualQuery.objects.filter(pk=key).update(created_at=timezone.now() - timedelta(seconds=3_601))
+        assert [client.get(f"{url}{page}").status_code for page in ("", "part/1.jpg")] == [404, 404]
+        assert client.post(f"{url}part/", {"part": "1"}).status_code == 410
+        assert client.get(f"/api/similarity/v1/search/image/{key}/").status_code == 404
+
+    @pytest.mark.parametrize(("seconds", "said"), [(150, "3 minutes"), (60, "1 minute"), (3_600, "60 minutes")])
+    def test_a_photo_is_kept_no_longer_than_is_said(self, settings, seconds, said):
+        settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, "VISUAL_SEARCH_KEEP_SECONDS": seconds}
+        assert f"it is kept for {said}." in Client().get(FORM).content.decode()
+
     def test_another_object_is_chosen_without_a_script(self, tiny_version, finds_objects):  # noqa: F811
         version = tiny_version()
         shop = []
@@ -241,10 +257,15 @@ class TestProductsOwnPhoto:
             page = client.get(chosen.url).content.decode()
             found = re.findall(r'data-similarity-product="(\d+)"', page)
             assert found and str(sold_with.pk) not in found
+            # The shopper has sent none.
+            assert "Products like in this picture" in page and "your photo" not in page.split("<form")[0]
             lists.append(_row(re.search(r"search/([^/]+)/", chosen.url)[1]).vector)
         assert np.dot(lists[0], lists[1]) < np.dot(lists[0], lists[0]) - 0.0005
-        # The next one who asks is answered with the same photo.
+        # The next one who asks is answered with the same photo, unless the shop has another one by now.
         assert client.post(action).url == answer.url
+        sold_with.photos.all().delete()
+        add_photo(sold_with, scene(((20, 40, 220, 360), GREEN), ((280, 240, 380, 360), BLUE)), "other.png")
+        assert client.post(action).url != answer.url
 
     def test_what_the_shop_does_not_show_is_not_shown(self, tiny_version):  # noqa: F811
         tiny_version()

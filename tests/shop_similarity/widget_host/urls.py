@@ -44,6 +44,7 @@ ELEMENT_PAGE = """{% load shop_similarity %}<!doctype html>
 <html lang="{{ language }}"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Host</title>
 {% similar_products_element %}{% if styles %}{% similar_products_styles %}{% endif %}
+{% if counted %}{% similar_products_scripts %}{% endif %}
 <link rel="stylesheet" href="/host.css"></head>
 <body class="{{ theme }}"><main><h1>{{ product }}</h1><div id="before"></div>ELEMENT
 <p id="after">What follows.</p></main></body></html>"""
@@ -59,6 +60,8 @@ ELEMENTS = {
     '<p class="instead">Chosen <a href="/elsewhere/">by hand</a></p></similar-products>',
     "rendered": '<similar-products product="{{ product.pk }}" limit="4">{% similar_products product limit=4 %}'
     "</similar-products>",
+    "counted": '<similar-products product="{{ product.pk }}" limit="4">{% similar_products product limit=4 %}'
+    "</similar-products>",
     "template": '<similar-products product="{{ product.pk }}" limit="3"><template><article class="own-card">'
     '<a data-similar="url"><img data-similar="image"><b data-similar="name"></b></a>'
     '<small data-similar="similarity"></small></article></template></similar-products>',
@@ -71,7 +74,8 @@ def element_page(request: HttpRequest, element: str, pk: int) -> HttpResponse:
         "product": Product.objects.get(pk=pk),
         "theme": request.GET.get("theme", ""),
         "language": request.GET.get("language", "en"),
-        "styles": element == "rendered",
+        "styles": element in ("rendered", "counted"),
+        "counted": element == "counted",
     }
     return HttpResponse(template.render(context, request))
 
