@@ -58,6 +58,7 @@ class Claim:
 
 # Rows of a photo and a version, found in the order of their index. By equality, and in a table that was empty when
 # Postgres last counted it, the planner takes any index that begins with the version, and walks over all that waits.
+# One that is a level lower it takes even so: the outbox must have no other over all of its rows.
 _IN_ORDER = "version_id = v.id AND image_id BETWEEN photo.image AND photo.image ORDER BY image_id"
 _IS_QUEUED = f"EXISTS (SELECT 1 FROM {_OUTBOX} WHERE {_IN_ORDER} OFFSET 0)"
 _IS_WAITING = _IS_QUEUED.replace("WHERE", "WHERE leased_until IS NULL AND failed_at IS NULL AND")
