@@ -290,7 +290,7 @@ class _Feeder:
             keys = list(dict.fromkeys(key for _id, key in batch))
             self._tell(keys)
             with database.short_atomic():
-                struck = database.raw_delete(changes.filter(pk__in=[pk for pk, _key in batch]))
+                struck = database.raw_delete(EngineChange.objects.filter(pk__in=[pk for pk, _key in batch]))
                 if struck < len(batch):
                     # Somebody else told of them too, maybe later than this one knew them: once more.
                     EngineChange.objects.bulk_create(
@@ -318,11 +318,11 @@ class _Feeder:
 def _rows(engine: Engine, version_id: int, keys: Sequence[int]) -> dict[int, np.ndarray]:
     """What the engine holds of these embeddings, by key, as bytes of Postgres' own form: a vector as text is slow."""
     with database.cursor() as cursor:
+        # By the keys alone: of a version that is new Postgres may think that it has hardly any, and read all of it.
         cursor.execute(
-            f"SELECT id, {sent(engine)} FROM {_TABLE} WHERE version_id = %s AND id = ANY(%s) ORDER BY id",
-            [version_id, list(keys)],
+            f"SELECT id, version_id, {sent(engine)} FROM {_TABLE} WHERE id = ANY(%s) ORDER BY id", [list(keys)]
         )
-        return {key: received(engine, value) for key, value in cursor.fetchall()}
+        return {key: received(engine, value) for key, version, value in cursor.fetchall() if version == version_id}
 
 
 def sent(engine: Engine) -> str:

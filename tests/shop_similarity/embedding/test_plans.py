@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from catalog.models import ProductPhoto
-from shop_similarity.embedding import outbox
+from shop_similarity.embedding import outbox, planner_statistics
+from shop_similarity.embedding.magnitudes import estimate
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from shop_similarity.rollout.status import status
 from shop_similarity.workers.clock import look_round
@@ -101,6 +103,34 @@ def test_a_save_of_a_product_of_many_photos_reads_each_once_where_few_wait():
     ours = [scan for scan in found if scan.table == OutboxEntry._meta.db_table]
     # By an index that began with the version too, and was a level lower, each photo read what waits of all.
     assert ours and sum(scan.rows for scan in ours) <= 2 * len(own), ours
+
+
+def test_a_version_that_postgres_has_not_heard_of_is_counted(photos):
+    new = ModelVersion.objects.get(name="new")
+    rows = Embedding.objects.filter(version=new)
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {OutboxEntry._meta.db_table}")
+        cursor.execute(
+            f"""INSERT INTO {Embedding._meta.db_table} (version_id, product_id, image_id, file_name, file_mark,
+                content_sha256, vector, code, embedded_at)
+            SELECT %s, product_id, image_id, file_name, file_mark, content_sha256, vector, code, embedded_at
+            FROM {Embedding._meta.db_table}""",
+            [new.pk],
+        )
+    some = [photo.pk for photo in photos[::200]]
+
+    def read() -> int:
+        with scans() as found:
+            assert rows.filter(image_id__in=some).count() == len(some)
+        return max(scan.rows for scan in found)
+
+    assert estimate(rows.values("pk")) < 10 and read() == PHOTOS, "as until autovacuum comes by"
+    planner_statistics.bring_up_to_date(new.pk)
+    assert estimate(rows.values("pk")) == pytest.approx(PHOTOS, rel=0.1)
+    assert read() == len(some)
+    with CaptureQueriesContext(connection) as sent:
+        planner_statistics.bring_up_to_date(new.pk)
+    assert not [query["sql"] for query in sent if "ANALYZE (" in query["sql"]]
 
 
 def test_a_tick_reads_nothing_of_what_waits_for_a_later_try(photos):
