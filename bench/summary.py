@@ -111,6 +111,7 @@ def _plans(found: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     return {
         "photos": found["photos"],
+        "note": found.get("note", ""),
         "flows": {
             flow["name"]: {
                 "statements": len(flow["statements"]),
