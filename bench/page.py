@@ -305,7 +305,7 @@ def _save(summary: Mapping[str, Any]) -> str:
     return f"""## Save
 
 `python -m bench.save_cost --photos {save["photos"]}`: what the plugin's hooks add to a save in a shop of
-{save["photos"]:,} photos, in milliseconds, against the same save without them.
+{save["photos"]:,} photos, in milliseconds, against the same save without them. {save.get("note", "")}
 
 {_table(("", "median", "p95", "p99", "processor time, median"), rows)}"""
 

@@ -91,6 +91,7 @@ def _save(found: Mapping[str, Any]) -> dict[str, Any]:
         "added_by_way": {name: way["added"] for name, way in ways.items()},
         "photos": found.get("photos"),
         "machine": found.get("machine"),
+        "note": found.get("note", ""),
     }
 
 
