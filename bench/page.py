@@ -305,7 +305,7 @@ def _save(summary: Mapping[str, Any]) -> str:
     return f"""## Save
 
 `python -m bench.save_cost --photos {save["photos"]}`: what the plugin's hooks add to a save in a shop of
-{save["photos"]:,} photos, in milliseconds, against the same save without them.
+{save["photos"]:,} photos, in milliseconds, against the same save without them. {save.get("note", "")}
 
 {_table(("", "median", "p95", "p99", "processor time, median"), rows)}"""
 
@@ -388,6 +388,6 @@ def _plans(summary: Mapping[str, Any]) -> str:
 
 `python -m bench.query_plans --photos {plans["photos"]}`: what each page, save, tick and dashboard asks of Postgres in a
 shop of {plans["photos"]:,} photos with a candidate that waits for a tenth of them. No index over the codes is here,
-so the page that is found anew compares all; searches are measured above.
+so the page that is found anew compares all; searches are measured above. {plans.get("note", "")}
 
 {_table(("", "statements", "ms", "rows read"), rows)}"""

@@ -91,6 +91,7 @@ def _save(found: Mapping[str, Any]) -> dict[str, Any]:
         "added_by_way": {name: way["added"] for name, way in ways.items()},
         "photos": found.get("photos"),
         "machine": found.get("machine"),
+        "note": found.get("note", ""),
     }
 
 
@@ -111,6 +112,7 @@ def _plans(found: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     return {
         "photos": found["photos"],
+        "note": found.get("note", ""),
         "flows": {
             flow["name"]: {
                 "statements": len(flow["statements"]),

@@ -32,6 +32,7 @@ from shop_similarity.catalogue import ImageRow, get_catalogue
 from shop_similarity.conf import get_settings
 from shop_similarity.embedding import heartbeat, outbox
 from shop_similarity.embedding.outbox import Claim
+from shop_similarity.embedding.planner_statistics import bring_up_to_date
 from shop_similarity.embedding.writing import PhotoVector, forget, keep, vectors_of_contents, write_embeddings
 from shop_similarity.models import Embedding, ModelVersion
 from shop_similarity.photos.decoding import DecoderUnavailable, ImageError, content_sha256, open_image, read_bytes
@@ -47,6 +48,8 @@ logger = logging.getLogger(__name__)
 _READ_AGAIN_SECONDS = 0.2
 # While the network computes a batch of a backfill, what the shop has saved is looked for so often.
 _LOOK_SECONDS = 0.5
+# After so many photos Postgres may have to be told how many there are.
+_TELL_AFTER = 1_000
 # What could not be given back, for the database was away.
 _kept_claims: list[Claim] = []
 
@@ -203,6 +206,7 @@ class Line:
         # The batch behind the one at hand, and one of saved photos that overtakes it.
         self.following: _Batch | None = None
         self.saved = _Batch()
+        self.told_at = report.settled
         self.counted = {outcome: getattr(report, outcome) for outcome in meters.OUTCOMES}
 
     def run(self) -> bool:
@@ -218,6 +222,7 @@ class Line:
                 self._finish(batch)
                 self._count()
                 heartbeat.beat(worker_name())
+                self._tell_postgres()
                 if self.progress is not None:
                     self.progress(self.report)
                 batch, following = following, None
@@ -237,6 +242,12 @@ class Line:
                     self._forget_ahead(left)
                 if left is not None and left.photos:
                     self._give_back(left, count_attempt=is_photos_fault)
+
+    def _tell_postgres(self) -> None:
+        """Have it plan by what the version has now."""
+        if self.report.settled >= self.told_at:
+            bring_up_to_date(self.version.pk)
+            self.told_at = self.report.settled + _TELL_AFTER
 
     def _count(self) -> None:
         """Tell the meters what has become of photos since they were told last."""

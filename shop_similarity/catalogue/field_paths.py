@@ -117,13 +117,31 @@ class ProductValue:
 
     def select_true(self, queryset: models.QuerySet) -> models.QuerySet:
         """The products of a queryset one value of which is true, a number above zero or a text that is not empty."""
+        return self.select(queryset, **self._truth)
+
+    def select_untrue(self, queryset: models.QuerySet, **where: Any) -> models.QuerySet:
+        """The other products of a queryset; those without a value are among them.
+
+        Args:
+            queryset: as for :meth:`select`.
+            where: a condition on products that all of the queryset meet, such as ``pk__gt=3``, said once more.
+        """
+        if self.path is not None and not self.many and is_plain(queryset):
+            return queryset.exclude(**{f"{self.path}{LOOKUP_SEP}{name}": value for name, value in self._truth.items()})
+        # Postgres may read both sides in the order of keys, and carries the condition from neither to the other.
+        true = self.select_true(get_catalogue().all_products().order_by().filter(**where))
+        return queryset.filter(~Exists(true.filter(pk=OuterRef("pk"))))
+
+    @property
+    def _truth(self) -> dict[str, Any]:
+        """The lookup that a value meets which is true."""
         if isinstance(self.field, models.BooleanField):
-            return self.select(queryset, exact=True)
+            return {"exact": True}
         if isinstance(self.field, _NUMBERS) and not self.ends_at_key:
-            return self.select(queryset, gt=0)
+            return {"gt": 0}
         if isinstance(self.field, models.CharField | models.TextField):
-            return self.select(queryset, gt="")
-        return self.select(queryset, isnull=False)
+            return {"gt": ""}
+        return {"isnull": False}
 
 
 _NUMBERS = (models.IntegerField, models.DecimalField, models.FloatField)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 
 from .field_paths import setting_value
@@ -16,6 +18,17 @@ def in_stock(products: models.QuerySet) -> models.QuerySet:
     """
     stock = setting_value("in_stock")
     return products if stock is None else stock.select_true(products)
+
+
+def sold_out(products: models.QuerySet, **where: Any) -> models.QuerySet:
+    """Those of the products that can't be had; none of them without the setting.
+
+    Args:
+        products: as for :func:`in_stock`.
+        where: a condition on products that all of them meet, such as ``pk__gt=3``, said once more.
+    """
+    stock = setting_value("in_stock")
+    return products.none() if stock is None else stock.select_untrue(products, **where)
 
 
 def is_sold_out(product: models.Model) -> bool:

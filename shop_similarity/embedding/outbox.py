@@ -56,10 +56,11 @@ class Claim:
     worker: str = ""
 
 
-# Rows of a photo and a version. In a table that was empty when Postgres last counted it, the planner takes the smallest
-# index that begins with the version, whatever is behind that: by either of the two it reads rows of one product alone.
-_OF_PHOTO = "version_id = v.id AND product_id = photo.product AND image_id = photo.image"
-_IS_QUEUED = f"EXISTS (SELECT 1 FROM {_OUTBOX} WHERE {_OF_PHOTO} OFFSET 0)"
+# Rows of a photo and a version, found in the order of their index. By equality, and in a table that was empty when
+# Postgres last counted it, the planner takes any index that begins with the version, and walks over all that waits.
+# One that is a level lower it takes even so: the outbox must have no other over all of its rows.
+_IN_ORDER = "version_id = v.id AND image_id BETWEEN photo.image AND photo.image ORDER BY image_id"
+_IS_QUEUED = f"EXISTS (SELECT 1 FROM {_OUTBOX} WHERE {_IN_ORDER} OFFSET 0)"
 _IS_WAITING = _IS_QUEUED.replace("WHERE", "WHERE leased_until IS NULL AND failed_at IS NULL AND")
 
 
@@ -105,7 +106,9 @@ def _enqueue_rows(photos: QuerySet, wanted: str, *, new_file: bool, using: str) 
                    now(), 0, '', '', '', ''
             FROM ({rows}) photo (image, product, file) CROSS JOIN {_VERSION} v CROSS JOIN LATERAL (
                 SELECT NOT %s AND EXISTS (
-                    SELECT 1 FROM {_EMBEDDING} WHERE {_OF_PHOTO} AND file_name = photo.file OFFSET 0
+                    -- By whichever index that begins with the version: it reads rows of one product at most.
+                    SELECT 1 FROM {_EMBEDDING} WHERE version_id = v.id AND product_id = photo.product
+                        AND image_id = photo.image AND file_name = photo.file OFFSET 0
                 ) AS as_it_is OFFSET 0
             ) known
             WHERE v.state = ANY(%s) AND {wanted}""",

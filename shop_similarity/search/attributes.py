@@ -10,7 +10,7 @@ from operator import or_
 from typing import Any
 
 from django.db import models
-from django.db.models import Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from ..catalogue import get_catalogue
 from ..catalogue.attributes import own_values, products_differing, products_sharing
@@ -71,5 +71,6 @@ def any_of(first: QuerySet | None, second: QuerySet | None) -> QuerySet | None:
 def _any_of(querysets: list[QuerySet]) -> QuerySet | None:
     if len(querysets) < 2:
         return next(iter(querysets), None)
-    keys = reduce(or_, (Q(pk__in=queryset.order_by().values("pk")) for queryset in querysets))
-    return get_catalogue().all_products().filter(keys)
+    # Looked up by the key of each product that is asked for: IN would hold all of both.
+    found = reduce(or_, (Q(Exists(queryset.order_by().filter(pk=OuterRef("pk")))) for queryset in querysets))
+    return get_catalogue().all_products().filter(found)

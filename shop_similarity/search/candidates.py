@@ -463,7 +463,9 @@ class _Statement:
     def _kind(self) -> Sql:
         """2 for a product whose key is given, 1 for one of those that are boosted, 0 for the others."""
         keys = " WHEN product_id = ANY({keys}) THEN 2" if self._keys else ""
-        boosted = " WHEN product_id IN ({boosted}) THEN 1" if self._boosted is not None else ""
+        # Each of the few is looked up by its key. IN would hold all that are boosted, half of a catalogue perhaps.
+        is_boosted = "EXISTS (SELECT 1 FROM ({boosted}) b (key) WHERE b.key = product_id OFFSET 0)"
+        boosted = f" WHEN {is_boosted} THEN 1" if self._boosted is not None else ""
         return Sql.of(f"CASE{keys}{boosted} ELSE 0 END", **self._pieces) if keys or boosted else Sql("0")
 
     def _facts(self) -> dict[str, Sql]:

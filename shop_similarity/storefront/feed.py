@@ -16,14 +16,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from ..catalogue import get_catalogue, product_url
 from ..catalogue.category_tree import CategoryTree
 from ..catalogue.field_paths import setting_value
-from ..catalogue.stock import in_stock
+from ..catalogue.stock import sold_out
 from ..conf import get_settings
 from ..models import Embedding, MerchandisingRule, ModelVersion
 from ..photos.thumbnails import sources
@@ -144,13 +144,7 @@ def _csv(rows: Iterable[list[Any]]) -> str:
 def _told(options: FeedOptions, **where: Any) -> QuerySet:
     """The products that the feed is about, of those that a condition on their keys names."""
     products = get_catalogue().visible_products().filter(**where)
-    if not options.alternatives:
-        return products
-    if get_settings().in_stock is None:
-        return products.none()
-    # Postgres may read both sides in the order of keys, and carries the condition from neither to the other.
-    to_be_had = in_stock(get_catalogue().all_products().order_by().filter(**where))
-    return products.filter(~Exists(to_be_had.filter(pk=OuterRef("pk"))))
+    return sold_out(products, **where) if options.alternatives else products
 
 
 def _similar(

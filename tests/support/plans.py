@@ -13,12 +13,15 @@ from django.db import connection
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan of one statement: of which table, how many rows it read, kept or not, and by which condition."""
+    """One scan of one statement: of which table, how many rows it read, kept or not, by which condition of which index,
+    which is "" for a table that is read as it lies.
+    """
 
     sql: str
     table: str
     rows: int
     condition: str
+    index: str
 
 
 @contextmanager
@@ -44,6 +47,6 @@ def _scans(sql: str, node: dict[str, Any]) -> Iterator[Scan]:
     if "Relation Name" in node and node["Node Type"] != "ModifyTable":
         removed = sum(value for name, value in node.items() if name.startswith("Rows Removed"))
         rows = int((node["Actual Rows"] + removed) * node["Actual Loops"])
-        yield Scan(sql, node["Relation Name"], rows, node.get("Index Cond", ""))
+        yield Scan(sql, node["Relation Name"], rows, node.get("Index Cond", ""), node.get("Index Name", ""))
     for child in node.get("Plans", []):
         yield from _scans(sql, child)

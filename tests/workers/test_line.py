@@ -551,3 +551,24 @@ def test_a_photo_that_the_shop_goes_on_changing_is_not_embedded_for_ever(tiny_ve
     assert _unsettled() == {photo.pk: 1}
     OutboxEntry.objects.update(due_at=None)
     assert drain().failed == 1
+
+
+# --- statistics ---
+
+
+def test_postgres_is_told_of_a_version_that_it_knows_nothing_of(tiny_version, monkeypatch):
+    monkeypatch.setattr("shop_similarity.embedding.planner_statistics._MANY", 2)
+    tiny_version()
+    _photos(6)
+
+    def known() -> float:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT reltuples FROM pg_class WHERE oid = %s::regclass", [Embedding._meta.db_table])
+            return cursor.fetchone()[0]
+
+    with connection.cursor() as cursor:
+        cursor.execute(f"VACUUM ANALYZE {Embedding._meta.db_table}")
+    assert known() == 0
+    assert drain().embedded == 6
+    # After the first batch; autovacuum would wait for a tenth of the table.
+    assert known() == 4

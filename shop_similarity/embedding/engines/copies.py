@@ -76,12 +76,18 @@ def wanted_copy(version_id: int) -> EngineCopy | None:
 def is_due() -> bool:
     """Whether there is anything to tell the engine, to drop or to look after; two short statements at most."""
     global _next_look
-    if is_beside() and EngineChange.objects.exists():
+    if is_beside() and _is_any_noted():
         return True
     if time.monotonic() < _next_look:
         return False
     _next_look = time.monotonic() + _LOOK_SECONDS
     return is_beside() or EngineCopy.objects.exists()
+
+
+def _is_any_noted() -> bool:
+    # In the order of an index: what was told and struck out lies in the table until VACUUM comes by, and reading it as
+    # it lies would read all of that.
+    return EngineChange.objects.order_by("id").values_list("pk", flat=True).first() is not None
 
 
 @database.on_primary()
@@ -262,7 +268,7 @@ class _Feeder:
         embeddings = Embedding.objects.filter(version=self._row.version_id)
         to_python = Embedding._meta.get_field("image_id").to_python
         rest = embeddings.filter(image_id__gt=to_python(self._row.cursor)) if self._row.cursor else embeddings
-        self._progress.left = rest.count()
+        self._progress.left = count(rest)
         after = to_python(self._row.cursor) if self._row.cursor else None
         while not self._stopped():
             page = embeddings if after is None else embeddings.filter(image_id__gt=after)
@@ -280,7 +286,7 @@ class _Feeder:
 
     def _catch_up(self) -> None:
         changes = EngineChange.objects.filter(version_id=self._row.version_id)
-        self._progress.left = changes.count()
+        self._progress.left = count(changes)
         while not self._stopped():
             batch = list(changes.order_by("id").values_list("id", "embedding_id")[:_BATCH])
             if not batch:
@@ -288,7 +294,7 @@ class _Feeder:
             keys = list(dict.fromkeys(key for _id, key in batch))
             self._tell(keys)
             with database.short_atomic():
-                struck = database.raw_delete(changes.filter(pk__in=[pk for pk, _key in batch]))
+                struck = database.raw_delete(EngineChange.objects.filter(pk__in=[pk for pk, _key in batch]))
                 if struck < len(batch):
                     # Somebody else told of them too, maybe later than this one knew them: once more.
                     EngineChange.objects.bulk_create(
@@ -316,11 +322,11 @@ class _Feeder:
 def _rows(engine: Engine, version_id: int, keys: Sequence[int]) -> dict[int, np.ndarray]:
     """What the engine holds of these embeddings, by key, as bytes of Postgres' own form: a vector as text is slow."""
     with database.cursor() as cursor:
+        # By the keys alone: of a version that is new Postgres may think that it has hardly any, and read all of it.
         cursor.execute(
-            f"SELECT id, {sent(engine)} FROM {_TABLE} WHERE version_id = %s AND id = ANY(%s) ORDER BY id",
-            [version_id, list(keys)],
+            f"SELECT id, version_id, {sent(engine)} FROM {_TABLE} WHERE id = ANY(%s) ORDER BY id", [list(keys)]
         )
-        return {key: received(engine, value) for key, value in cursor.fetchall()}
+        return {key: received(engine, value) for key, version, value in cursor.fetchall() if version == version_id}
 
 
 def sent(engine: Engine) -> str:

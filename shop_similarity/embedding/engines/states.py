@@ -64,8 +64,8 @@ def trouble(*, asking: bool = False) -> list[str]:
             % {"reason": reason}
             for reason in dict.fromkeys(found)
         ]
-    waiting = EngineChange.objects.order_by("id")[_BEHIND : _BEHIND + 1].exists()
-    if waiting:
+    # Not exists(), which forgets the order and reads what VACUUM has left.
+    if list(EngineChange.objects.order_by("id").values_list("pk", flat=True)[_BEHIND : _BEHIND + 1]):
         found.append(
             _(
                 "More than %(count)d changed photos wait to be told to the search engine: see whether a worker runs, "
