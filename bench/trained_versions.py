@@ -11,6 +11,9 @@ Each model is trained by ``train_mildnet`` as it comes, on triplets of one part 
     all         all training triplets
     people      people's own photos alone, so that the shop is another source
 
+What stands behind ``--`` are further options of ``train_mildnet``; runs with other options are other runs. A network
+sees a photo once, whatever is trained on it, and a measurement that was stopped goes on with the runs that are there.
+
 A photo of the shop asks the model that never saw its style, or nothing of its kind, so all of its photos ask;
 ``look_alike_unseen`` are people's validation photos, which no part holds. Nothing that is measured here chose an epoch:
 the last one counts. Sets of instances are asked as a search by photo asks. The peers are baselines without a model, and
@@ -24,23 +27,27 @@ import argparse
 import csv
 import hashlib
 import json
-import os
-import subprocess
+import re
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tqdm import tqdm
 
 from bench.evaluation_sets import sports_shop
-from bench.first_versions import INSTANCE_FIGURES, LOOK_ALIKE_FIGURES, Photos, features_of, read_sets
-from bench.temporary_shop import ROOT, temporary_shop
+from bench.first_versions import INSTANCE_FIGURES, LOOK_ALIKE_FIGURES, read_sets
+from bench.temporary_shop import temporary_shop
 
 if TYPE_CHECKING:
+    import keras
+
     from shop_similarity.training.evaluation.results import Asked, RetrievalResult
     from shop_similarity.training.evaluation.retrieval_set import RetrievalSet
+    from shop_similarity.training.learning.setup import Setup
 
 PARTS = {"shop": (0, 1), "half": (0, 1), "categories": (0, 1), "all": (None,), "people": (None,)}
 # Sets that a part's models may be asked for; those of the shop's styles by halves.
@@ -82,25 +89,33 @@ def main() -> None:
     given = parser.parse_args()
     given.cache = given.cache.resolve()
     sets = read_sets(given.sets, given.data)
-    files = [path.resolve() for path in Photos.read(given.data / "photos").paths]
-    paths = list(dict.fromkeys([*files, *(path for each in sets.values() for path in each.paths)]))
-    places = {path: place for place, path in enumerate(paths)}
+    asked = dict.fromkeys(name for part in given.parts for name in ASKED[part])
+    paths = paths_of(sets, asked)
     results: dict[str, dict[str, dict[str, tuple[float, float, float]]]] = {}
     with temporary_shop():
         for name in given.baselines:
-            results[name] = report(
-                name, {each: [measured(vectors_of(name, paths, given.cache), sets[each], places)] for each in sets}
-            )
+            vectors = vectors_of(name, paths, given.cache)
+            results[name] = report(name, {each: [measured(vectors, sets[each], places_of(paths))] for each in asked})
         for architecture in given.architectures:
-            features = features_of(architecture, paths, given.cache)
             for part in given.parts:
+                paths = paths_of(sets, ASKED[part])
+                # What the network makes of a photo is one and the same for all of its runs.
+                features = features_of(train(architecture, part, PARTS[part][0], 0, given), paths, given.cache)
                 start = None
                 for moment in ("start", "trained"):
-                    found = trained(architecture, part, moment, features, sets, places, given)
-                    title = f"{architecture}, {part}: {moment}"
+                    found = trained(architecture, part, moment, features, sets, places_of(paths), given)
+                    title = " ".join([f"{architecture}, {part}: {moment}", *given.options])
                     results[title] = report(title, found, start)
                     start = found
     print(json.dumps(results))
+
+
+def paths_of(sets: Mapping[str, RetrievalSet], names: Iterable[str]) -> list[Path]:
+    return list(dict.fromkeys(path for name in names for path in sets[name].paths))
+
+
+def places_of(paths: Sequence[Path]) -> dict[Path, int]:
+    return {path: place for place, path in enumerate(paths)}
 
 
 def trained(
@@ -130,7 +145,11 @@ def trained(
 
 def train(architecture: str, part: str, half: int | None, seed: int, given: argparse.Namespace) -> Path:
     """The folder of a run; one that is there already is taken."""
-    name = "-".join(map(str, filter(lambda value: value is not None, (architecture, part, half, seed))))
+    from django.core.management import call_command
+    from keras import backend
+
+    changed = re.sub(r"[^\w.=]+", "-", "".join(given.options))
+    name = "-".join(str(each) for each in (architecture, part, half, seed, changed) if each not in (None, ""))
     folder = given.cache / "runs" / name
     if (folder / "finished").exists():
         return folder
@@ -141,16 +160,13 @@ def train(architecture: str, part: str, half: int | None, seed: int, given: argp
         *("--weights-cache", given.cache, "--cache", given.cache / "views", "--run", folder),
         *given.options,
     ]
-    print(f"training {name}", file=sys.stderr, flush=True)
+    begin = time.monotonic()
+    print(f"{time.strftime('%H:%M:%S')} training {name}", file=sys.stderr, flush=True)
     again = ["--resume", folder] if (folder / "run.json").exists() else None
-    subprocess.run(
-        [sys.executable, ROOT / "manage.py", "train_mildnet", *map(str, again or arguments)],
-        cwd=ROOT,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        check=True,
-        stdout=sys.stderr,
-    )
+    backend.clear_session()
+    call_command("train_mildnet", *map(str, again or arguments), stdout=sys.stderr)
     (folder / "finished").touch()
+    print(f"{name} took {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     return folder
 
 
@@ -199,23 +215,54 @@ def half_of_kind(category: str) -> int | None:
     return 0 if kind in KINDS else 1 if kind in OTHER_KINDS else None
 
 
-def embed(folder: Path, moment: str, features: np.ndarray) -> tuple[np.ndarray, Asked | None]:
-    """Vectors of a run's first or last epoch, from the features of its frozen network; what a search by photo asks."""
-    import keras
+def model_of(folder: Path, epoch: int) -> tuple[keras.Model, Setup]:
+    """The model of a run as an epoch left it, 0 for its start."""
+    from keras import backend
 
-    from shop_similarity.training.evaluation.validation import asked_by_photo
     from shop_similarity.training.learning import epoch_weights
     from shop_similarity.training.learning.folder import read_run
     from shop_similarity.training.learning.setup import Setup
-    from shop_similarity.training.networks.architectures import FEATURES, build
+    from shop_similarity.training.networks.architectures import build
+    from shop_similarity.training.networks.precision import dtype_policy
 
-    keras.backend.clear_session()
+    backend.clear_session()
     setup = Setup.from_dict(read_run(folder)["setup"])
-    model = build(setup.architecture, setup.config, setup.preprocessing)
-    epoch = 0 if moment == "start" else epoch_weights.kept_epochs(folder)[-1]
+    with dtype_policy(setup.precision):
+        model = build(setup.architecture, setup.config, setup.preprocessing)
     epoch_weights.load(model, folder, epoch)
-    head = keras.Model(model.get_layer(FEATURES).output, model.output)
-    return head.predict(features, batch_size=256, verbose=0), asked_by_photo(setup.config)
+    return model, setup
+
+
+def features_of(folder: Path, paths: Sequence[Path], cache: Path) -> np.ndarray:
+    """``(n, d)``: what the head of a run's model is fed with; of photos that it trained on, out of the run's cache."""
+    from shop_similarity.training.networks.splitting import split
+    from shop_similarity.training.photos.dataset import load_photo
+    from shop_similarity.training.photos.feature_cache import FeatureCache, content_digests, fingerprint
+    from shop_similarity.training.threads import ordered_map
+
+    model, setup = model_of(folder, 0)
+    divided = split(model)
+    preprocessing = setup.preprocessing
+    features = FeatureCache(cache / "views" / "features", divided, fingerprint(divided, preprocessing.to_dict()))
+    digests, plain = content_digests(paths), [0] * len(paths)
+
+    def photos(missing: Sequence[tuple[int, int]]) -> Iterator[np.ndarray]:
+        yield from ordered_map(lambda photo: load_photo(paths[photo[0]], preprocessing), missing)
+
+    with tqdm(desc=setup.architecture, total=len(features.missing(digests, plain)), unit=" photos") as bar:
+        features.fill(digests, plain, photos, progress=lambda done, total: bar.update(done - bar.n))
+    (rows,) = features.select(digests, plain).batch(np.arange(len(paths)))
+    return rows
+
+
+def embed(folder: Path, moment: str, features: np.ndarray) -> tuple[np.ndarray, Asked | None]:
+    """Vectors of a run's first or last epoch, from the features of its frozen network; what a search by photo asks."""
+    from shop_similarity.training.evaluation.validation import asked_by_photo
+    from shop_similarity.training.learning import epoch_weights
+    from shop_similarity.training.networks.splitting import split
+
+    model, setup = model_of(folder, 0 if moment == "start" else epoch_weights.kept_epochs(folder)[-1])
+    return split(model).trainable.predict(features, batch_size=256, verbose=0), asked_by_photo(setup.config)
 
 
 def vectors_of(baseline: str, paths: Sequence[Path], cache: Path) -> np.ndarray:
