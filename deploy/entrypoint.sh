@@ -22,7 +22,7 @@ web)
     prepare_metrics
     exec gunicorn "${WSGI_APPLICATION:-catalog.wsgi:application}" --bind "${BIND:-0.0.0.0:8000}" \
         --worker-class gthread --workers "${WEB_WORKERS:-2}" --threads "${WEB_THREADS:-4}" \
-        --worker-tmp-dir /dev/shm --graceful-timeout 20 --max-requests 20000 --max-requests-jitter 2000 "$@"
+        --worker-tmp-dir /dev/shm --graceful-timeout 20 --no-control-socket --max-requests 20000 --max-requests-jitter 2000 "$@"
     ;;
 worker)
     exec celery -A shop_similarity.workers worker --loglevel "${LOG_LEVEL:-info}" "$@"

@@ -65,9 +65,7 @@ class DatabaseState:
 
 def _families(gauge: Any) -> Iterator[Any]:
     queues = state.queues()
-    waiting = gauge(
-        f"{_P}queue_photos", f"Outbox entries by version and state, counted up to {state.MOST}.", labels=["state"]
-    )
+    waiting = gauge(f"{_P}queue_photos", f"Outbox entries by state, counted up to {state.MOST}.", labels=["state"])
     later, claimed = state.elsewhere()
     waiting.add_metric(["ready"], min(sum(queue.ready for queue in queues), state.MOST))
     waiting.add_metric(["later"], later)

@@ -141,6 +141,18 @@ def test_the_query_of_keda_counts_what_waits_and_reads_no_more_than_it_counts(nu
     assert max(scan.rows for scan in found) <= 20
 
 
+def test_manifests_start_the_image_of_this_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    images = {param.values[1]["spec"]["template"]["spec"]["containers"][0]["image"] for param in PODS}
+    assert {image.rpartition(":")[2].removesuffix("-gpu") for image in images} == {version}
+
+
+@pytest.mark.parametrize("file", ["entrypoint.sh", "systemd/shop-web.service"])
+def test_no_server_writes_its_control_socket_beside_the_photos(file):
+    # Gunicorn's lies in the home folder: here a volume that all replicas share, or one that nobody may write to.
+    assert "--no-control-socket" in (DEPLOY / file).read_text()
+
+
 def compose() -> dict:
     (document,) = documents(DEPLOY / "compose.yaml")
     return document
@@ -281,6 +293,32 @@ def test_the_expressions_are_promql():
     parser = pytest.importorskip("promql_parser")
     for expression in expressions():
         parser.parse(expression.replace("$__rate_interval", "5m"))
+
+
+def test_each_alert_has_a_test_that_raises_it():
+    (rules,) = documents(DEPLOY / "prometheus" / "alerts.yaml")
+    (tests,) = documents(DEPLOY / "prometheus" / "alerts.test.yaml")
+    raised = {
+        case["alertname"]
+        for test in tests["tests"]
+        for case in test.get("alert_rule_test", [])
+        if case.get("exp_alerts")
+    }
+    assert raised == {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+
+
+def test_alerts_are_raised_by_what_they_are_for_and_by_nothing_else():
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed")
+    ended = subprocess.run(
+        [program, "test", "rules", "alerts.test.yaml"],
+        cwd=DEPLOY / "prometheus",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def test_the_board_has_a_place_for_each_panel():

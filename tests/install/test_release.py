@@ -49,3 +49,13 @@ def test_templates_for_issues_can_be_read():
         assert file.name == "config.yml" or {"name", "description", "body"} <= set(form)
     config = yaml.safe_load((settings.BASE_DIR / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     assert {hook["id"] for repo in config["repos"] for hook in repo["hooks"]} >= {"ruff-check", "import-contracts"}
+
+
+def test_a_newcomer_has_the_programs_that_contributing_starts():
+    text = (settings.BASE_DIR / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    programs = set(re.findall(r"\.venv/bin/([\w-]+)", text))
+    assert "pre-commit" in programs
+    wanted = re.findall(
+        r"^[\w-]+", (settings.BASE_DIR / "requirements-dev.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert programs <= set(wanted)
