@@ -25,6 +25,7 @@ def bring_up_to_date(version_id: int) -> None:
     for model in (OutboxEntry, Embedding):
         rows = model.objects.using(database.write_alias()).filter(version=version_id).order_by().values("pk")
         if estimate(rows) < _FEW and rows[_MANY : _MANY + 1].exists():
-            with database.cursor() as cursor:
+            # The role's limits are made for pages: what they cancel here would be begun anew after each batch.
+            with database.long_atomic(), database.cursor() as cursor:
                 # Who builds an index or vacuums is not waited for.
                 cursor.execute(f"ANALYZE (SKIP_LOCKED) {model._meta.db_table}")
