@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -73,8 +75,14 @@ class MilvusProcess:
         return f"http://127.0.0.1:{self._port}"
 
     def start(self) -> None:
-        if self._starter is not None:
+        if self._starter is not None and self._starter.poll() is None:
             return
+        # Its parts look for free ports long before they take them, and another server that starts would find the same.
+        with (Path(tempfile.gettempdir()) / "shop-similarity-milvus.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._start()
+
+    def _start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         etcd = self._folder / "etcd.yaml"
         etcd.write_text(_ETCD.format(folder=self._folder, client=self._etcd, peer=self._peer))
@@ -87,6 +95,28 @@ class MilvusProcess:
         said = self._starter.stdout.readline().split()
         assert said[:1] == ["ready"], "Milvus did not start"
         self._server = int(said[1])
+        deadline = time.monotonic() + 180
+        while not (self._listens() and self._answers()):
+            assert self._starter.poll() is None and time.monotonic() < deadline, "Milvus ended or does not answer"
+            time.sleep(0.2)
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return not probe.connect_ex(("127.0.0.1", self._port))
+
+    def _answers(self) -> bool:
+        from grpc import RpcError
+        from pymilvus import MilvusClient, MilvusException
+
+        try:
+            client = MilvusClient(self.uri, timeout=30)
+            try:
+                client.list_collections(timeout=30)
+            finally:
+                client.close()
+        except (MilvusException, RpcError):
+            return False
+        return True
 
     def memory_mib(self) -> int:
         """Memory of its process."""
@@ -108,7 +138,6 @@ class MilvusProcess:
         self._starter = None
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)):
-                    return
+            if not self._listens():
+                return
             time.sleep(0.1)
