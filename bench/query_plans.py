@@ -525,7 +525,8 @@ def _photo_flows(active: Any, product: Any) -> dict[str, Callable[[], object]]:
         VisualQuery.objects.filter(pk__in=[chosen.pk, query.pk]).delete()
 
     def kept() -> None:
-        queue.kept_for(product.pk, active)
+        asked = queue.submit(photo(), product=product.pk, version=active, keep=True)
+        VisualQuery.objects.filter(pk=asked.pk).delete()
 
     def purge() -> None:
         with transaction.atomic():
