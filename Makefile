@@ -46,7 +46,9 @@ test: $(VENV)/installed-dev
 test-long: $(VENV)/installed-dev
 	$(PYTEST) -n $(LONG_JOBS) -m long $(ARGS)
 
-test-all: test test-long
+# In one run: each file is collected and its servers are started once, and the short tests fill what the long ones leave.
+test-all: $(VENV)/installed-dev
+	OPENBLAS_NUM_THREADS=$(BLAS_THREADS) $(PYTEST) -n $(JOBS) $(ARGS)
 
 chaos: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -83,7 +83,13 @@ def parts(
             for size, count in sizes.items()
             if size != "1m"
         ],
-        "stages": [("bench.second_stage", "--photos", "1000" if tiny else "100000", *json("stages"))],
+        "stages": [
+            (
+                "bench.second_stage",
+                *("--photos", "1000" if tiny else "100000", *json("stages")),
+                *(("--queries", "5") if tiny else ()),
+            )
+        ],
         "plans": [("bench.query_plans", "--photos", shop, *json("plans"))],
         "save": [("bench.save_cost", "--photos", shop, *kept, *json("save"), *(("--saves", "5") if tiny else ()))],
         "workers": [("bench.worker_processes", "--photos", "64" if tiny else "4000", *json("workers"))],

@@ -14,39 +14,58 @@ from tests.support.browser import find_browser, open_browser
 from tests.support.celery_worker import CeleryWorker
 from tests.support.flush import flush_what_is_filled
 from tests.support.servers import TestServers, sweep_dead_runs
+from tests.support.waiting import PATIENCE
 
 RUN_FOLDER = Path(os.environ["SHOP_TEST_FOLDER"])
 
-# What the longest files take of a processor, by which they are begun in time; tests that are `long` aside.
+# What the longest files take on a slow machine, by which they are begun in time; tests that are `long` aside.
 SECONDS = {
-    "catalog/demo/test_whole.py": 45,
-    "shop_similarity/storefront/test_widget_page.py": 45,
-    "training/learning/test_loop.py": 40,
-    "install/test_celery.py": 38,
-    "catalog/services/test_postgres.py": 34,
-    "workers/test_worker_process.py": 34,
-    "training/commands/test_train_command.py": 30,
-    "shop_similarity/api/test_schema.py": 26,
-    "training/networks/test_architectures.py": 25,
-    "training/versions/test_first_version.py": 22,
-    "shop_similarity/visual_search/test_page.py": 22,
-    "workers/test_whole_way.py": 22,
-    "catalog/test_browser.py": 21,
-    "shop_similarity/admin/test_browser.py": 18,
-    "catalog/demo/test_ending.py": 16,
-    "workers/test_drain.py": 15,
-    "workers/test_jobs.py": 15,
-    "workers/test_visual_queries.py": 14,
-    "install/test_wheel.py": 13,
-    "training/commands/test_evaluate_command.py": 13,
-    "workers/test_commands.py": 12,
-    "docs/test_snippets.py": 12,
-    "training/networks/test_backbones.py": 12,
-    "training/heads/test_calibration.py": 11,
-    "training/versions/test_aspects.py": 10,
-    "training/triplets/test_catalogue.py": 10,
-    "training/triplets/test_building.py": 9,
-    "training/report/test_report.py": 9,
+    "catalog/demo/test_whole.py": 110,
+    "shop_similarity/storefront/test_widget_page.py": 110,
+    "training/learning/test_loop.py": 100,
+    "install/test_celery.py": 95,
+    "catalog/services/test_postgres.py": 85,
+    "workers/test_worker_process.py": 85,
+    "training/commands/test_train_command.py": 75,
+    "shop_similarity/api/test_schema.py": 65,
+    "training/networks/test_architectures.py": 60,
+    "training/versions/test_first_version.py": 55,
+    "shop_similarity/visual_search/test_page.py": 55,
+    "workers/test_whole_way.py": 55,
+    "catalog/test_browser.py": 50,
+    "shop_similarity/admin/test_browser.py": 45,
+    "catalog/demo/test_ending.py": 40,
+    "workers/test_drain.py": 40,
+    "workers/test_jobs.py": 40,
+    "workers/test_visual_queries.py": 35,
+    "install/test_wheel.py": 30,
+    "training/commands/test_evaluate_command.py": 30,
+    "workers/test_commands.py": 30,
+    "docs/test_snippets.py": 30,
+    "training/networks/test_backbones.py": 30,
+    "training/heads/test_calibration.py": 30,
+    "training/versions/test_aspects.py": 25,
+    "training/triplets/test_catalogue.py": 25,
+    "training/triplets/test_building.py": 20,
+    "training/report/test_report.py": 20,
+}
+# What the `long` tests of these files add.
+LONG_SECONDS = {
+    "bench/test_benchmarks.py": 600,
+    "shop_similarity/contrib/wagtail/test_wagtail_shop.py": 560,
+    "training/commands/test_train_command.py": 490,
+    "install/test_oscar.py": 440,
+    "test_hostile_requests.py": 400,
+    "install/test_celery.py": 390,
+    "catalog/demo/test_whole.py": 360,
+    "test_two_databases.py": 350,
+    "workers/test_worker_process.py": 340,
+    "training/learning/test_loop.py": 310,
+    "shop_similarity/embedding/engines/test_copies.py": 240,
+    "catalog/demo/test_ending.py": 240,
+    "shop_similarity/embedding/engines/test_conformance.py": 140,
+    "shop_similarity/visual_search/test_votes.py": 140,
+    "training/networks/test_encoders.py": 130,
 }
 
 
@@ -75,10 +94,13 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Files go to the processes of pytest-xdist whole and in this order: a long one that began last would be waited for.
     seconds: dict[Path, float] = {}
+    longs: dict[Path, float] = {}
     for item in items:
-        known = SECONDS.get(item.nodeid.split("::")[0].removeprefix("tests/"), 0)
-        seconds[item.path] = seconds.get(item.path, known) + (10 if item.get_closest_marker("long") else 0.1)
-    items.sort(key=lambda item: -seconds[item.path])
+        file = item.nodeid.split("::")[0].removeprefix("tests/")
+        seconds[item.path] = seconds.get(item.path, SECONDS.get(file, 0)) + 0.2
+        if item.get_closest_marker("long"):
+            longs[item.path] = LONG_SECONDS.get(file, longs.get(item.path, 0) + 10)
+    items.sort(key=lambda item: -seconds[item.path] - longs.get(item.path, 0))
 
 
 @pytest.fixture(scope="session")
@@ -141,15 +163,15 @@ def postgres(transactional_db, servers: TestServers):
 def celery_worker_process(transactional_db, servers: TestServers) -> Iterator:
     """Starts real `celery -A shop_similarity.workers worker` processes against the test database and the test broker.
 
-    celery_worker_process(*arguments, env={...}, wait=True, timeout=120) -> tests.support.celery_worker.CeleryWorker.
-    All of them, with the children they forked, are gone when the test is over.
+    celery_worker_process(*arguments, env={...}, wait=True) -> tests.support.celery_worker.CeleryWorker. All of them,
+    with the children they forked, are gone when the test is over.
     """
     from django.db import connection
 
     servers.empty_broker()
     started: list[CeleryWorker] = []
 
-    def start(*arguments: str, env: dict[str, str] | None = None, wait: bool = True, timeout: float = 120):
+    def start(*arguments: str, env: dict[str, str] | None = None, wait: bool = True, timeout: float = PATIENCE):
         environment = {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "DATABASE_URL": servers.url_of(connection.settings_dict["NAME"]),

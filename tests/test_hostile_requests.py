@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+from unittest.mock import patch
 from urllib.parse import quote, unquote_to_bytes
 
+import django.http.request
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.handlers import wsgi
+from django.http import QueryDict
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
@@ -162,10 +167,12 @@ class Attempts:
         self.staff, self.anybody = Client(raise_request_exception=False), Client(raise_request_exception=False)
         self.staff.force_login(User.objects.create_superuser(f"root-{uuid.uuid4()}"))
 
-    def get(self, path: str, query: str = "", **extra) -> None:
+    def get(self, path: str, query: str = "", **extra) -> int:
         # The address as a server hands it on: only the path is decoded, and as Latin-1.
         environ = {"PATH_INFO": _decoded(path), "QUERY_STRING": query}
-        self._note("GET", path, query, self._client(path).generic("GET", "/", **environ, **extra))
+        response = self._client(path).generic("GET", "/", **environ, **extra)
+        self._note("GET", path, query, response)
+        return response.status_code
 
     def post(self, path: str, body: bytes, content_type: str) -> int:
         response = self._client(path).generic("POST", "/", body, content_type, PATH_INFO=_decoded(path))
@@ -216,6 +223,55 @@ def values(alone: bool) -> list[str]:
     return [value for name, value in HOSTILE.items() if not alone or name not in NOT_ALONE]
 
 
+class ReadNames(QueryDict):
+    """A query or a form that remembers which of its names were asked for."""
+
+    seen: ClassVar[set[str]] = set()
+
+    def __init__(self, *args, **kwargs) -> None:
+        # It asks itself for each name that it is filled with.
+        seen, ReadNames.seen = ReadNames.seen, set()
+        super().__init__(*args, **kwargs)
+        ReadNames.seen = seen
+
+    def __getitem__(self, key):
+        self.seen.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key):
+        self.seen.add(key)
+        return super().__contains__(key)
+
+    def _getlist(self, key, *args, **kwargs):
+        self.seen.add(key)
+        return super()._getlist(key, *args, **kwargs)
+
+    def __iter__(self):
+        return iter(self.keys())
+
+    def keys(self):
+        self.seen.update(super().keys())
+        return super().keys()
+
+    def lists(self):
+        self.seen.update(super().keys())
+        return super().lists()
+
+
+def names_read(names: list[str], send: Callable[[str], int]) -> list[str]:
+    """Those of the names that a page looks for: what becomes of the others does not hang on their values."""
+    ReadNames.seen = seen = set()
+    with patch.object(wsgi, "QueryDict", ReadNames), patch.object(django.http.request, "QueryDict", ReadNames):
+        # A page that refuses one of them may not come to the next.
+        if names and send("&".join(f"{name}=1" for name in names)) >= 400:
+            for name in names:
+                send(f"{name}=1")
+    return [name for name in names if name in seen]
+
+
+FORM = "application/x-www-form-urlencoded"
+
+
 def try_paths(attempts: Attempts, keys: dict[str, str]) -> None:
     for route, names in addresses():
         attempts.get(filled(route, keys))
@@ -227,6 +283,8 @@ def try_paths(attempts: Attempts, keys: dict[str, str]) -> None:
 def try_parameters(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> None:
     for route, _names in addresses():
         path, names = filled(route, keys), query_names(route)
+        if alone:
+            names = names_read(names, lambda query, path=path: attempts.get(path, query))
         for value in values(alone):
             for group in [[name] for name in names] if alone else [names]:
                 attempts.get(path, "&".join([*(f"{name}={value}" for name in group), f"{value}=1"]))
@@ -239,8 +297,10 @@ def try_parameters_alone(attempts: Attempts, keys: dict[str, str]) -> None:
 def try_forms(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> None:
     for route, _names in addresses():
         path, names = filled(route, keys), belongs(FORMS, route)
-        if attempts.post(path, b"", "application/x-www-form-urlencoded") == 405:
+        if attempts.post(path, b"", FORM) == 405:
             continue
+        if alone and "search/" not in route:
+            names = names_read(names, lambda body, path=path: attempts.post(path, body.encode(), FORM))
         for value in values(alone) if names else ():
             for group in [[name] for name in names] if alone else [names]:
                 if "search/" in route:
@@ -248,7 +308,7 @@ def try_forms(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> 
                     attempts.post(path, body, "multipart/form-data; boundary=edge")
                 else:
                     body = "&".join(f"{name}={value}" for name in group).encode()
-                    attempts.post(path, body, "application/x-www-form-urlencoded")
+                    attempts.post(path, body, FORM)
 
 
 def try_forms_alone(attempts: Attempts, keys: dict[str, str]) -> None:
@@ -304,14 +364,19 @@ ESCAPED = "\\ud800+2AA-"
 
 
 def try_headers(attempts: Attempts, keys: dict[str, str], alone: bool = False) -> None:
-    for route, _names in addresses():
+    for turn, (route, _names) in enumerate(addresses()):
         path = filled(route, keys)
         for text in COOKIE_TEXTS:
             for cookie in COOKIES:
                 attempts.get(path, HTTP_COOKIE=f"{cookie}={text}")
-        for text in HEADER_TEXTS:
-            for group in [[header] for header in HEADERS] if alone else [HEADERS]:
-                attempts.get(path, **{f"HTTP_{header}": text for header in group})
+        for number, text in enumerate(HEADER_TEXTS):
+            if not alone:
+                attempts.get(path, **{f"HTTP_{header}": text for header in HEADERS})
+                continue
+            # Each address gets each header with one of the texts, and the next address with the next.
+            for place, header in enumerate(HEADERS):
+                if (place + turn) % len(HEADER_TEXTS) == number:
+                    attempts.get(path, **{f"HTTP_{header}": text})
 
 
 def try_headers_alone(attempts: Attempts, keys: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from django.db import connection
 
 from catalog.services.ports import free_port
 from tests.shop_similarity.factories import make_version
+from tests.support.waiting import PATIENCE
 
 ENTRY = Path(settings.BASE_DIR) / "deploy" / "entrypoint.sh"
 
@@ -74,14 +75,14 @@ def test_a_server_takes_the_scripts_place_and_ends_by_its_signal(role, environme
     with log.open("wb") as output:
         process = subprocess.Popen([ENTRY, role], env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         while not _is_up(role, port, log):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3_000:]
             time.sleep(0.2)
         assert ("gunicorn" if role == "web" else "celery") in " ".join(psutil.Process(process.pid).cmdline())
         assert stale.exists() == (role == "worker")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE) == 0
     finally:
         if process.poll() is None:
             process.kill()

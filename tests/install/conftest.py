@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
 import venv
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -21,6 +20,7 @@ import redis
 from django.conf import settings
 
 from tests.support.celery_worker import CeleryWorker
+from tests.support.waiting import wait_until
 
 HOST = Path(__file__).parent / "host"
 
@@ -111,7 +111,7 @@ class InstalledShop:
         )
         self.workers.append(worker)
         if wait:
-            worker.wait_until_ready(120)
+            worker.wait_until_ready()
         return worker
 
     def count(self, table: str) -> int:
@@ -123,14 +123,9 @@ class InstalledShop:
         """Messages that wait in a queue."""
         return self.redis.llen(f"host:{queue}")
 
-    def until(self, condition: Callable[[], bool], timeout: float = 60) -> float:
-        """Wait until the condition holds; returns the seconds that it took."""
-        started = time.monotonic()
-        while not condition():
-            logs = "\n".join(worker.log[-4000:] for worker in self.workers)
-            assert time.monotonic() < started + timeout, f"Not within {timeout} s:\n{logs}"
-            time.sleep(0.02)
-        return time.monotonic() - started
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until the condition holds."""
+        wait_until(condition, lambda: "\n".join(worker.log[-4000:] for worker in self.workers))
 
 
 def _settings(celery: dict[str, Any] | None, similarity: dict[str, Any]) -> dict[str, str]:

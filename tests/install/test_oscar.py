@@ -19,6 +19,7 @@ from django.conf import settings
 from catalog.services.ports import HOST as ADDRESS
 from catalog.services.ports import free_port
 from tests.install.conftest import InstalledShop
+from tests.support.waiting import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
@@ -112,7 +113,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {{"global_keyprefix": "oscar:"}}
                 stdout=log,
                 stderr=log,
             )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert self.server.poll() is None and time.monotonic() < deadline, self.log_file.read_text()[-4000:]
             try:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.waiting import PATIENCE
+
 READY = " ready."
 
 
@@ -50,7 +52,7 @@ class CeleryWorker:
         """All that the worker has said."""
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
-    def wait_until_ready(self, timeout: float) -> None:
+    def wait_until_ready(self, timeout: float = PATIENCE) -> None:
         """Wait until the worker takes tasks. Raises AssertionError with the end of its log if it does not."""
         self.wait_for(READY, timeout)
 
@@ -70,7 +72,7 @@ class CeleryWorker:
             _send(process, signal.SIGKILL)
         self.process.wait(timeout=30)
 
-    def stop(self, timeout: float = 60) -> int:
+    def stop(self, timeout: float = PATIENCE) -> int:
         """SIGTERM, Celery's warm shutdown; returns the exit status."""
         self._remember()
         self.process.terminate()

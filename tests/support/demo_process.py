@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.waiting import PATIENCE
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 # What the run of the tests itself put into the environment is nothing that a user's shell has.
@@ -52,7 +54,7 @@ class DemoProcess:
     def output(self) -> str:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
-    def wait_for(self, text: str, timeout: float = 120) -> None:
+    def wait_for(self, text: str, timeout: float = PATIENCE) -> None:
         """Wait for a text in the output. Raises AssertionError with all output if it does not come."""
         deadline = time.monotonic() + timeout
         while text not in self.output:
@@ -64,7 +66,7 @@ class DemoProcess:
         """What a terminal does at Ctrl-C or when it is closed: the signal goes to the whole foreground group."""
         os.killpg(self.process.pid, number)
 
-    def wait(self, timeout: float = 60) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         return self.process.wait(timeout=timeout)
 
     def url(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from catalog.services.ports import HOST, free_port
 from catalog.services.users import server_user
+from tests.support.waiting import PATIENCE
 
 
 def find_pgbouncer() -> str | None:
@@ -58,7 +59,7 @@ max_client_conn = 1000
         **(user.process_arguments() if user is not None else {}),
     )
     try:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection((HOST, port), timeout=1).close()

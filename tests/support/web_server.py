@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from catalog.services.ports import HOST, free_port
+from tests.support.waiting import PATIENCE
 
 
 class WebServer:
@@ -25,7 +26,7 @@ class WebServer:
                 command, cwd=folder, env={**os.environ, **environment}, stdout=output, stderr=subprocess.STDOUT
             )
 
-    def wait_until_ready(self, timeout: float = 60) -> None:
+    def wait_until_ready(self, timeout: float = PATIENCE) -> None:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             assert self._process.poll() is None, self.log.read_text(encoding="utf-8")[-3_000:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from shop_similarity.workers import embedder
 from shop_similarity.workers.drain import drain
 from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import make_category, make_product
+from tests.support.waiting import wait_until
 from tests.training.drawn_triplets import write_photos, write_triplets
 from tests.training.networks.tiny_presets import save_preset
 
@@ -123,10 +123,7 @@ def test_the_whole_way(goods, kind, tmp_path, celery_worker_process):
     bell.ring()
 
     def until(condition, what):
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}\n{worker.log[-3000:]}"
-            time.sleep(0.1)
+        wait_until(condition, lambda: f"{what}\n{worker.log[-3000:]}")
 
     def active():
         return ModelVersion.objects.active().pk

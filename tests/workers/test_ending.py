@@ -18,14 +18,12 @@ from shop_similarity.embedding import outbox
 from shop_similarity.models import Embedding, OutboxEntry
 from shop_similarity.workers import ending
 from tests.shop_similarity.factories import add_photo, make_photos_without_files, make_product, make_version
+from tests.support.waiting import wait_until
 from tests.workers.test_worker_process import _jpeg
 
 
-def _until(condition: Callable[[], bool], worker, timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"Not within {timeout} s. The worker's log:\n{worker.log[-4000:]}"
-        time.sleep(0.02)
+def _until(condition: Callable[[], object], worker) -> None:
+    wait_until(condition, lambda: worker.log)
 
 
 def _environment(**values) -> dict[str, str]:
@@ -68,7 +66,7 @@ def test_a_worker_that_nobody_asked_to_end_goes_on(tiny_version, celery_worker_p
     worker = celery_worker_process("--pool", "solo", env=_environment(SHUTDOWN_SECONDS=1))
     time.sleep(3)
     photo = add_photo(make_product(), _jpeg(1))
-    _until(lambda: Embedding.objects.filter(version=version, image_id=photo.pk).exists(), worker, timeout=40)
+    _until(lambda: Embedding.objects.filter(version=version, image_id=photo.pk).exists(), worker)
 
 
 @pytest.mark.long

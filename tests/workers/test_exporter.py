@@ -13,6 +13,7 @@ from catalog.services.ports import free_port
 from shop_similarity.models import Embedding
 from shop_similarity.workers import exporter
 from tests.shop_similarity.factories import add_photo, make_product
+from tests.support.waiting import wait_until
 from tests.workers.test_worker_process import _jpeg
 
 pytest.importorskip("prometheus_client")
@@ -47,10 +48,7 @@ def test_a_real_worker_counts_its_photos(pool, tiny_version, celery_worker_proce
     if pool == "processes":
         environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
     worker = celery_worker_process("--pool", pool, env=environment)
-    deadline = time.monotonic() + 60
-    while Embedding.objects.count() < 5:
-        assert time.monotonic() < deadline, worker.log[-3_000:]
-        time.sleep(0.05)
+    wait_until(lambda: Embedding.objects.count() == 5, lambda: worker.log)
     time.sleep(0.5)
     text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
     assert 'shop_similarity_photos_total{outcome="embedded"} 5.0' in text

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -20,13 +18,7 @@ from shop_similarity.workers.line import DrainReport
 from tests.shop_similarity.drawn_photos import product_photo
 from tests.shop_similarity.factories import add_photo, make_photos_without_files, make_product, make_version
 from tests.shop_similarity.feedback.lists import show
-
-
-def _until(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -77,10 +69,10 @@ def test_whoever_begins_a_job_does_not_wait_and_is_heard_once_more(blocked):
     for _ in range(3):
         job.begin()
     blocked.leave.set()
-    _until(lambda: job._thread is None)
+    wait_until(lambda: job._thread is None)
     assert blocked.times == 2
     job.begin()
-    _until(lambda: blocked.times == 3)
+    wait_until(lambda: blocked.times == 3)
     job.join(10)
 
 
@@ -94,7 +86,7 @@ def test_a_job_that_fails_is_logged_once_and_rests(caplog, monkeypatch):
     job = Job("test", fail)
     for number in range(1, 3):
         job.begin()
-        _until(lambda: job._thread is None)
+        wait_until(lambda: job._thread is None)
         job.begin()
         assert (len(tries), job._thread) == (number, None), "it rests"
         job._not_before = 0.0
@@ -119,9 +111,9 @@ def test_nothing_that_is_due_waits_for_a_drain(worker, blocked, monkeypatch):
     SweepRun.objects.all().delete()
     (later,) = make_photos_without_files([make_product()])
     show(version, [1, 2], product=9, clicks=[2], day=None, hour=0)
-    _until(lambda: OutboxEntry.objects.filter(image_id=later.pk).exists())
-    _until(lambda: SweepRun.objects.filter(finished_at__isnull=False).exists())
-    _until(EventDay.objects.exists)
+    wait_until(lambda: OutboxEntry.objects.filter(image_id=later.pk).exists())
+    wait_until(lambda: SweepRun.objects.filter(finished_at__isnull=False).exists())
+    wait_until(EventDay.objects.exists)
     assert blocked.times == 1
 
 
@@ -131,10 +123,10 @@ def test_new_photos_do_not_wait_for_an_index(worker, blocked, monkeypatch, tiny_
     photos = [add_photo(make_product(), product_photo("mug", colour, size=(64, 64))) for colour in ("red", "blue")]
     monkeypatch.setattr(worker_rollout, "build_index_unless_it_failed", blocked)
     worker()
-    _until(lambda: Embedding.objects.count() == len(photos))
+    wait_until(lambda: Embedding.objects.count() == len(photos))
     assert blocked.begun.wait(60)
     photos.append(add_photo(make_product(), product_photo("mug", "green", size=(64, 64))))
-    _until(lambda: Embedding.objects.count() == len(photos))
+    wait_until(lambda: Embedding.objects.count() == len(photos))
     assert not blocked.leave.is_set()
 
 
@@ -149,11 +141,12 @@ def test_one_worker_alone_does_all(worker, tiny_version):
     show(version, [1, 2], product=9, clicks=[2], day=None, hour=0)
     try:
         worker()
-        _until(lambda: Embedding.objects.filter(version=version).count() == 2)
-        _until(lambda: index_state(version.pk).state == "ready")
-        _until(lambda: SweepRun.objects.filter(finished_at__isnull=False).values("with_files").distinct().count() == 2)
-        _until(EventDay.objects.exists)
-        _until(lambda: not OutboxEntry.objects.exists())
+        wait_until(lambda: Embedding.objects.filter(version=version).count() == 2)
+        wait_until(lambda: index_state(version.pk).state == "ready")
+        ended = SweepRun.objects.filter(finished_at__isnull=False)
+        wait_until(lambda: ended.values("with_files").distinct().count() == 2)
+        wait_until(EventDay.objects.exists)
+        wait_until(lambda: not OutboxEntry.objects.exists())
     finally:
         jobs.stopping.set()
         clock.join()
@@ -164,7 +157,7 @@ def test_a_worker_that_is_asked_to_end_leaves_no_thread(worker):
     make_version()
     make_photos_without_files([make_product()])
     worker()
-    _until(SweepRun.objects.exists)
+    wait_until(SweepRun.objects.exists)
     jobs.stopping.set()
     clock.join(20)
     visual_queries.join(20)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import timedelta
 
 import pytest
@@ -12,6 +11,7 @@ from shop_similarity.feedback.daily_sums import today
 from shop_similarity.models import DailyStatistic, Event, EventDay, Preference
 from tests.shop_similarity.factories import make_version
 from tests.shop_similarity.feedback.lists import show
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -23,10 +23,10 @@ def test_workers_roll_up_and_trim(celery_worker_process):
         show(version, [1, 2], product=9, clicks=[2], day=today() - timedelta(days=days), hour=0, visitor=days)
     environment = {"SHOP_TEST_SIMILARITY": json.dumps({"POLL_SECONDS": 0.2, "SWEEP_SECONDS": 0})}
     workers = [celery_worker_process(env=environment, wait=False) for _ in range(2)]
-    deadline = time.monotonic() + 90
-    while Event.objects.count() > 4 or not EventDay.objects.filter(day=today()).exists():
-        assert time.monotonic() < deadline, "".join(worker.log[-2000:] for worker in workers)
-        time.sleep(0.05)
+    wait_until(
+        lambda: Event.objects.count() <= 4 and EventDay.objects.filter(day=today()).exists(),
+        lambda: "".join(worker.log[-2000:] for worker in workers),
+    )
     lists = DailyStatistic.objects.filter(position=0)
     assert {(row.impressions, row.clicks) for row in lists} == {(1, 1)} and lists.count() == 3
     assert [row.count for row in Preference.objects.all()] == [2]

@@ -30,6 +30,7 @@ from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, ModelVersion, OutboxEntry
 from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import make_product
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
@@ -130,11 +131,8 @@ class _Log:
         print(f"{time.monotonic() - self.started:7.2f} s  {text}", flush=True)
 
 
-def _until(condition: Callable[[], bool], worker, timeout: float = 90) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"Not within {timeout} s. The worker's log:\n{worker.log[-4000:]}"
-        time.sleep(0.05)
+def _until(condition: Callable[[], object], worker) -> None:
+    wait_until(condition, lambda: worker.log)
 
 
 def _similarities(version: ModelVersion) -> tuple[dict[int, int], np.ndarray]:

@@ -25,6 +25,7 @@ from shop_similarity.workers.drain import drain
 from tests.shop_similarity.drawn_photos import product_image, product_photo, products
 from tests.shop_similarity.factories import add_photo, make_product
 from tests.shop_similarity.search.test_aspects import known_basis
+from tests.support.waiting import PATIENCE, wait_until
 from tests.vectors import random_vectors
 
 QUICK = {"POLL_SECONDS": 600, "SWEEP_SECONDS": 0, "SWEEP_FILES_SECONDS": 0, "FALLBACK": None}
@@ -172,29 +173,26 @@ class TestTurns:
 
         threads = [threading.Thread(target=step, args=("under way", False, True))]
         threads[0].start()
-        began.wait(10)
+        began.wait(PATIENCE)
         threads.append(threading.Thread(target=step, args=("batch", False)))
         threads[1].start()
         shoppers = embedder._URGENT_IN_A_ROW + 4
         threads += [threading.Thread(target=step, args=("shopper", True)) for _number in range(shoppers)]
         for thread in threads[2:]:
             thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while turns._urgent_waiting < shoppers and time.monotonic() < deadline:
             time.sleep(0.01)
         go_on.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         assert order[:2] == ["under way", "shopper"]
         assert order.index("batch") >= 1 + embedder._URGENT_IN_A_ROW
         assert len(order) == shoppers + 2
 
 
-def _wait_until(condition, worker, timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"Not within {timeout} s. The worker's log:\n{worker.log[-4000:]}"
-        time.sleep(0.02)
+def _wait_until(condition, worker) -> None:
+    wait_until(condition, lambda: worker.log)
 
 
 def _ask(colour: str, seconds: float = 20) -> float:

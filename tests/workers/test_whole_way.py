@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, Event, VisualQuery
 from tests.shop_similarity.drawn_photos import products
 from tests.shop_similarity.factories import make_category, make_product
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -56,10 +56,7 @@ class Shop:
         return page
 
     def until(self, condition, what: str) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}\n{self.worker.log[-3000:]}"
-            time.sleep(0.05)
+        wait_until(condition, lambda: f"{what}\n{self.worker.log[-3000:]}")
 
     def until_embedded(self, count: int) -> None:
         self.until(lambda: Embedding.objects.count() == count, "The shop's photos were not embedded.")

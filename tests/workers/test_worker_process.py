@@ -23,6 +23,7 @@ from catalog.models import Product, ProductPhoto
 from shop_similarity.embedding import bell
 from shop_similarity.models import Embedding, OutboxEntry
 from tests.shop_similarity.factories import add_photo, make_product
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db(transaction=True)]
 
@@ -38,11 +39,8 @@ def _environment(**overrides) -> dict[str, str]:
     return {"SHOP_TEST_SIMILARITY": json.dumps({"BATCH_SIZE": 4, "POLL_SECONDS": 0.2, "FALLBACK": None, **overrides})}
 
 
-def _until(condition: Callable[[], bool], worker, timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"Not within {timeout} s. The worker's log:\n{worker.log[-4000:]}"
-        time.sleep(0.02)
+def _until(condition: Callable[[], object], worker) -> None:
+    wait_until(condition, lambda: worker.log)
 
 
 def _widget(product: Product) -> str:
@@ -173,7 +171,7 @@ def test_two_workers_share_the_outbox_and_copy_the_same_bytes(tiny_version, cele
         add_photo(make_product(), _jpeg(number % 20), f"{number}.jpg")
     environment = _environment(SWEEP_SECONDS=0, SWEEP_FILES_SECONDS=0)
     workers = [celery_worker_process("-n", f"w{n}@%h", env=environment, wait=False) for n in range(2)]
-    _until(lambda: not OutboxEntry.objects.exists(), workers[0], timeout=120)
+    _until(lambda: not OutboxEntry.objects.exists(), workers[0])
     assert Embedding.objects.count() == 60
     for worker in workers:
         worker.stop()
@@ -209,7 +207,7 @@ def test_pool_of_processes_embeds_too(tiny_version, celery_worker_process):
     worker = celery_worker_process("--pool", "processes", "--concurrency", "2", env=_environment())
     for number in range(10):
         add_photo(make_product(), _jpeg(number), f"{number}.jpg")
-    _until(lambda: Embedding.objects.count() == 10, worker, timeout=120)
+    _until(lambda: Embedding.objects.count() == 10, worker)
 
 
 def test_worker_without_settings_says_what_to_set(tmp_path):

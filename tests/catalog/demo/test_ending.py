@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.demo_process import OF_THE_TESTS, PROJECT, left_behind
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -109,8 +110,5 @@ def test_closing_the_terminal_ends_it(data, drawn_catalogue):
     while "• Web server".encode() not in seen:
         seen += os.read(terminal, 4096)
     os.close(terminal)
-    deadline = time.monotonic() + 60
-    while os.waitpid(pid, os.WNOHANG) == (0, 0):
-        assert time.monotonic() < deadline, "the demo goes on without a terminal"
-        time.sleep(0.05)
+    wait_until(lambda: os.waitpid(pid, os.WNOHANG) != (0, 0), lambda: "The demo goes on without a terminal.")
     assert left_behind(data) == []

@@ -28,6 +28,7 @@ from shop_similarity.photos.errors import DecoderUnavailable, ImageError, ImageT
 from shop_similarity.photos.limits import DEFAULT_LIMITS, ImageLimits
 from tests.shop_similarity.photos.bad_files import slow_photo
 from tests.shop_similarity.photos.photo_files import drawn, encoded
+from tests.support.waiting import PATIENCE
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="photos are decoded in child processes on POSIX alone")
 
@@ -42,7 +43,7 @@ def pool() -> Iterator[DecoderPool]:
 
 
 def child_of(pool: DecoderPool) -> subprocess.Popen:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         for child in (*pool._busy, *pool._idle):
             return child.process
@@ -51,7 +52,7 @@ def child_of(pool: DecoderPool) -> subprocess.Popen:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
     return condition()

@@ -19,6 +19,7 @@ import pytest
 from tests.support.celery_worker import CeleryWorker
 from tests.support.inner_run import ROOT
 from tests.support.own_environment import make_environment
+from tests.support.waiting import wait_until
 
 HOST = Path(__file__).parent / "host"
 TINY_MODEL = ROOT / "tests" / "install" / "host" / "catalog" / "management" / "commands" / "make_tiny_model.py"
@@ -102,19 +103,15 @@ class WagtailShop:
             self.folder, (), self.env, self.data / "worker.log", program=[str(self.python), "-m", "celery"]
         )
         self._ends.append(worker.reap)
-        worker.wait_until_ready(120)
+        worker.wait_until_ready()
         return worker
 
     def rows(self, sql: str, *parameters: Any) -> list[tuple]:
         with psycopg.connect(self.database_url) as connection:
             return connection.execute(sql, parameters).fetchall()
 
-    def until(self, condition: Callable[[], Any], timeout: float = 60) -> Any:
-        deadline = time.monotonic() + timeout
-        while not (found := condition()):
-            assert time.monotonic() < deadline, f"Not within {timeout} s.\n{self.log()}"
-            time.sleep(0.1)
-        return found
+    def until(self, condition: Callable[[], Any]) -> Any:
+        return wait_until(condition, self.log)
 
     def end(self) -> None:
         for end in reversed(self._ends):

@@ -66,7 +66,7 @@ class Tested:
         return copies.copy_of(row) if row is not None else Copy(version.pk, "none")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def milvus() -> Iterator[MilvusProcess]:
     """A real server; REQUIRE_MILVUS=1 makes its lack fail."""
     if not is_installed():

@@ -1,7 +1,6 @@
 """``add_product NAME...``: products with a photo each, as the shop's staff saves them, or in bulk past all signals."""
 
 import io
-import time
 
 import numpy as np
 from django.core.files.base import ContentFile
@@ -31,4 +30,4 @@ class Command(BaseCommand):
                 Photo.objects.bulk_create([photo])
             else:
                 photo.save()
-            self.stdout.write(f"{name}: /products/{photo.product_id}/ at {time.time()}")
+            self.stdout.write(f"{name}: /products/{photo.product_id}/")
