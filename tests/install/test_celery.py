@@ -101,7 +101,8 @@ def test_the_shops_app_embeds_sweeps_and_answers_shoppers(shop, arguments, reque
     before = shop.count("embedding")
     shop.manage("add_product", f"{kind}-bulk", "--bulk")
     shop.until(lambda: shop.count("embedding") == before + 1)
-    assert "The sweep queued 1 photos" in worker.log
+    # Another thread may embed it before the sweep has written its line.
+    shop.until(lambda: "The sweep queued 1 photos" in worker.log)
     assert f"s: {kind}-saved" in shop.manage("search_with_photo", f"{kind}-saved")
     if kind == "prefork":
         assert not _has_tensorflow(psutil.Process(worker.pid))

@@ -111,7 +111,10 @@ class MilvusProcess:
         try:
             client = MilvusClient(self.uri, timeout=30)
             try:
-                client.list_collections(timeout=30)
+                for name in client.list_collections(timeout=30):
+                    # It takes connections well before it has read what it had loaded.
+                    if "Loaded" in str(client.get_load_state(name, timeout=30)):
+                        client.query(name, filter="", limit=1, timeout=120)
             finally:
                 client.close()
         except (MilvusException, RpcError):
