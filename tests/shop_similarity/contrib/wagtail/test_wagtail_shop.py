@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 SHOES = ["Red shoe", "Blue shoe", "Green shoe", "Brown shoe"]
 MUGS = ["Red mug", "Blue mug", "Green mug", "Brown mug"]
 WIDGET = "section.similar-products"
+PICTURES = os.environ.get("SHOP_TEST_PICTURES")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def waiting(shop) -> int:
 
 
 @pytest.fixture
-def visit(shop, chromium):
+def visit(shop, chromium, request):
     """``visit(name or path, viewport, user)``: a page of the shop, opened; errors of its scripts fail the test."""
     contexts, errors = [], []
 
@@ -62,7 +65,10 @@ def visit(shop, chromium):
         return page
 
     yield visit
-    for context in contexts:
+    for number, context in enumerate(contexts):
+        if PICTURES:
+            name = f"wagtail-{request.node.originalname}-{number}.png"
+            context.pages[-1].screenshot(path=Path(PICTURES) / name, full_page=True)
         context.close()
     assert errors == []
 
