@@ -4,6 +4,12 @@ from django.db import migrations, models
 from django.db.models import Q
 
 
+def remove_rules_about_attributes(apps, schema_editor):
+    """The state before has no word for them."""
+    rules = apps.get_model("shop_similarity", "MerchandisingRule")
+    rules.objects.using(schema_editor.connection.alias).exclude(attribute="").delete()
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -48,4 +54,5 @@ class Migration(migrations.Migration):
                 name='shop_similarity_rule_one_target',
             ),
         ),
+        migrations.RunPython(migrations.RunPython.noop, remove_rules_about_attributes),
     ]

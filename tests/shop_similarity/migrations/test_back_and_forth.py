@@ -62,6 +62,17 @@ def test_rows_survive_the_way_back_to_each_state_and_forward_again(empty):
         _assert_survived(back, database.rows(apps))
 
 
+def test_rules_about_attributes_go_on_the_way_to_a_state_that_knows_none(empty):
+    rules = (
+        database.migrate("0012_attributes").get_model(database.APP, "MerchandisingRule").objects.using(database.ALIAS)
+    )
+    rules.create(kind="share", attribute="brand")
+    rules.create(kind="hide", product_id="1", target_product_id="2")
+    apps = database.migrate("0011_engine_copies")
+    (kept,) = apps.get_model(database.APP, "MerchandisingRule").objects.using(database.ALIAS).all()
+    assert kept.kind == "hide"
+
+
 def test_nothing_stays_behind_and_all_comes_again(empty):
     names = database.plan()
     database.fill(database.migrate(names[-1]))
