@@ -99,6 +99,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         file = item.nodeid.split("::")[0].removeprefix("tests/")
         seconds[item.path] = seconds.get(item.path, SECONDS.get(file, 0)) + 0.2
         if item.get_closest_marker("long"):
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(1200))
             longs[item.path] = LONG_SECONDS.get(file, longs.get(item.path, 0) + 10)
     items.sort(key=lambda item: -seconds[item.path] - longs.get(item.path, 0))
 

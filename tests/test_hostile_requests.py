@@ -399,7 +399,7 @@ TRIES = [try_paths, try_parameters, try_forms, try_json, try_headers, try_charse
 LONG_TRIES = [try_parameters_alone, try_forms_alone, try_headers_alone]
 
 
-LONG = [pytest.mark.long, pytest.mark.timeout(900)]
+LONG = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.parametrize("attempt", [*TRIES, *(pytest.param(each, marks=LONG) for each in LONG_TRIES)])

@@ -21,7 +21,7 @@ NOT_HERE = (
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_everything_works_in_a_database_that_is_not_default(servers):
     run_tests(
         servers,
@@ -30,5 +30,5 @@ def test_everything_works_in_a_database_that_is_not_default(servers):
         *(f"--ignore={path}" for path in NOT_HERE),
         *("-p", "tests.two_databases.plugin", "-p", "tests.support.one_of_each"),
         *("-m", "not long and not slow and not browser"),
-        seconds=850,
+        seconds=1700,
     )

@@ -40,7 +40,7 @@ def test_mypy_finds_nothing(tmp_path):
         cwd=settings.BASE_DIR,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

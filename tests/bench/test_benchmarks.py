@@ -88,7 +88,7 @@ def test_a_part_runs_at_a_size_that_says_nothing(part, tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-3_000:]

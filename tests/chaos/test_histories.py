@@ -13,7 +13,7 @@ SEEDS = 5
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_nothing_is_lost_doubled_or_stale_whatever_is_killed():
     run = subprocess.run(
         [sys.executable, "-m", "tests.chaos", "--actions", "40", "--seed", "1", "--histories", str(SEEDS)],

@@ -56,7 +56,7 @@ def site(tmp_path_factory) -> dict[Path, _Page]:
         ],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=550,
         check=False,
     )
     assert done.returncode == 0, done.stderr

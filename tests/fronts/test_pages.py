@@ -38,7 +38,7 @@ def npm(tmp_path_factory):
         shutil.copytree(PROJECT / name, copy / name, ignore=shutil.ignore_patterns("node_modules", "dist", "*.py*"))
 
     def run(folder: str, *arguments: str) -> str:
-        done = subprocess.run(["npm", *arguments], cwd=copy / folder, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(["npm", *arguments], cwd=copy / folder, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done.stdout
 

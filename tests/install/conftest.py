@@ -46,7 +46,7 @@ def wheel(tmp_path_factory) -> Path:
 
 def _run(command: list[Any], folder: Path, env: dict[str, str] | None = None) -> str:
     ended = subprocess.run(
-        [str(part) for part in command], cwd=folder, env=env, capture_output=True, text=True, timeout=250, check=False
+        [str(part) for part in command], cwd=folder, env=env, capture_output=True, text=True, timeout=900, check=False
     )
     assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
     return ended.stdout + ended.stderr

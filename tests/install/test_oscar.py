@@ -79,7 +79,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {{"global_keyprefix": "oscar:"}}
 
     def _pip(self, *packages: str) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", self.site, *packages]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=280, check=False)
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=900, check=False)
         if done.returncode and re.search(
             r"No matching distribution|ConnectionError|Connection refused|Timeout", done.stderr
         ):
@@ -96,7 +96,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {{"global_keyprefix": "oscar:"}}
             env=self.env,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, (done.stdout[-8000:], done.stderr[-4000:])

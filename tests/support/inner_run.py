@@ -12,7 +12,7 @@ from tests.support.servers import TestServers
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_tests(servers: TestServers, settings: str, *arguments: str, seconds: float = 250) -> None:
+def run_tests(servers: TestServers, settings: str, *arguments: str, seconds: float = 550) -> None:
     """Run pytest on the same servers and see that it passes.
 
     Args:

@@ -25,6 +25,6 @@ def make_environment(folder: Path, *requirements: str) -> Path:
     others = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(settings.BASE_DIR)}
     (site / "others.pth").write_text("\n".join(sorted(others)), encoding="utf-8")
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *requirements]
-    ended = subprocess.run(pip, cwd=folder, capture_output=True, text=True, timeout=280, check=False)
+    ended = subprocess.run(pip, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
     return python

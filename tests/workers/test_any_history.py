@@ -303,7 +303,7 @@ def _embed(version: ModelVersion, content: bytes):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "examples",
-    [pytest.param(3, id="few"), pytest.param(60, id="many", marks=[pytest.mark.long, pytest.mark.timeout(900)])],
+    [pytest.param(3, id="few"), pytest.param(60, id="many", marks=[pytest.mark.long, pytest.mark.timeout(1800)])],
 )
 def test_nothing_is_lost_doubled_or_stale_after_any_history(examples, tiny_version, settings, monkeypatch):
     # A photo on the desk of five workers that died is given up, as it should be; here they do not die of photos.

@@ -16,7 +16,7 @@ from catalog.services.postgres import Postgres
 from catalog.services.valkey import Valkey
 from tests.support.demo_process import PROJECT, DemoProcess, end_all, left_behind
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 KEYS = {"products", "images", "embedded", "failed", "seconds", "weights", "similar"}
 PRODUCTS = 12

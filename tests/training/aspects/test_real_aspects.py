@@ -19,7 +19,7 @@ from shop_similarity.training.networks.runner import extract
 from tests.shop_similarity.drawn_photos import COLOURS, KINDS, PATTERNS, product_image
 from tests.training.networks.test_real_weights import weights  # noqa: F401
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.long
 # Of ten found ones.
 TOP = 10
 

@@ -54,7 +54,7 @@ class WagtailShop:
             env=self.env | {"HOST_SIMILARITY": json.dumps(similarity)},
             capture_output=True,
             text=True,
-            timeout=250,
+            timeout=900,
             check=False,
         )
         assert ended.returncode == 0, f"{arguments}\n{ended.stdout}\n{ended.stderr}"
