@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from bench.goals import REASONS, goals
 
 SUMMARY = json.loads((summary.RESULTS / summary.NAME).read_text())
 PARTS = parts(tiny=True)
+# Servers, workers and networks, of which other tests know that they run.
+_DEAR = {"workers", "backfill", "engines"}
 _NEEDS = {"embed": "openvino", "backfill": "gunicorn", "libraries": "usearch"}
 
 
@@ -81,6 +84,8 @@ def test_every_part_is_there_and_leaves_its_file(tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_runs_at_a_size_that_says_nothing(part, tmp_path):
+    if part in _DEAR and "CI" in os.environ:
+        pytest.skip(f"takes minutes of a slow machine; whoever changes it runs python -m bench {part} --tiny")
     if (package := _NEEDS.get(part)) and find_spec(package) is None:
         pytest.skip(f"{package} is not installed (requirements-bench.txt)")
     ran = subprocess.run(

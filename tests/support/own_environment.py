@@ -24,7 +24,7 @@ def make_environment(folder: Path, *requirements: str) -> Path:
     site = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     others = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(settings.BASE_DIR)}
     (site / "others.pth").write_text("\n".join(sorted(others)), encoding="utf-8")
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *requirements]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile", *requirements]
     ended = subprocess.run(pip, cwd=folder, capture_output=True, text=True, timeout=900, check=False)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
     return python

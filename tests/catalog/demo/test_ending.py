@@ -82,7 +82,7 @@ def test_a_second_demo_on_the_same_data_is_refused(demo, data, drawn_catalogue):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("where", [EARLY[1], EARLY[3], EARLY[5]])
+@pytest.mark.parametrize("where", [EARLY[1], EARLY[5]])
 def test_the_next_demo_recovers_from_one_that_was_killed(demo, data, drawn_catalogue, where):
     killed = demo("--folder", str(drawn_catalogue), "--port", "0")
     killed.wait_for(where)

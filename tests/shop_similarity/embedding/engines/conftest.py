@@ -98,7 +98,7 @@ def _engine(request, settings) -> Iterator[Tested]:
         server = request.getfixturevalue("milvus")
         server.start()
         # What a test has just written it wants to find.
-        options = {"uri": server.uri, "consistency": "Strong", "timeout": 20}
+        options = {"uri": server.uri, "consistency": "Strong", "timeout": 45}
         values = {"ENGINE": "milvus", "ENGINE_OPTIONS": options}
         tested.stop, tested.start = server.stop, server.start
     settings.SHOP_SIMILARITY = {**settings.SHOP_SIMILARITY, **LARGE, **values}
