@@ -51,11 +51,11 @@ SECONDS = {
 }
 # What the `long` tests of these files add.
 LONG_SECONDS = {
-    "bench/test_benchmarks.py": 600,
+    "bench/test_benchmarks.py": 230,
     "shop_similarity/contrib/wagtail/test_wagtail_shop.py": 560,
     "training/commands/test_train_command.py": 490,
     "install/test_oscar.py": 440,
-    "test_hostile_requests.py": 400,
+    "test_hostile_requests.py": 300,
     "install/test_celery.py": 390,
     "catalog/demo/test_whole.py": 360,
     "test_two_databases.py": 350,

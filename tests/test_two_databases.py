@@ -1,6 +1,6 @@
 """The plugin where products and its tables are in a database that is not ``default``.
 
-With all parameters of each test: ``pytest tests/shop_similarity tests/workers --ds tests.two_databases.settings
+All tests with all of their parameters: ``pytest tests/shop_similarity tests/workers --ds tests.two_databases.settings
 -p tests.two_databases.plugin -m "not long and not slow and not browser"``, less the folders and files of NOT_HERE.
 """
 
@@ -28,7 +28,7 @@ def test_everything_works_in_a_database_that_is_not_default(servers):
         "tests.two_databases.settings",
         *FOLDERS,
         *(f"--ignore={path}" for path in NOT_HERE),
-        *("-p", "tests.two_databases.plugin", "-p", "tests.support.one_of_each"),
+        *("-p", "tests.two_databases.plugin", "-p", "tests.support.one_of_each", "--every", "3"),
         *("-m", "not long and not slow and not browser"),
         seconds=1700,
     )
