@@ -9,13 +9,14 @@ import pytest
 from tests.support.inner_run import run_tests
 
 FOLDERS = ("tests/shop_similarity", "tests/workers")
-# These have databases of their own, or start servers and processes with settings of their own.
+# These have databases of their own, start servers and processes with settings of their own, or take minutes.
 NOT_HERE = (
     "tests/shop_similarity/migrations",
     "tests/shop_similarity/test_databases.py",
     "tests/shop_similarity/test_odd_shop.py",
     "tests/shop_similarity/test_uuid_shop.py",
     "tests/shop_similarity/test_web_process.py",
+    "tests/workers/test_any_history.py",
     "tests/workers/test_replica.py",
 )
 

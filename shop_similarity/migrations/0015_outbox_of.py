@@ -1,4 +1,4 @@
-"""Entries of a product by an index that begins with the product."""
+"""Entries of a product by an index of the product alone."""
 
 from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import migrations, models
@@ -15,6 +15,6 @@ class Migration(migrations.Migration):
     operations = [
         AddIndexConcurrently(
             model_name='outboxentry',
-            index=models.Index(fields=['product_id', 'version'], name='shop_similarity_outbox_of'),
+            index=models.Index(fields=['product_id'], name='shop_similarity_outbox_of'),
         ),
     ]

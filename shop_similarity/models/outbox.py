@@ -69,9 +69,10 @@ class OutboxEntry(models.Model):
                 name="shop_similarity_outbox_leased",
             ),
             models.Index(fields=["version", "image_id"], name="shop_similarity_outbox_image"),
-            # The product first: of two indexes that begin with the version Postgres takes either for a photo's entries,
-            # where it thinks that few rows are of the version, and reads all that waits for each photo.
-            models.Index(fields=["product_id", "version"], name="shop_similarity_outbox_of"),
+            # Without the version: of two indexes that have it Postgres takes either for a photo's entries, where it
+            # thinks that few rows are of the version, and reads all that waits for each photo. PostgreSQL 18 does so
+            # also where the version comes second.
+            models.Index(fields=["product_id"], name="shop_similarity_outbox_of"),
             models.Index(
                 fields=["version", "failed_at"],
                 condition=Q(failed_at__isnull=False),

@@ -78,7 +78,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {{"global_keyprefix": "oscar:"}}
         self.address = ""
 
     def _pip(self, *packages: str) -> None:
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", self.site, *packages]
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", self.site, *packages]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=900, check=False)
         if done.returncode and re.search(
             r"No matching distribution|ConnectionError|Connection refused|Timeout", done.stderr
