@@ -413,3 +413,9 @@ def test_nothing_fails(keys, attempt):
     assert not attempts.failures, "\n".join([f"{len(attempts.failures)} of {attempts.count}", *attempts.failures[:40]])
     # Most of them got to a view.
     assert attempts.count > 100
+
+
+def test_names_that_a_page_reads_are_told_from_others(keys):
+    attempts = Attempts()
+    path = filled("search/", keys)
+    assert names_read(["q", "nobody"], lambda query: attempts.get(path, query)) == ["q"]
