@@ -96,4 +96,4 @@ def test_a_shop_has_look_alikes_when_it_has_done_what_the_page_says(new_shop):
     assert "similarity.js" in page and "widget.css" in page
     # And what is saved from here on follows by itself.
     shop.run_file("add_photos.py")
-    shop.until(lambda: shop.count("embedding") == 10, timeout=60)
+    shop.until(lambda: shop.count("embedding") == 10)
