@@ -129,32 +129,17 @@ def feed(
     return told
 
 
-def start_over(version_id: int) -> None:
-    """Have a version's copy made anew; the engine drops the old one at the next feeding."""
-    _give_up(version_id)
-
-
 def give_up(version_id: int) -> None:
-    """Note that a version's copy is not wanted any more, and drop it if the engine answers."""
-    if _give_up(version_id) and is_beside():
-        try:
-            _drop_unwanted(get_engine())
-        except EngineDown as error:
-            logger.warning("The copy of version %d stays in the engine until it answers: %s", version_id, error)
-
-
-def _give_up(version_id: int) -> int:
-    count = EngineCopy.objects.filter(version_id=version_id, is_wanted=True).update(is_wanted=False)
-    if count:
+    """Note that a version's copy is not wanted any more. The next feeding drops it: here a request may be waiting."""
+    if EngineCopy.objects.filter(version_id=version_id, is_wanted=True).update(is_wanted=False):
         database.raw_delete(EngineChange.objects.filter(version_id=version_id))
-    return count
 
 
 def _drop_unwanted(engine: Engine) -> None:
     live = ModelVersion.objects.live().values("pk")
     gone = EngineCopy.objects.filter(is_wanted=True).exclude(version_id__in=live)
     for version_id in set(gone.values_list("version_id", flat=True)):
-        _give_up(version_id)
+        give_up(version_id)
     others = EngineCopy.objects.exclude(engine=get_settings().engine)
     for row in others:
         logger.warning(

@@ -50,7 +50,7 @@ class Command(BaseCommand):
                 if (row := copies.wanted_copy(version.pk)) is not None:
                     # What does not answer can't be filled, and its copy may be whole.
                     engine.state(copies.copy_of(row))
-                    copies.start_over(version.pk)
+                    copies.give_up(version.pk)
             told = self._feed([version.pk for version in versions], options["verbosity"])
         except EngineDown as error:
             raise CommandError(f"{error} Nothing is lost: run the command again when it answers.") from error

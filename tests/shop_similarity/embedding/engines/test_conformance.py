@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from catalog.models import Product
 from shop_similarity import rollout
-from shop_similarity.embedding.engines import EngineDown, get_engine
+from shop_similarity.embedding.engines import EngineDown, copies, get_engine
 from shop_similarity.models import Embedding, MerchandisingRule, ModelVersion
 from shop_similarity.search import Path, Query, find_matches, similar_products, similar_to_several
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
@@ -165,6 +165,7 @@ def test_versions_side_by_side_rolled_out_back_and_retired(engine, shop, monkeyp
     from shop_similarity.rollout.retirement import clear_retired
 
     assert clear_retired() == len(shop.products)
+    copies.feed()
     assert not get_engine().state(copy).exists
     assert get_engine().state(engine.copy_of(old)).exists
 
@@ -176,6 +177,7 @@ def test_deleted_version_takes_its_copy_along(engine, shop):
     copy = engine.copy_of(new)
     assert get_engine().state(copy).exists
     rollout.delete(new)
+    copies.feed()
     assert not get_engine().state(copy).exists
     if engine.is_beside:
         with pytest.raises(EngineDown):

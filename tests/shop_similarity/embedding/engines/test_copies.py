@@ -13,18 +13,18 @@ from django.urls import reverse
 from django.utils.html import escape
 
 from catalog.models import Product
-from shop_similarity import database
+from shop_similarity import database, rollout
 from shop_similarity.checks import check_database, check_settings
 from shop_similarity.embedding.engines import EngineDown, EngineError, asking, copies, get_engine
 from shop_similarity.embedding.engines.states import trouble
-from shop_similarity.models import Embedding, EngineChange, EngineCopy
+from shop_similarity.models import Embedding, EngineChange, EngineCopy, ModelVersion
 from shop_similarity.rollout.recall import measure_code_recall
 from shop_similarity.rollout.status import status
 from shop_similarity.search import cache, similar_products
 from shop_similarity.search.cache import cached_similar_products
 from shop_similarity.search.options import SearchOptions
 from shop_similarity.storefront.cards import widget_cards
-from tests.shop_similarity.factories import make_photos_without_files, make_product, store_vectors
+from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version, store_vectors
 
 
 def cheapest(product: Product, limit: int) -> list[Product]:
@@ -177,6 +177,20 @@ def test_back_to_pgvector_leaves_nothing(engine_beside, shop, settings):
         cursor.execute("SELECT count(*) FROM pg_trigger WHERE tgname LIKE 'shop_similarity_engine%'")
         assert cursor.fetchone() == (0,)
     assert len(similar_products(shop.products[0], 3)) == 3
+
+
+def test_deleting_a_version_leaves_the_engine_to_the_workers(engine_beside, shop, monkeypatch):
+    new = make_version("new", ModelVersion.State.CANDIDATE)
+    store_vectors(new, shop.photos, shop.vectors)
+    engine_beside.bring_up(shop.version, new)
+    copy = engine_beside.copy_of(new)
+    asked = []
+    with monkeypatch.context() as patched:
+        patched.setattr(type(get_engine()), "drop", lambda *_: asked.append(1))
+        rollout.delete(new)
+    assert asked == [], "a request would wait for an engine that does not answer"
+    assert copies.feed() == 0
+    assert not get_engine().state(copy).exists and EngineCopy.objects.count() == 1
 
 
 def test_what_was_noted_for_a_copy_that_nobody_wants_any_more_is_struck_out(engine_beside, shop):
