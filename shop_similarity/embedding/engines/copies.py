@@ -273,9 +273,12 @@ class _Feeder:
         changes = EngineChange.objects.filter(version_id=self._row.version_id)
         self._progress.left = count(changes)
         while not self._stopped():
-            batch = list(changes.order_by("id").values_list("id", "embedding_id")[:_BATCH])
-            if not batch:
+            first = changes.order_by("id").values_list("pk", flat=True).first()
+            if first is None:
                 return
+            # From key to key: of a thousand at a time Postgres may sort all of them for each thousand, where it has not
+            # counted them since they came.
+            batch = list(changes.filter(pk__range=(first, first + _BATCH - 1)).values_list("pk", "embedding_id"))
             keys = list(dict.fromkeys(key for _id, key in batch))
             self._tell(keys)
             with database.short_atomic():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from shop_similarity.embedding.engines import copies, states
 from shop_similarity.models import Embedding, EngineChange
@@ -38,12 +39,15 @@ def version(settings, monkeypatch):
     return version
 
 
-def note_all(version) -> None:
+def note_all(version, times: int = 1, counted: bool = True) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
-            f"INSERT INTO {CHANGES} (version_id, embedding_id) SELECT version_id, id FROM {Embedding._meta.db_table}"
+            f"INSERT INTO {CHANGES} (version_id, embedding_id) SELECT version_id, id "
+            f"FROM {Embedding._meta.db_table}, generate_series(1, %s) ORDER BY id",
+            [times],
         )
-        cursor.execute("ANALYZE")
+        if counted:
+            cursor.execute("ANALYZE")
 
 
 def test_a_tick_finds_what_was_noted_by_an_index(version):
@@ -71,3 +75,21 @@ def test_nobody_counts_all_that_is_to_be_told(version, monkeypatch):
     assert len(left) == 2 and left[0] == pytest.approx(PHOTOS - 1_000, rel=0.1)
     counting = [scan for scan in found if "count(" in scan.sql.lower()]
     assert counting and max(scan.rows for scan in counting) <= 101, counting
+
+
+def test_a_batch_is_found_whatever_postgres_takes_for_there(version):
+    note_all(version, times=20, counted=False)
+    row = copies.EngineCopy.objects.create(
+        version_id=version.pk, engine=copies.get_settings().engine, name="one", filled_at=timezone.now()
+    )
+    copies.get_engine().build(copies.copy_of(row), PHOTOS)
+    with connection.cursor() as cursor:
+        # As Postgres comes; the tests' own is told of a fast disk.
+        cursor.execute("SET LOCAL random_page_cost = 4")
+    left = iter([False, False])
+    feeder = copies._Feeder(copies.get_engine(), row, "", lambda _: None, lambda: next(left, True))
+    with scans() as found:
+        feeder._catch_up()
+    of_batches = [scan for scan in found if scan.table == CHANGES and "count(" not in scan.sql.lower()]
+    assert of_batches and max(scan.rows for scan in of_batches) <= 1_000, of_batches
+    assert EngineChange.objects.count() == 20 * PHOTOS - 2_000
