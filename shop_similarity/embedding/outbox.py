@@ -166,7 +166,8 @@ def make_ready() -> None:
         rows.using(using).order_by(column).values_list("pk", flat=True)[:1]
         for rows, column in ((later, "due_at"), (lost, "leased_until"))
     )
-    if not list(due.union(ended, all=True)):
+    # Django 6.1 sorts a union as the model is sorted, by columns that are not in it.
+    if not list(due.union(ended, all=True).order_by()):
         return
     with database.short_atomic():
         # What another worker is at this moment is ready for both afterwards, or taken.
