@@ -155,10 +155,12 @@ def _product_deleted(instance: models.Model, using: str, *, step: _Step, **kwarg
 def _forget(using: str, **key: Any) -> None:
     if not database.is_written_to(using):
         return
-    # All indexes begin with the version, which a subquery would leave to the planner, and the shop waits for this.
+    # The indexes begin with the version, which a subquery would leave to the planner, and the shop waits for this.
     versions = list(ModelVersion.objects.using(using).order_by().values_list("pk", flat=True))
-    for model in (Embedding, OutboxEntry):
-        database.raw_delete(model.objects.filter(version__in=versions, **key), using)
+    database.raw_delete(Embedding.objects.filter(version__in=versions, **key), using)
+    # But for entries of a product: for both together Postgres may read all that waits for these versions.
+    of_versions = {} if "product_id" in key else {"version__in": versions}
+    database.raw_delete(OutboxEntry.objects.filter(**of_versions, **key), using)
 
 
 def _key_of(model: type[models.Model]) -> models.Field:

@@ -1,8 +1,8 @@
-"""What Postgres plans by: counted anew where it says that a version has hardly anything, and that is not so.
+"""What Postgres plans by: counted anew where a version has many times what Postgres thinks.
 
 Autovacuum counts a table when a tenth of it has changed. Until then a candidate in a shop of a million photos has next
-to nothing, as far as Postgres knows, and each look at a few of its photos goes through all of them by whatever index
-begins with the version.
+to nothing, as far as Postgres knows, or half a percent of a table that was never counted, and each look at a few of its
+photos goes through all of them by whatever index begins with the version.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from .magnitudes import estimate
 
 # Reading so many is quickly done.
 _MANY = 1_000
-# Where Postgres expects fewer, looking up a few keys seems to cost it more than reading all.
-_FEW = 100
+# Autovacuum looks after what is as large as this.
+_LARGE = 10_000
 
 
 def bring_up_to_date(version_id: int) -> None:
-    """Have tables counted in which a version has much more than Postgres thinks; two short statements where none is.
+    """Have tables counted in which a version has ten times what Postgres thinks; four short statements where none is.
 
     The role needs to own the tables, as who migrates them does; otherwise Postgres leaves it at a warning.
     """
     for model in (OutboxEntry, Embedding):
         rows = model.objects.using(database.write_alias()).filter(version=version_id).order_by().values("pk")
-        if estimate(rows) < _FEW and rows[_MANY : _MANY + 1].exists():
+        known = estimate(rows)
+        if known < _LARGE and rows[_MANY + 10 * known :][:1].exists():
             # The role's limits are made for pages: what they cancel here would be begun anew after each batch.
             with database.long_atomic(), database.cursor() as cursor:
                 # Who builds an index or vacuums is not waited for.

@@ -9,6 +9,7 @@ from shop_similarity.embedding import planner_statistics
 from shop_similarity.embedding.magnitudes import estimate
 from shop_similarity.models import OutboxEntry
 from tests.shop_similarity.factories import make_version
+from tests.support.plans import never_counted
 
 
 @pytest.mark.django_db(transaction=True)
@@ -34,3 +35,21 @@ def test_a_role_with_a_short_time_limit_counts_to_the_end():
     finally:
         connection.close()
     assert estimate(waiting) == pytest.approx(1_100, rel=0.1)
+
+
+@pytest.mark.django_db
+def test_a_table_that_was_never_counted_is():
+    version = make_version()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO {OutboxEntry._meta.db_table} (version_id, product_id, image_id, priority, created_at,
+                attempts, claimed_by, last_error, file_name, file_mark)
+            SELECT %s, n, n, 20, now(), 0, '', '', '', '' FROM generate_series(1, 100_000) n""",
+            [version.pk],
+        )
+    never_counted(OutboxEntry)
+    waiting = OutboxEntry.objects.filter(version=version).order_by().values("pk")
+    # Half a percent, which is more than hardly anything.
+    assert 100 < estimate(waiting) < 1_000
+    planner_statistics.bring_up_to_date(version.pk)
+    assert estimate(waiting) == pytest.approx(100_000, rel=0.1)

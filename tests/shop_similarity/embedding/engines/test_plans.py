@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.db import connection
 from django.utils import timezone
@@ -10,9 +12,9 @@ from shop_similarity.embedding.engines import copies, states
 from shop_similarity.models import Embedding, EngineChange
 from tests.shop_similarity.embedding.engines import in_memory
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version
-from tests.support.plans import scans
+from tests.support.plans import random_page_cost, scans  # noqa: F401
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("random_page_cost")]
 
 PHOTOS = 3_000
 CHANGES = EngineChange._meta.db_table
@@ -83,13 +85,11 @@ def test_a_batch_is_found_whatever_postgres_takes_for_there(version):
         version_id=version.pk, engine=copies.get_settings().engine, name="one", filled_at=timezone.now()
     )
     copies.get_engine().build(copies.copy_of(row), PHOTOS)
-    with connection.cursor() as cursor:
-        # As Postgres comes; the tests' own is told of a fast disk.
-        cursor.execute("SET LOCAL random_page_cost = 4")
     left = iter([False, False])
     feeder = copies._Feeder(copies.get_engine(), row, "", lambda _: None, lambda: next(left, True))
     with scans() as found:
         feeder._catch_up()
-    of_batches = [scan for scan in found if scan.table == CHANGES and "count(" not in scan.sql.lower()]
+    # Of a table of so few pages, all may be read to strike out the keys of one batch.
+    of_batches = [scan for scan in found if scan.table == CHANGES and re.match("SELECT (?!COUNT)", scan.sql)]
     assert of_batches and max(scan.rows for scan in of_batches) <= 1_000, of_batches
     assert EngineChange.objects.count() == 20 * PHOTOS - 2_000
