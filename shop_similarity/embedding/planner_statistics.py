@@ -13,6 +13,8 @@ from .magnitudes import estimate
 
 # Reading so many is quickly done.
 _MANY = 1_000
+# A version that has so many times what Postgres thinks makes it plan wrongly.
+_TIMES = 10
 # Autovacuum looks after what is as large as this.
 _LARGE = 10_000
 
@@ -25,7 +27,7 @@ def bring_up_to_date(version_id: int) -> None:
     for model in (OutboxEntry, Embedding):
         rows = model.objects.using(database.write_alias()).filter(version=version_id).order_by().values("pk")
         known = estimate(rows)
-        if known < _LARGE and rows[_MANY + 10 * known :][:1].exists():
+        if known < _LARGE and rows[_MANY + _TIMES * known :][:1].exists():
             # The role's limits are made for pages: what they cancel here would be begun anew after each batch.
             with database.long_atomic(), database.cursor() as cursor:
                 # Who builds an index or vacuums is not waited for.
