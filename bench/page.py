@@ -321,8 +321,8 @@ def _engines(summary: Mapping[str, Any]) -> str:
     heads = ("", *(f"{name} {head}" for name in names for head in ("p50 ms", "p95", "recall@10")))
     return f"""## Engines
 
-`python -m bench.engines --photos {engines["photos"]}`: who names candidates, in turns on the same vectors, on
-{_described(engines["machine"])}. What each is for: [engines.md](engines.md).
+`python -m bench.engines --photos {engines["photos"]} --index {engines["index"]}`: who names candidates, in turns on the
+same vectors, on {_described(engines["machine"])}. What each is for: [engines.md](engines.md).
 
 {_table(heads, rows)}"""
 

@@ -103,7 +103,7 @@ def _engines(found: Mapping[str, Any]) -> dict[str, Any]:
     """Each engine in the same run, None where it was not measured."""
     by_name = found.get("engines", {})
     return {"milvus": by_name.get("milvus"), "pgvector": by_name.get("pgvector")} | {
-        key: found.get(key) for key in ("photos", "machine")
+        key: found.get(key) for key in ("photos", "machine", "index")
     }
 
 
