@@ -279,6 +279,9 @@ class _Feeder:
             # From key to key: of a thousand at a time Postgres may sort all of them for each thousand, where it has not
             # counted them since they came.
             batch = list(changes.filter(pk__range=(first, first + _BATCH - 1)).values_list("pk", "embedding_id"))
+            if not batch:
+                # Struck out meanwhile, by a request that gives the version up.
+                continue
             keys = list(dict.fromkeys(key for _id, key in batch))
             self._tell(keys)
             with database.short_atomic():

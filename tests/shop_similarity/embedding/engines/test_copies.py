@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from io import StringIO
 from types import SimpleNamespace
 
@@ -191,6 +192,24 @@ def test_deleting_a_version_leaves_the_engine_to_the_workers(engine_beside, shop
     assert asked == [], "a request would wait for an engine that does not answer"
     assert copies.feed() == 0
     assert not get_engine().state(copy).exists and EngineCopy.objects.count() == 1
+
+
+def test_catching_up_ends_where_the_version_is_given_up_meanwhile(engine_beside, shop):
+    engine_beside.bring_up(shop.version)
+    Embedding.objects.filter(product_id=shop.products[4].pk).update(file_mark="2:2")
+    looks = []
+
+    def give_up_after_the_first_look(execute, sql, params, many, context):
+        found = execute(sql, params, many, context)
+        if re.match(r"SELECT (?!COUNT).*enginechange.* LIMIT 1$", sql) and not looks:
+            looks.append(sql)
+            copies.give_up(shop.version.pk)
+        return found
+
+    feeder = copies._Feeder(get_engine(), EngineCopy.objects.get(), "", lambda _: None, lambda: False)
+    with connection.execute_wrapper(give_up_after_the_first_look):
+        feeder._catch_up()
+    assert looks and not EngineChange.objects.exists()
 
 
 def test_what_was_noted_for_a_copy_that_nobody_wants_any_more_is_struck_out(engine_beside, shop):
