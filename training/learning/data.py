@@ -18,6 +18,7 @@ from shop_similarity.training.learning.options import SamplingOptions
 from shop_similarity.training.learning.relations import UNKNOWN, Belonging, Relations
 from shop_similarity.training.learning.sampling import (
     InstanceSampler,
+    Passes,
     Sampler,
     TripletSampler,
     Views,
@@ -120,6 +121,9 @@ class TrainingData:
         Raises:
             ValueError: if the data has too little for what is asked.
         """
+        return Passes(self._single_pass(options, seed), options.epoch_batches)
+
+    def _single_pass(self, options: SamplingOptions, seed: int) -> Sampler:
         views = Views(options.views, options.twins)
         if not options.per_instance:
             old = None if self.old is None else self.old_rows

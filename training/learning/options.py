@@ -17,7 +17,7 @@ from shop_similarity.training.plain_values import PlainValues
 _FORMER = {"anchor", "l2_start", "twins", "bystanders", "plain_view"}
 
 # Options that there were not from the beginning: a run whose record does not name them goes on without.
-_LATER = {"category_weight": 0.0, "look_alike_weight": 0.0}
+_LATER = {"category_weight": 0.0, "look_alike_weight": 0.0, "epoch_batches": 1}
 
 # What can be watched only where there is a retrieval set.
 NEEDS_RETRIEVAL = ("recall_at_1", "mean_average_precision")
@@ -177,6 +177,12 @@ class SamplingOptions(Options):
     """How batches are put together."""
 
     batch_size: int = _option(64, BATCHES, "Triplets in a batch", _COUNT)
+    epoch_batches: int = _option(
+        75,
+        BATCHES,
+        "That an epoch has at least: a small shop's goes through all of its triplets several times; 1 for once",
+        _COUNT,
+    )
     per_instance: int = _option(
         0,
         BATCHES,

@@ -6,6 +6,7 @@ the middle, with the very same batches. Nothing here touches a photo.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -139,6 +140,25 @@ class TripletSampler:
         rounds = range(start // size, (start + count - 1) // size + 1)
         row = np.concatenate([np.random.default_rng((self._seed, _OLD, number)).permutation(size) for number in rounds])
         return old[row[start - rounds.start * size :][:count]]
+
+
+class Passes:
+    """Epochs of a small data set, each of which goes through it several times.
+
+    What a head has learned hangs on the number of its steps; a few dozen leave it near its start.
+
+    Args:
+        sampler: of a single pass.
+        batches: that an epoch has at least.
+    """
+
+    def __init__(self, sampler: Sampler, batches: int) -> None:
+        self._sampler = sampler
+        self._count = math.ceil(batches / max(1, len(sampler.epoch(1))))
+
+    def epoch(self, number: int) -> list[Batch]:
+        last = number * self._count
+        return [batch for each in range(last - self._count + 1, last + 1) for batch in self._sampler.epoch(each)]
 
 
 class InstanceSampler:

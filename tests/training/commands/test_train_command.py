@@ -32,7 +32,10 @@ from tests.training.small_network import SMALL, use_small_network
 from tests.training.small_run import figures, history_of
 from tests.training.versions.test_first_version import SmallBackbone, storages_in_tmp  # noqa: F401
 
-STEPS = (*SMALL, "--batch-size", "16", "--learning-rate", "0.003", "--precision", "float32", "--no-aspects")
+STEPS = (
+    *(*SMALL, "--batch-size", "16", "--epoch-batches", "1", "--learning-rate", "0.003"),
+    *("--precision", "float32", "--no-aspects"),
+)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What a run trains on, over one list of photos: copies are one, and photos of one product are never negatives."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,16 @@ def test_nor_are_they_in_the_batches_and_the_validation(shop):
     named = np.zeros(len(shop.paths), dtype=bool)
     named[shop.validation_rows] = True
     assert not (negative & pairs)[np.ix_(named, named)].any()
+
+
+def test_a_shop_of_few_triplets_trains_as_many_steps_as_a_larger_one(tmp_path):
+    names = files(tmp_path, "abcdef")
+    few = Triplets(names, [[0, 1, 4], [2, 3, 4], [0, 5, 3]], ["similar"] * 3, ["out_of_class"] * 3, tmp_path)
+    data = join(few, few)
+    for options in (SamplingOptions(batch_size=2), SamplingOptions(batch_size=2, per_instance=2)):
+        steps = len(data.sampler(options, 0).epoch(1))
+        single = len(data.sampler(replace(options, epoch_batches=1), 0).epoch(1))
+        assert 75 <= steps < 75 + single and single < 4
 
 
 def test_a_style_in_another_colour_is_a_negative_only_where_the_table_says_so(tmp_path):

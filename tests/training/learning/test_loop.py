@@ -390,7 +390,7 @@ def test_options_that_make_no_sense_are_told():
     # What earlier versions recorded besides.
     early = TrainingOptions.from_dict({"epochs": 4, "anchor": 0.0, "twins": True})
     assert early == TrainingOptions(epochs=4, category_weight=0, look_alike_weight=0)
-    assert SamplingOptions.from_dict({"bystanders": 64, "twins": True}) == SamplingOptions(twins=True)
+    assert SamplingOptions.from_dict({"bystanders": 64, "twins": True}) == SamplingOptions(twins=True, epoch_batches=1)
 
 
 def test_retrieval_can_only_be_watched_where_there_is_some(tmp_path):

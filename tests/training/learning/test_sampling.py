@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from shop_similarity.training.learning.relations import NEGATIVES, Belonging, Relations
-from shop_similarity.training.learning.sampling import InstanceSampler, TripletSampler, Views, categories_of
+from shop_similarity.training.learning.sampling import InstanceSampler, Passes, TripletSampler, Views, categories_of
 
 ROWS = np.random.default_rng(0).permuted(np.tile(np.arange(30), (50, 1)), axis=1)[:, :3]
 
@@ -47,6 +47,21 @@ def test_an_epoch_holds_every_triplet_once_and_follows_from_seed_and_number():
     for batch in first:
         assert len(set(batch.photos.tolist())) == len(batch.photos)
         assert not batch.views.any()
+
+
+def test_an_epoch_of_few_triplets_goes_through_them_several_times_in_other_orders():
+    single = TripletSampler(ROWS, 8, seed=3)
+    sampler = Passes(single, 20)
+    epochs = [sampler.epoch(number) for number in (1, 2)]
+    # Seven batches a pass, and so three of them.
+    assert [len(batches) for batches in epochs] == [21, 21]
+    passes = [batches[start : start + 7] for batches in epochs for start in (0, 7, 14)]
+    for batches in passes:
+        assert sorted(triplets_of(batches)) == sorted(map(tuple, ROWS.tolist()))
+    assert len({tuple(triplets_of(batches)) for batches in passes}) == 6
+    assert same(epochs[1], Passes(TripletSampler(ROWS, 8, seed=3), 20).epoch(2))
+    for enough in (1, 7):
+        assert same(Passes(single, enough).epoch(2), single.epoch(2))
 
 
 def test_views_are_drawn_and_twins_differ():
