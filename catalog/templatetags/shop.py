@@ -8,6 +8,7 @@ from django.utils.formats import number_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from catalog.models import ProductPhoto
 from catalog.thumbnails import thumbnail
@@ -20,7 +21,8 @@ def money(price: Decimal | None) -> str:
     """A price with the shop's currency sign, or that it is to be asked for."""
     if price is None:
         return _("Price on request")
-    return getattr(settings, "SHOP_CURRENCY", "$") + number_format(price, 2, use_l10n=True, force_grouping=True)
+    sign, amount = getattr(settings, "SHOP_CURRENCY", "$"), number_format(price, 2, use_l10n=True, force_grouping=True)
+    return pgettext("price", "%(sign)s%(amount)s") % {"sign": sign, "amount": amount}
 
 
 @register.simple_tag

@@ -16,7 +16,11 @@ def _language_of_this_test_alone():
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("language", "button", "price"),
-    [("en", "Add to basket", "$1,299.50"), ("de", "In den Warenkorb", "$1.299,50"), ("fr", "Ajouter au panier", None)],
+    [
+        ("en", "Add to basket", "$1,299.50"),
+        ("de", "In den Warenkorb", "1.299,50\xa0$"),
+        ("fr", "Ajouter au panier", "299,50\xa0$"),
+    ],
 )
 def test_a_products_page_speaks_the_browsers_language(client, make_product, language, button, price):
     product = make_product("Red Tee", price="1299.50")
@@ -24,4 +28,4 @@ def test_a_products_page_speaks_the_browsers_language(client, make_product, lang
     page = Page(response.content.decode())
     assert page.one("html")["lang"] == language
     assert button in [found.text.strip() for found in page.all("button")]
-    assert price is None or price in response.content.decode()
+    assert price in response.content.decode()

@@ -141,7 +141,8 @@ def test_the_whole_way(goods, tmp_path, celery_worker_process):
         "train_mildnet",
         *("--triplets", str(tmp_path / "train.csv"), "--images", str(tmp_path / "photos")),
         *("--fine-tune", version.name, "--epochs", "1", "--batch-size", "16", "--epoch-batches", "1"),
-        *("--run", str(tmp_path / "run"), "--cache", str(tmp_path / "cache"), "--views", "1", "--no-aspects", "--name", "trained"),
+        *("--run", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")),
+        *("--views", "1", "--no-aspects", "--name", "trained"),
         verbosity=0,
     )
     trained = ModelVersion.objects.get(name="trained")

@@ -180,7 +180,7 @@ class SamplingOptions(Options):
     epoch_batches: int = _option(
         75,
         BATCHES,
-        "That an epoch has at least: a small shop's goes through all of its triplets several times; 1 for once",
+        "Batches that an epoch has at least: it goes through the triplets of a small shop several times; 1 for once",
         _COUNT,
     )
     per_instance: int = _option(
