@@ -203,9 +203,6 @@ def test_large_numbers_are_estimates_that_say_so(photos, monkeypatch, admin_clie
         "admin.dashboard",
     ):
         monkeypatch.setattr(f"shop_similarity.{module}.COUNTED", 100)
-    with connection.cursor() as cursor:
-        # Of an index as small as this one all may be marked before a bound is looked at, where rows lie scattered.
-        cursor.execute("SET LOCAL enable_bitmapscan = off")
     with scans() as found:
         told = status()
     assert told["is_about"]
@@ -217,7 +214,8 @@ def test_large_numbers_are_estimates_that_say_so(photos, monkeypatch, admin_clie
     assert told["products"] == 2, "what is few is counted"
     # Products are few here, and have all of the photos.
     photos_of_the_first = [scan for scan in found if "shop_similarity_product" in scan.sql and " IN (" in scan.sql]
-    assert not [scan for scan in found if scan.rows > PHOTOS // 5 and scan not in photos_of_the_first]
+    others = [scan for scan in found if scan not in photos_of_the_first]
+    assert others and not [scan for scan in others if scan.rows > PHOTOS // 5]
     page = admin_client.get(reverse("admin:shop_similarity_dashboard")).content.decode()
     assert "about 3,000 of about 3,000 photos embedded for old" in page
 
