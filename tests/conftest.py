@@ -13,6 +13,7 @@ from catalog.services.shop import own_broker_url, own_database_url
 from tests.support.browser import find_browser, open_browser
 from tests.support.celery_worker import CeleryWorker
 from tests.support.flush import flush_what_is_filled
+from tests.support.plans import random_page_cost, vacuumed  # noqa: F401
 from tests.support.servers import TestServers, sweep_dead_runs
 from tests.support.waiting import PATIENCE
 

@@ -113,7 +113,7 @@ def test_keda_scales_deployments_that_exist_by_a_secret_that_exists():
         assert trigger["metadata"].keys() <= {"query", "targetQueryValue", "activationTargetQueryValue"}
 
 
-@pytest.mark.django_db
+@pytest.mark.usefixtures("vacuumed")
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_query_of_keda_counts_what_waits_and_reads_no_more_than_it_counts(number):
     query = keda()[number]["spec"]["triggers"][0]["metadata"]["query"]

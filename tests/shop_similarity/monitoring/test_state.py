@@ -21,7 +21,7 @@ FEW = 20
 
 
 @pytest.fixture
-def large_shop() -> ModelVersion:
+def large_shop(vacuumed) -> ModelVersion:
     """Thousands of photos embedded for an active version, as many waiting, failed, to be tried later, claimed."""
     active, candidate = make_version("old"), make_version("new", "candidate")
     make_photos_without_files([make_product(), make_product()], PHOTOS // 2)

@@ -9,7 +9,7 @@ from catalog.models import Product
 from shop_similarity.models import Embedding, MerchandisingRule
 from shop_similarity.search import similar_products
 from tests.shop_similarity.factories import make_category, make_photos_without_files, make_product, make_version
-from tests.support.plans import random_page_cost, scans  # noqa: F401
+from tests.support.plans import scans
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("random_page_cost")]
 

@@ -272,7 +272,7 @@ class TestPlans:
     MANY, SIZE = 3_000, 20
 
     @pytest.fixture
-    def many(self, db, monkeypatch) -> ModelVersion:
+    def many(self, vacuumed, monkeypatch) -> ModelVersion:
         monkeypatch.setattr(feed, "_LOOKED_THROUGH", 1)
         version = make_version(activated_at=LONG_AGO)
         category = make_category()

@@ -9,7 +9,7 @@ from catalog.models import Product
 from shop_similarity.search import SearchOptions
 from shop_similarity.storefront.feed import FeedOptions, feed_keys
 from tests.shop_similarity.factories import make_category, make_version
-from tests.support.plans import random_page_cost, scans  # noqa: F401
+from tests.support.plans import scans
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("random_page_cost")]
 

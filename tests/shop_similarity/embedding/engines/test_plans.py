@@ -12,7 +12,7 @@ from shop_similarity.embedding.engines import copies, states
 from shop_similarity.models import Embedding, EngineChange
 from tests.shop_similarity.embedding.engines import in_memory
 from tests.shop_similarity.factories import make_photos_without_files, make_product, make_version
-from tests.support.plans import random_page_cost, scans  # noqa: F401
+from tests.support.plans import scans
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("random_page_cost")]
 
