@@ -97,14 +97,14 @@ class Postgres(EmbeddedServer):
 
     def _run(self, arguments: Sequence[str | os.PathLike], user: ServerUser | None, **more) -> str:
         """Run one of Postgres's tools; raises ServiceError with what it said."""
+        command = [os.fspath(argument) for argument in arguments]
         done = subprocess.run(  # noqa: S603
-            [os.fspath(argument) for argument in arguments],
+            user.command(command) if user else command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=server_environment(),
             text=True,
             **(more | {"cwd": more.get("cwd", "/" if os.name == "posix" else None)}),
-            **(user.process_arguments() if user else {}),
             **({"start_new_session": True} if os.name == "posix" else {}),
         )
         if done.returncode != 0:

@@ -237,14 +237,15 @@ class EmbeddedServer(ABC):
         else:
             more["creationflags"] = subprocess.CREATE_NEW_PROCESS_GROUP
         self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
+        command = [os.fspath(argument) for argument in arguments]
         with open_log(self.log_file) as output:
             self._child = subprocess.Popen(  # noqa: S603
-                [os.fspath(argument) for argument in arguments],
+                user.command(command) if user else command,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=data,
                 env=server_environment(),
-                **{"stdin": subprocess.DEVNULL, **more, **(user.process_arguments() if user else {})},
+                **{"stdin": subprocess.DEVNULL, **more},
             )
 
     def _wait_until(self, ready: Callable[[], bool]) -> None:

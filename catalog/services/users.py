@@ -5,6 +5,8 @@ Postgres refuses to run as root, and no server of a demo has to.
 
 import os
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +14,25 @@ from .errors import ServiceError
 
 CANDIDATES = ("postgres", "nobody")
 SHELL = "/bin/sh"
+_REFUSED = 77
+# Changes the user, then becomes the program. Where Python's subprocess is to change the user, it forks in full, and a
+# full fork runs what libraries have registered for it: OpenBLAS waits for ever there while another thread multiplies.
+_BECOME = f"""
+import os, sys
+uid, gid, program = sys.argv[1:4]
+try:
+    os.setgroups([])
+    os.setgid(int(gid))
+    os.setuid(int(uid))
+except PermissionError as error:
+    print(error, file=sys.stderr)
+    sys.exit({_REFUSED})
+try:
+    os.execv(program, sys.argv[3:])
+except OSError as error:
+    print(f"{{program}}: {{error.strerror}}", file=sys.stderr)
+    sys.exit(127)
+"""
 
 
 @dataclass(frozen=True)
@@ -22,9 +43,9 @@ class ServerUser:
     gid: int
     name: str
 
-    def process_arguments(self) -> dict:
-        """Arguments of subprocess.Popen that start a program as this user, without root's groups."""
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """Of a program's path and arguments, those that start it as this user, without root's groups."""
+        return [sys.executable, "-I", "-S", "-c", _BECOME, str(self.uid), str(self.gid), *arguments]
 
     def owns(self, path: Path) -> None:
         """Hand this one file or folder, not what is in it, to the user."""
@@ -35,24 +56,25 @@ class ServerUser:
 
         Asked of the system itself: permission bits alone would not see access lists and mount options.
         """
-        try:
-            status = subprocess.run(  # noqa: S603
-                [SHELL, "-c", 'test -x "$0"', os.fspath(path)],
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # or Ctrl-C would cut the question short
-                **self.process_arguments(),
-            ).returncode
-        except PermissionError as error:
+        asked = subprocess.run(  # noqa: S603
+            self.command([SHELL, "-c", 'test -x "$0"', os.fspath(path)]),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # or Ctrl-C would cut the question short
+        )
+        if asked.returncode == _REFUSED:
             raise ServiceError(
-                f"Root is not allowed to start a server as the user {self.name} here ({error}). "
+                f"Root is not allowed to start a server as the user {self.name} here ({asked.stderr.strip()}). "
                 "Start the shop as an ordinary user, or give DATABASE_URL and REDIS_URL."
-            ) from error
+            )
         # What was not answered must not pass for a no, for a no moves the data elsewhere.
-        if status not in (0, 1):
-            raise ServiceError(f"Whether the user {self.name} can reach {path} could not be found out ({status}).")
-        return status == 0
+        if asked.returncode not in (0, 1):
+            raise ServiceError(
+                f"Whether the user {self.name} can reach {path} could not be found out ({asked.returncode})."
+            )
+        return asked.returncode == 0
 
 
 def server_user(data: Path) -> ServerUser | None:

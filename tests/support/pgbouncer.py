@@ -50,13 +50,13 @@ max_client_conn = 1000
     if user is not None:
         for path in (folder, *folder.iterdir()):
             user.owns(path)
+    command = [find_pgbouncer(), "pgbouncer.ini"]
     log = (folder / "log").open("wb")
     process = subprocess.Popen(
-        [find_pgbouncer(), "pgbouncer.ini"],
+        command if user is None else user.command(command),
         cwd=folder,
         stdout=log,
         stderr=log,
-        **(user.process_arguments() if user is not None else {}),
     )
     try:
         deadline = time.monotonic() + PATIENCE

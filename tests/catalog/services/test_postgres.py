@@ -306,6 +306,35 @@ class TestAsRoot:
         with pytest.raises(ServiceError, match="could not be found out"):
             user.can_enter(folder)
 
+    def test_no_fork_waits_for_a_thread_that_multiplies(self, folder):
+        folder.chmod(0o711)
+        script = f"""
+import threading
+import numpy as np
+from pathlib import Path
+from catalog.services.users import server_user
+
+answered = threading.Event()
+
+def multiply():
+    numbers = np.ones((500, 500))
+    while not answered.is_set():
+        numbers @ numbers
+
+thread = threading.Thread(target=multiply, daemon=True)
+thread.start()
+folder = Path({str(folder)!r})
+user = server_user(folder / "none")
+print([user.can_enter(folder) for _ in range(60)].count(True))
+answered.set()
+thread.join()
+"""
+        environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert (done.stdout.strip(), done.stderr) == ("60", "")
+
     def test_programs_are_copied_where_the_server_can_execute_them(self, make_postgres, folder, monkeypatch, reports):
         import shutil
 
