@@ -66,7 +66,7 @@ def main() -> None:
     # Spread over the folder, in which neighbours are alike.
     files = files[:: max(1, len(files) // given.count)][: given.count]
     if not files:
-        parser.error(f"There is no photo in {given.photos}.")
+        parser.error(f"There is no photo in {given.photos}. Name a folder of photos by --photos.")
     described = machine()
     with temporary_shop():
         figures = {"machine": described, "photos": len(files), "versions": measure(files, given)}

@@ -16,6 +16,7 @@ import pytest
 from bench import page, summary
 from bench.__main__ import ROOT, parts
 from bench.goals import REASONS, goals
+from bench.photos import small_photos
 
 SUMMARY = json.loads((summary.RESULTS / summary.NAME).read_text())
 PARTS = parts(tiny=True)
@@ -88,8 +89,9 @@ def test_a_part_runs_at_a_size_that_says_nothing(part, tmp_path):
         pytest.skip(f"takes minutes of a slow machine; whoever changes it runs python -m bench {part} --tiny")
     if (package := _NEEDS.get(part)) and find_spec(package) is None:
         pytest.skip(f"{package} is not installed (requirements-bench.txt)")
+    results, photos = tmp_path / "results", small_photos(tmp_path / "photos", 8)
     ran = subprocess.run(
-        [sys.executable, "-m", "bench", part, "--tiny", "--results", str(tmp_path)],
+        [sys.executable, "-m", "bench", part, "--tiny", "--results", str(results), "--photos", str(photos)],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -97,5 +99,5 @@ def test_a_part_runs_at_a_size_that_says_nothing(part, tmp_path):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-3_000:]
-    assert any(path.name != summary.NAME for path in tmp_path.iterdir())
-    assert (tmp_path / summary.NAME).exists()
+    assert any(path.name != summary.NAME for path in results.iterdir())
+    assert (results / summary.NAME).exists()
