@@ -148,6 +148,8 @@ def train(architecture: str, part: str, half: int | None, seed: int, given: argp
     from django.core.management import call_command
     from keras import backend
 
+    from shop_similarity.training.learning import epoch_weights
+
     changed = re.sub(r"[^\w.=]+", "-", "".join(given.options))
     name = "-".join(str(each) for each in (architecture, part, half, seed, changed) if each not in (None, ""))
     folder = given.cache / "runs" / name
@@ -165,6 +167,9 @@ def train(architecture: str, part: str, half: int | None, seed: int, given: argp
     again = ["--resume", folder] if (folder / "run.json").exists() else None
     backend.clear_session()
     call_command("train_mildnet", *map(str, again or arguments), stdout=sys.stderr)
+    # Those between are asked for by nobody, and fill a disk: two gigabytes of each run.
+    last = epoch_weights.kept_epochs(folder)[-1]
+    epoch_weights.prune(folder, last, needed={0, last}, newest=0)
     (folder / "finished").touch()
     print(f"{name} took {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
     return folder
