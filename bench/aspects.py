@@ -1,65 +1,152 @@
-"""Measures how well similarities are split into colour, pattern and shape, and what leaning a search does.
+"""Measures how well first versions split similarities into colour, pattern and shape, and what leaning a search does.
 
-    python -m bench.aspects --photos FOLDER --shop FOLDER --cache FOLDER
+    python -m bench.evaluation_sets --data FOLDER --out SETS
+    python -m bench.aspects --data FOLDER --sets SETS --weights-cache FOLDER [--architectures NAMES]
 
-The folders are those of bench.calibration_recipes, whose kept activations are used. Compared are forms by the depths of
-the network alone, by drawings alone, and by both as shop_similarity.training.aspects.forms fits them, on two catalogues
-that MILDNet is
-calibrated on: 320 drawn goods (ten colours, four patterns, eight kinds, none of them among the drawings that the forms
-are fitted on), and a shop's 458 photos with the colours and categories that it gives.
+Each network is calibrated by the product's own code on three catalogues: 320 drawn goods (ten colours, four patterns,
+eight kinds, none of them among the drawings that the forms are fitted on), the sports shop's 458 photos with the
+colours and categories that it gives, and 1,200 photos of clothes that people took, with kinds and with colours by rule.
+Compared are the forms that the product stores, which go by the depths of the network and by drawings, with those of
+either alone, and with searches that do not lean.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import itertools
-import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from bench.calibration_recipes import activations, collect
+from bench.temporary_shop import temporary_shop
 from shop_similarity.training.aspects import forms
-from shop_similarity.training.aspects.drawings import families
-from shop_similarity.training.aspects.forms import ASPECTS, FAMILIES, LinearHead, depths
-from shop_similarity.training.heads.calibration import fit_head
-from shop_similarity.training.heads.recipe import RECIPES, SEED
-from shop_similarity.training.networks.preprocessing import Preprocessing
+from shop_similarity.training.aspects.forms import ASPECTS, LinearHead
+from shop_similarity.training.heads.recipe import DEFAULT, RECIPES, SAMPLE
 from tests.shop_similarity.drawn_photos import COLOURS, KINDS, PATTERNS, product_image
 
-RECIPE = RECIPES["mildnet"]
-LENGTHS = (64, 128, 256, 512, 512)
+if TYPE_CHECKING:
+    import keras
+
+    from shop_similarity.models import ModelVersion
+    from shop_similarity.training.networks.backbones import TrunkWeights
+
 STRENGTHS = (1, 2, 4, 8)
+
+
+class Photo(NamedTuple):
+    """Bytes of a file, the product that it shows, and what is known of it."""
+
+    content: bytes
+    product: str
+    labels: tuple[str, ...]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("photos", "shop", "cache"):
+    for name in ("data", "sets", "weights-cache"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--architectures", nargs="+", default=[DEFAULT], choices=list(RECIPES))
     given = parser.parse_args()
-    labels = np.array(list(itertools.product(COLOURS, PATTERNS, KINDS)))
-    goods, drawn = drawn_features(labels, given.cache)
-    paths, _, sets = collect(given.photos, given.shop)
-    kept = activations(paths, "squash", given.cache, None)
-    sold = taps(kept)[sets["shop"]]
-    for name, features in (("320 drawn goods", goods), ("the shop's 458 photos", sold)):
-        print(f"\nCalibrated on {name}")
-        trust = [(length, trust) for length, trust in zip(LENGTHS, RECIPE.tap_trust.values(), strict=True)]
-        head = fit_head(features, strength=RECIPE.whitening, seed=SEED, taps=trust)
-        photos, families_of = (unit(rows @ head.kernel + head.bias) for rows in (features, drawn))
-        known = LinearHead(features, head.kernel, head.bias, LENGTHS, depths(len(LENGTHS)))
-        for way, basis in ways(photos, families_of, known).items():
-            print(f"  {way}: {basis.metrics['told_apart']}")
-            if features is goods:
-                tell_drawn(labels, photos, basis)
-            else:
-                tell_shop(sold_labels(given.shop), photos, basis)
+    with temporary_shop():
+        from shop_similarity.training.networks.architectures import backbone_of
+        from shop_similarity.training.networks.backbones import find_trunk_weights
+
+        catalogues = {"drawn goods": drawn_goods()} | {
+            name: photographed(given.sets / name, given.data) for name in ("look_alike_shop", "look_alike_clothing")
+        }
+        for catalogue, photos in catalogues.items():
+            labels = put_on_sale(photos)
+            tell = tell_drawn if catalogue == "drawn goods" else tell_photographed
+            for architecture in given.architectures:
+                backbone = backbone_of(architecture, RECIPES[architecture].config)
+                print(f"\n{architecture}, calibrated on {catalogue}: {len(labels)} photos", flush=True)
+                version, rows, drawn, head = first_version(
+                    architecture, find_trunk_weights(backbone, given.weights_cache)
+                )
+                known = np.array([labels[image] for image in photos_in_order()])
+                tell(known, rows, None)
+                for way, basis in ways(rows, drawn, head).items():
+                    print(f"  {way}: {basis.metrics['told_apart']}", flush=True)
+                    tell(known, rows, basis)
+                version.delete()
 
 
-def ways(photos: np.ndarray, drawn: np.ndarray, head: LinearHead) -> dict[str, forms.Forms]:
+def drawn_goods() -> Iterator[Photo]:
+    for number, (colour, pattern, kind) in enumerate(itertools.product(COLOURS, PATTERNS, KINDS)):
+        file = io.BytesIO()
+        product_image(kind, colour, pattern, (256, 256), seed=number).save(file, "PNG")
+        yield Photo(file.getvalue(), f"{kind}-{colour}-{pattern}", (colour, pattern, kind))
+
+
+def photographed(folder: Path, data: Path) -> Iterator[Photo]:
+    """Photos of a look-alike set; their labels are product, category and colour."""
+    with (folder / "gallery.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            labels = row["product_id"], row["category"].split("/")[-1].strip(), row["colour"]
+            yield Photo((data / row["image"]).read_bytes(), row["product_id"], labels)
+
+
+def put_on_sale(photos: Iterator[Photo]) -> dict[int, tuple[str, ...]]:
+    """A catalogue of nothing else; returns the labels of each photo's row."""
+    from django.core.files.base import ContentFile
+
+    from catalog.models import Category, Product, ProductPhoto
+
+    Product.objects.all().delete()
+    category = Category.objects.get_or_create(slug="goods", defaults={"name": "Goods"})[0]
+    found = {}
+    for number, photo in enumerate(tqdm(list(photos), desc="put on sale", unit=" photos")):
+        product = Product.objects.get_or_create(
+            slug=photo.product.lower(), defaults={"sku": photo.product, "name": photo.product, "category": category}
+        )[0]
+        row = ProductPhoto(product=product, position=number)
+        row.file.save(f"{number}.png", ContentFile(photo.content))
+        found[row.pk] = photo.labels
+    return found
+
+
+def photos_in_order() -> list[int]:
+    """Rows of the photos in the order in which the product looks at them."""
+    from shop_similarity.training.versions.first_version import sample_rows
+
+    return [row.image_id for row in sample_rows(SAMPLE)]
+
+
+def first_version(
+    architecture: str, weights: TrunkWeights
+) -> tuple[ModelVersion, np.ndarray, np.ndarray, LinearHead | None]:
+    """A version, the vectors of the shop's photos and of the drawn families, and its head."""
+    import keras
+
+    from shop_similarity.training.networks.architectures import FEATURES
+    from shop_similarity.training.networks.runner import extract
+    from shop_similarity.training.versions.aspects import _linear_head, _pictures
+    from shop_similarity.training.versions.first_version import make_first_version
+
+    kept: list[tuple[keras.Model, np.ndarray]] = []
+    with tqdm(desc=architecture, unit=" photos") as bar:
+        version, skipped = make_first_version(
+            weights,
+            architecture=architecture,
+            then=lambda *made: kept.append(made),
+            progress=lambda what, done, total: bar.update(done - bar.n),
+        )
+    assert not skipped
+    ((model, features),) = kept
+    above = keras.Model(model.get_layer(FEATURES).output, model.output)
+    drawn = extract(model, _pictures(model.input_shape[1]))
+    return version, unit(extract(above, features)), unit(drawn), _linear_head(version, model, features)
+
+
+def ways(photos: np.ndarray, drawn: np.ndarray, head: LinearHead | None) -> dict[str, forms.Forms]:
     both = forms.fit_aspects(photos, drawn, head)
+    if head is None:
+        return {"drawings": both}
     inside = photos @ both.directions
     taps = forms._tap_forms(head, photos, both.directions)
     off = inside.mean(axis=0)
@@ -82,92 +169,51 @@ def split(photos: np.ndarray, basis: forms.Forms) -> tuple[np.ndarray, np.ndarra
     return cosines, parts, levels
 
 
-def alike(scores: np.ndarray, labels: np.ndarray, barred: np.ndarray) -> float:
+def alike(scores: np.ndarray, labels: np.ndarray, barred: np.ndarray) -> str:
     """How many of the first ten have the label of what was asked for."""
     first = np.argsort(np.where(barred, np.inf, -scores), axis=1)[:, :10]
-    return float((labels[first] == labels[:, None]).mean())
+    return f"{(labels[first] == labels[:, None]).mean():.3f}"
 
 
-def tell_drawn(labels: np.ndarray, photos: np.ndarray, basis: forms.Forms) -> None:
+def tell_drawn(labels: np.ndarray, photos: np.ndarray, basis: forms.Forms | None) -> None:
+    itself = np.eye(len(photos), dtype=bool)
+    if basis is None:
+        print("    alike in the first ten:", *(alike(photos @ photos.T, each, itself) for each in labels.T))
+        return
     cosines, parts, levels = split(photos, basis)
     same = labels[:, None] == labels[None]
-    itself = np.eye(len(photos), dtype=bool)
     first = []
     for place in range(len(ASPECTS)):
         alone = same[..., place] & (same.sum(axis=2) == 1)
         first.append((levels[:, alone].argmax(axis=0) == place).mean())
     print("    first reason of pairs that share one:", *(f"{value:.3f}" for value in first))
-    print("    alike in the first ten:", *(f"{alike(cosines, labels[:, place], itself):.3f}" for place in range(3)))
     for strength, (place, aspect) in itertools.product(STRENGTHS, enumerate(ASPECTS)):
-        found = [alike(cosines + strength * parts[place], labels[:, other], itself) for other in range(3)]
-        print(f"    {strength} x {aspect}:", *(f"{value:.3f}" for value in found))
+        print(
+            f"    {strength} x {aspect}:",
+            *(alike(cosines + strength * parts[place], each, itself) for each in labels.T),
+        )
 
 
-def tell_shop(sold: np.ndarray, photos: np.ndarray, basis: forms.Forms) -> None:
-    cosines, parts, levels = split(photos, basis)
-    sku, category, colour = sold.T
+def tell_photographed(labels: np.ndarray, photos: np.ndarray, basis: forms.Forms | None) -> None:
+    sku, category, colour = labels.T
     product, kind, tone = (column[:, None] == column[None] for column in (sku, category, colour))
+    if basis is None:
+        found = [alike(photos @ photos.T, column, product) for column in (colour, category)]
+        print("    same colour, same category in the first ten:", *found)
+        return
+    cosines, parts, levels = split(photos, basis)
     print(
         "    colour before shape in pairs of one colour and two categories "
         f"{(levels[0] > levels[2])[tone & ~kind].mean():.3f}, shape before colour in pairs of one category and two "
         f"colours {(levels[2] > levels[0])[kind & ~tone & ~product].mean():.3f}"
     )
-    found = [f"{alike(cosines, column, product):.3f}" for column in (colour, category)]
-    print("    same colour, same category in the first ten:", *found)
     for strength, (place, aspect) in itertools.product(STRENGTHS, enumerate(ASPECTS)):
         found = [alike(cosines + strength * parts[place], column, product) for column in (colour, category)]
-        print(f"    {strength} x {aspect}:", *(f"{value:.3f}" for value in found))
-
-
-def sold_labels(shop: Path) -> np.ndarray:
-    """Number, category and colour of each photo, as the shop gives them."""
-    with (shop / "products.csv").open(newline="", encoding="utf-8") as file:
-        return np.array(
-            [
-                (row["sku"], row["category"].split("/")[-1].strip(), Path(image).stem.split("-")[1])
-                for row in csv.DictReader(file)
-                for image in [row["image"], *filter(None, row["colour_images"].split("|"))]
-            ]
-        )
-
-
-def taps(kept: dict[str, np.ndarray]) -> np.ndarray:
-    """Joined taps as the recipe has them."""
-    parts = [kept[f"avg{number}"] for number in range(1, 6)]
-    return np.concatenate([unit(part ** RECIPE.config["tap_power"]) for part in parts], axis=1)
+        print(f"    {strength} x {aspect}:", *found)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
-
-
-def drawn_features(labels: np.ndarray, cache: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Features of the drawn goods and of the families, computed once."""
-    kept = cache / "aspects-drawn.npz"
-    if not kept.is_file():
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from shop_similarity.training.networks.architectures import build, feature_model
-        from shop_similarity.training.networks.backbones.weights import find_weights
-        from shop_similarity.training.networks.precision import dtype_policy, fast_policy
-        from shop_similarity.training.networks.runner import extract
-
-        weights = find_weights("vgg16", cache)
-        size = RECIPE.preprocessing.size
-        goods = [
-            np.asarray(product_image(kind, colour, pattern, (size, size), seed=number))
-            for number, (colour, pattern, kind) in enumerate(labels)
-        ]
-        drawn = [np.asarray(picture) for pictures in families(FAMILIES, size, SEED) for picture in pictures]
-        with dtype_policy(fast_policy()):
-            model = build(
-                "mildnet", RECIPE.config, Preprocessing(size=size, resize="squash", mean=weights.mean, std=weights.std)
-            )
-        weights.apply(model)
-        with tqdm(total=len(goods) + len(drawn), unit=" drawings") as bar:
-            rows = extract(feature_model(model), goods + drawn, progress=lambda done: bar.update(done - bar.n))
-        np.savez(kept, goods=rows[: len(goods)], drawn=rows[len(goods) :])
-    with np.load(kept) as found:
-        return found["goods"], found["drawn"]
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ FOLDS = 4
 # pairs that differ in another for pairs that differ in it, and reaches two thirds.
 TOLD_APART = 0.7
 _WORST = 0.2
-_PRIOR = 0.02
+_PRIOR = 0.05
 _RIDGE = 1e-3
 # Where the depths of a network end that stand for colour and for pattern, as parts of its taps.
 _DEPTHS = (0.4, 0.8)
