@@ -34,6 +34,8 @@ def vacuum() -> None:
     beside = connection.copy()
     try:
         with beside.cursor() as cursor:
+            # Rather an error than to wait for ever for what another test has left open.
+            cursor.execute("SET lock_timeout = '1min'")
             cursor.execute(f"VACUUM (FULL) {', '.join(map(connection.ops.quote_name, tables))}")
     finally:
         beside.close()

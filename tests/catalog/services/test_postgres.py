@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -306,6 +307,24 @@ class TestAsRoot:
         with pytest.raises(ServiceError, match="could not be found out"):
             user.can_enter(folder)
 
+    @pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv takes rights away")
+    def test_root_that_may_not_change_the_user_says_what_to_do(self, folder):
+        script = f"""
+from pathlib import Path
+from catalog.services.users import server_user
+
+server_user(Path({str(folder)!r}, "none")).can_enter(Path("/"))
+"""
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-setuid,-setgid", "--inh-caps=-setuid,-setgid", sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "Root is not allowed to start a server as the user" in done.stderr
+        assert "Start the shop as an ordinary user, or give DATABASE_URL and REDIS_URL." in done.stderr
+
     def test_no_fork_waits_for_a_thread_that_multiplies(self, folder):
         folder.chmod(0o711)
         script = f"""
@@ -336,8 +355,6 @@ thread.join()
         assert (done.stdout.strip(), done.stderr) == ("60", "")
 
     def test_programs_are_copied_where_the_server_can_execute_them(self, make_postgres, folder, monkeypatch, reports):
-        import shutil
-
         from catalog.services import postgres
 
         hidden = folder / "hidden"
