@@ -149,11 +149,17 @@ class Faults:
 
     def _kill_backend(self, luck: float) -> None:
         """One session's process: Postgres ends all the others and recovers."""
-        processes = [psutil.Process(pid) for pid in self.world.pids("postgres")]
-        sessions = [process for process in processes if f" {ROLE} {DATABASE} " in " ".join(process.cmdline())]
+        sessions = []
+        for pid in self.world.pids("postgres"):
+            # A session may end on its own between any two lines.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process = psutil.Process(pid)
+                if f" {ROLE} {DATABASE} " in " ".join(process.cmdline()):
+                    sessions.append(process)
         if sessions:
-            sessions[int(luck * len(sessions))].send_signal(signal.SIGKILL)
-            self.kills += 1
+            with contextlib.suppress(psutil.NoSuchProcess):
+                sessions[int(luck * len(sessions))].send_signal(signal.SIGKILL)
+                self.kills += 1
         until(self.world.postgres.is_running, 30)
         self.world.postgres.start()
 
