@@ -18,7 +18,7 @@ _REFUSED = 77
 # Changes the user, then becomes the program. Where Python's subprocess is to change the user, it forks in full, and a
 # full fork runs what libraries have registered for it: OpenBLAS waits for ever there while another thread multiplies.
 _BECOME = f"""
-import os, sys
+import os, signal, sys
 uid, gid, program = sys.argv[1:4]
 try:
     os.setgroups([])
@@ -27,6 +27,10 @@ try:
 except PermissionError as error:
     print(error, file=sys.stderr)
     sys.exit({_REFUSED})
+# Python ignores these for itself, and what is ignored stays so in the program.
+for name in ("SIGPIPE", "SIGXFSZ"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 try:
     os.execv(program, sys.argv[3:])
 except OSError as error:

@@ -325,6 +325,22 @@ server_user(Path({str(folder)!r}, "none")).can_enter(Path("/"))
         assert "Root is not allowed to start a server as the user" in done.stderr
         assert "Start the shop as an ordinary user, or give DATABASE_URL and REDIS_URL." in done.stderr
 
+    @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell so")
+    def test_a_program_is_started_as_any_other_but_for_its_user(self, folder):
+        from catalog.services.users import server_user
+
+        user = server_user(folder / "none")
+        lines = {}
+        for command in (["cat", "/proc/self/status"], user.command(["/bin/cat", "/proc/self/status"])):
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            lines[command[0]] = dict(line.split(":\t", 1) for line in told.splitlines() if ":\t" in line)
+        root, other = lines["cat"], lines[sys.executable]
+        assert (other["Uid"], other["Gid"]) == ("\t".join([str(user.uid)] * 4), "\t".join([str(user.gid)] * 4))
+        assert other["Groups"].strip() == ""
+        assert [other[name] for name in ("SigIgn", "SigBlk", "Umask")] == [
+            root[name] for name in ("SigIgn", "SigBlk", "Umask")
+        ]
+
     def test_no_fork_waits_for_a_thread_that_multiplies(self, folder):
         folder.chmod(0o711)
         script = f"""
