@@ -125,7 +125,7 @@ def first_version(
 
     from shop_similarity.training.networks.architectures import FEATURES
     from shop_similarity.training.networks.runner import extract
-    from shop_similarity.training.versions.aspects import _linear_head, _pictures
+    from shop_similarity.training.versions.aspects import drawings, linear_head
     from shop_similarity.training.versions.first_version import make_first_version
 
     kept: list[tuple[keras.Model, np.ndarray]] = []
@@ -139,8 +139,13 @@ def first_version(
     assert not skipped
     ((model, features),) = kept
     above = keras.Model(model.get_layer(FEATURES).output, model.output)
-    drawn = extract(model, _pictures(model.input_shape[1]))
-    return version, unit(extract(above, features)), unit(drawn), _linear_head(version, model, features)
+    drawn = extract(model, drawings(model.input_shape[1]))
+    return (
+        version,
+        unit(extract(above, features)),
+        unit(drawn),
+        linear_head(version.architecture, version.config, model, features),
+    )
 
 
 def ways(photos: np.ndarray, drawn: np.ndarray, head: LinearHead | None) -> dict[str, forms.Forms]:

@@ -167,7 +167,7 @@ def train(architecture: str, part: str, half: int | None, seed: int, given: argp
     again = ["--resume", folder] if (folder / "run.json").exists() else None
     backend.clear_session()
     call_command("train_mildnet", *map(str, again or arguments), stdout=sys.stderr)
-    # Those between are asked for by nobody, and fill a disk: two gigabytes of each run.
+    # Those between are asked for by nobody, and fill a disk.
     last = epoch_weights.kept_epochs(folder)[-1]
     epoch_weights.prune(folder, last, needed={0, last}, newest=0)
     (folder / "finished").touch()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from django.utils.translation import gettext as _
@@ -26,7 +26,7 @@ from shop_similarity.training.networks.questions import Questions
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["PHOTOS", "AspectsError", "explain_version"]
+__all__ = ["PHOTOS", "AspectsError", "drawings", "explain_version", "linear_head"]
 
 _SEED = 20190304
 _FEATURES_AT_ONCE = 512
@@ -67,45 +67,60 @@ def explain_version(
     total = FAMILIES * len(MEMBERS)
     drawn = extract(
         model,
-        _pictures(model.input_shape[1]),
+        drawings(model.input_shape[1]),
         get_settings().batch_size,
         progress and (lambda done: progress(what, done, total)),
     )
-    forms = fit_aspects(_unit(embeddings), _unit(drawn), _linear_head(version, model, features), seed=_SEED)
+    forms = fit_aspects(
+        _unit(embeddings), _unit(drawn), linear_head(version.architecture, version.config, model, features), seed=_SEED
+    )
     basis = Basis(forms.directions, forms.forms, forms.outside, forms.typical, forms.own)
     return store_basis(version, basis, forms.metrics)
 
 
-def _pictures(size: int) -> Iterator[np.ndarray]:
+def drawings(size: int) -> Iterator[np.ndarray]:
+    """The drawn families that forms are found on, ``(size, size, 3)`` each."""
     for pictures in families(FAMILIES, size, _SEED):
         yield from (np.asarray(picture) for picture in pictures)
 
 
-def _linear_head(version: ModelVersion, model: keras.Model, features: np.ndarray) -> LinearHead | None:
-    """The head as one linear map of joined taps; None for a model that has no such head."""
+def linear_head(
+    architecture: str, config: Mapping[str, Any], model: keras.Model, features: np.ndarray
+) -> LinearHead | None:
+    """A head as one linear map of joined taps, each of which stands for an aspect.
+
+    Args:
+        architecture: of the model.
+        config: its options.
+        model: with its weights.
+        features: ``(n, d)`` of the shop's photos, joined taps.
+
+    Returns:
+        The head; None for a model that has no such head.
+    """
     from shop_similarity.training.networks.architectures import HEAD, full_config
     from shop_similarity.training.networks.architectures.colour import COLOUR
     from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
     from shop_similarity.training.networks.architectures.parts import CHANGE
 
-    config = full_config(version.architecture, version.config)
-    if not isinstance(config, MildnetConfig) or not config.is_linear:
+    whole = full_config(architecture, config)
+    if not isinstance(whole, MildnetConfig) or not whole.is_linear:
         return None
-    lengths = config.tap_lengths
+    lengths = whole.tap_lengths
     aspects: dict[str, int] = {COLOUR: ASPECTS.index("colour")}
-    for part in config.spec.parts:
+    for part in whole.spec.parts:
         in_depth = [tap for tap in part.taps if tap in lengths]
         # Of fewer than three depths no aspect's could be told from another's.
         if len(in_depth) < len(ASPECTS):
             return None
         aspects |= dict(zip(in_depth, depths(len(in_depth)), strict=True))
     kernel, bias = model.get_layer(HEAD).get_weights()
-    if config.guard:
+    if whole.guard:
         # For photos like those that it was trained on, which the shop's are.
         change, moved = model.get_layer(CHANGE).get_weights()
         kernel, bias = kernel + change, bias + moved
     taps = list(lengths.values()), [aspects[tap] for tap in lengths]
-    if questions := Questions.of(version.config):
+    if questions := Questions.of(config):
         return LinearHead(features, kernel, bias, *taps, questions.divided)
     return LinearHead(features, kernel, bias, *taps)
 

@@ -8,15 +8,15 @@ import pytest
 
 from shop_similarity.search.aspects import ASPECTS, Basis
 from shop_similarity.training.aspects.drawings import families
-from shop_similarity.training.aspects.forms import LinearHead, depths, fit_aspects
+from shop_similarity.training.aspects.forms import fit_aspects
 from shop_similarity.training.heads.calibration import calibrate_head
 from shop_similarity.training.heads.recipe import RECIPES
 from shop_similarity.training.networks.architectures import build, feature_model
-from shop_similarity.training.networks.architectures.colour import COLOUR
 from shop_similarity.training.networks.architectures.mildnet import MildnetConfig
 from shop_similarity.training.networks.precision import dtype_policy, fast_policy
 from shop_similarity.training.networks.preprocessing import Preprocessing
 from shop_similarity.training.networks.runner import extract
+from shop_similarity.training.versions.aspects import linear_head
 from tests.shop_similarity.drawn_photos import COLOURS, KINDS, PATTERNS, product_image
 from tests.training.networks.test_real_weights import weights  # noqa: F401
 
@@ -52,10 +52,7 @@ def catalogue(weights):  # noqa: F811
     features = extract(feature_model(model), photos + drawn)
     head = calibrate_head(model, features[: len(photos)], config, strength=recipe.whitening, tap_trust=recipe.tap_trust)
     embeddings = unit(features @ head.kernel + head.bias)
-    *_, last = config.tap_lengths
-    assert last == COLOUR
-    aspects = [*depths(len(config.tap_lengths) - 1), ASPECTS.index("colour")]
-    known = LinearHead(features[: len(photos)], head.kernel, head.bias, list(config.tap_lengths.values()), aspects)
+    known = linear_head("mildnet", config.to_dict(), model, features[: len(photos)])
     found = fit_aspects(embeddings[: len(photos)], embeddings[len(photos) :], known)
     basis = Basis(found.directions, found.forms, found.outside, found.typical, found.own)
     # As a web process has it.
